@@ -1,0 +1,101 @@
+"""Latchkey: sign people in with a password and a one-time code.
+
+`create_app` builds the kit and registers web, CLI and courier. It is the only place where the parts meet.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask
+from flask_migrate import Migrate
+
+from app import cli, config, logs, start
+from app.config import Settings
+from app.crypto.jwt import TokenRing
+from app.crypto.keys import KeyRing
+from app.crypto.passwords import Hasher
+from app.db import db, engine_options, sessions_of
+from app.delivery.courier import Courier
+from app.delivery.senders.registry import senders_of
+from app.web import headers, limits, ops, problems
+from app.web.auth import auth
+from app.web.endpoint import Edge
+from app.work import Kit
+
+SURFACES = [auth]
+HASH_QUEUE = 16  # sign-ins that may wait for a hash slot in one process
+
+
+def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
+    """The application.
+
+    `settings`: instead of the environment's. `overrides`: `senders` by channel, and parts of the kit such as
+    `clock` and `hasher`, for tests. Without `settings`, unsafe ones end the process with one line a problem.
+    """
+    settings = settings or start.load_or_exit()
+    logs.install(settings)
+    app = Flask(__name__, static_folder=None, instance_path=str(config.ROOT / "instance"))
+    app.config.update(
+        SQLALCHEMY_DATABASE_URI=settings.db_url,
+        SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings),
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # another spelling of a path is another path: 404, never a redirect
+    db.init_app(app)
+    Migrate(app, db, directory=str(config.ROOT / "migrations"))
+    senders = overrides.pop("senders", None) or senders_of(settings)
+    bell = threading.Event()
+    kit = _kit(app, settings, bell, overrides)
+    courier = Courier(kit, senders, bell, sends=settings.courier == "web")
+    app.extensions["courier"] = courier
+    _install_web(app, kit, courier)
+    cli.install(app)
+    return app
+
+
+def _kit(app: Flask, settings: Settings, bell: threading.Event, overrides: dict[str, Any]) -> Kit:
+    with app.app_context():
+        writes, reads = sessions_of(db.engine)
+    parts: dict[str, Any] = {
+        "settings": settings,
+        "clock": lambda: datetime.now(UTC),
+        "writes": writes,
+        "reads": reads,
+        "keys": KeyRing(_secrets(settings.secret_key, settings.secret_key_previous)),
+        "tokens": TokenRing(
+            _secrets(settings.jwt_secret_key, settings.jwt_previous_secret_keys),
+            settings.jwt_issuer,
+            settings.jwt_audience,
+        ),
+        "wake": bell.set,
+        "seen": {},
+        **overrides,
+    }
+    if "hasher" not in parts:
+        parts["hasher"] = _hasher(settings)
+    return Kit(**parts)
+
+
+def _secrets(first: Any, more: Any) -> list[str]:
+    return [secret.get_secret_value() for secret in (first, *more)]
+
+
+def _hasher(settings: Settings) -> Hasher:
+    slots = max(1, (os.cpu_count() or 1) // settings.web_concurrency)
+    return Hasher(
+        memory_kib=settings.argon2_memory_kib, time_cost=settings.argon2_time_cost, slots=slots, queue=HASH_QUEUE
+    )
+
+
+def _install_web(app: Flask, kit: Kit, courier: Courier) -> None:
+    problems.install(app)
+    headers.install(app, kit.settings)
+    limiter = limits.build(app, kit.settings)
+    app.extensions["edge"] = edge = Edge(kit)
+    for surface in SURFACES:
+        surface.install(app, kit, limiter, edge)
+    ops.install(app, kit, limiter, courier, SURFACES)

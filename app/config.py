@@ -1,0 +1,155 @@
+"""Settings: one frozen, typed object. `start.load()` reads it; `production.py` says which values are unsafe there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.delivery_config import DeliverySettings, Names, Secrets, shown_map
+
+ROOT = Path(__file__).resolve().parent.parent
+HOUR = 3600
+DAY = 24 * HOUR
+
+
+class SettingsError(ValueError):
+    """The service must not start like this. `str()` says why, one line a problem."""
+
+
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
+DRIVERS = {
+    "postgres": "postgresql+psycopg2",
+    "postgresql": "postgresql+psycopg2",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+
+
+def known_driver(name: str) -> str:
+    """The driver of ours for a database URL's scheme: hosts hand out `postgres://` and `mysql://`."""
+    return DRIVERS.get(name, name)
+
+
+class Settings(DeliverySettings):
+    """Field descriptions are the README's settings table and the comments of `.env.example`."""
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="`production` refuses unsafe values and switches debugging aids off"
+    )
+    secret_key: SecretStr = Field(SecretStr(""), description="root of the keys for codes, digests and cookies")
+    secret_key_previous: Secrets = Field((), description="earlier `SECRET_KEY`s that still open what they sealed")
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///latchkey.db"), description="SQLite (in `instance/`), PostgreSQL or MySQL/MariaDB"
+    )
+    redis_url: SecretStr | None = Field(None, description="address limits shared by many processes; memory without")
+    jwt_secret_key: SecretStr = Field(SecretStr(""), description="signs access tokens; other backends share it")
+    jwt_previous_secret_keys: Secrets = Field((), description="earlier keys that still verify, comma separated")
+    jwt_issuer: str = Field("latchkey", min_length=1, description="`iss` of every access token")
+    jwt_audience: str = Field("latchkey", min_length=1, description="`aud` of every access token")
+    jwt_access_ttl: int = Field(900, ge=1, le=HOUR, description="life of an access token, seconds")
+    jwt_refresh_ttl: int = Field(7 * DAY, ge=1, le=30 * DAY, description="life of a refresh token, seconds")
+    session_max_age: int = Field(30 * DAY, ge=1, le=90 * DAY, description="a session ends after this, whatever happens")
+    step_up_max_age: int = Field(600, ge=1, le=HOUR, description="how recent a 'recent sign-in' is, seconds")
+
+    otp_ttl: int = Field(300, ge=1, le=600, description="life of an e-mailed code, seconds (at most 600)")
+    otp_ttl_sms: int = Field(180, ge=1, le=600, description="life of a code by SMS, seconds (at most 600)")
+    otp_ttl_reset: int = Field(600, ge=1, le=600, description="life of a recovery code, seconds (at most 600)")
+    otp_length: int = Field(6, ge=6, le=9, description="digits of a code")
+    otp_max_attempts: int = Field(3, ge=1, le=10, description="guesses one challenge allows")
+    otp_resend_in: int = Field(30, ge=0, le=600, description="seconds between two sends of one challenge")
+    sends_per_minute: int = Field(3, ge=1, description="messages a minute to one destination, over all routes")
+    sends_per_day_email: int = Field(30, ge=1, description="e-mails a day to one destination, over all routes")
+    sends_per_day_sms: int = Field(10, ge=1, description="SMS a day to one destination, over all routes")
+    mfa_policy: Literal["required", "optional"] = Field(
+        "required", description="`required`: a code after the password; `optional`: only with an enrolled factor"
+    )
+    lockout_threshold: int = Field(5, ge=1, le=20, description="wrong guesses that lock an identifier")
+    lockout_seconds: int = Field(900, ge=1, le=DAY, description="first lock; doubles up to a day")
+    password_min_length: int = Field(8, ge=8, le=64, description="shortest password, code points")
+    argon2_memory_kib: int = Field(19_456, ge=8, description="Argon2id memory, KiB")
+    argon2_time_cost: int = Field(2, ge=1, description="Argon2id passes")
+    roles: Names = Field(
+        ("admin", "doctor", "user"), description="the roles a user can have; must name `admin` and `user`"
+    )
+
+    default_phone_region: str = Field(
+        "", pattern="^([A-Z]{2})?$", description="country of numbers typed without a prefix, such as `IN`"
+    )
+    allow_console_delivery: bool = Field(False, description="lets production print codes instead of sending them")
+    allow_sqlite: bool = Field(False, description="lets production run on SQLite (one host with a durable disk)")
+    courier: Literal["web", "worker"] = Field(
+        "web", description="who sends messages: a thread of each web process, or only `flask courier`"
+    )
+
+    ratelimit: bool = Field(True, description="the limits by client address; guess budgets hold without them")
+    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front; 0 ignores `X-Forwarded-For`")
+    docs: bool | None = Field(None, description="serve `/docs`, `/redoc`, `/openapi.json`; default: not in production")
+    metrics_public: bool = Field(False, description="serve `/metrics` to anybody who can reach it")
+    debug: bool = Field(False, description="verbose logs; refused in production")
+    port: int = Field(5000, ge=1, le=65_535, description="where the service listens")
+    web_concurrency: int = Field(2, ge=1, le=64, description="worker processes")
+    web_threads: int = Field(8, ge=1, le=64, description="threads a worker")
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def serves_docs(self) -> bool:
+        return not self.production if self.docs is None else self.docs
+
+    @property
+    def db_url(self) -> URL:
+        return make_url(self.database_url.get_secret_value())
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr) -> SecretStr:
+        try:
+            url = make_url(value.get_secret_value())
+        except ArgumentError:
+            raise ValueError("must be a database URL such as postgresql://user:password@host/name") from None
+        url = url.set(drivername=known_driver(url.drivername))
+        if url.drivername not in {*DRIVERS.values(), "sqlite"}:
+            raise ValueError("must start with sqlite:, postgresql: or mysql:")
+        return SecretStr(url.render_as_string(hide_password=False))
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(REDIS_SCHEMES):
+            raise ValueError("must be a Redis URL such as redis://host:6379/0")
+        return value
+
+    @field_validator("roles")
+    @classmethod
+    def _needed_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not {"admin", "user"} <= set(value):
+            raise ValueError("must name at least admin and user")
+        return value
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The settings in the order in which people read them: those of the service, then those of delivery."""
+        own = [name for name in cls.model_fields if name not in DeliverySettings.model_fields]
+        return [name.upper() for name in (*own, *DeliverySettings.model_fields)]
+
+    def masked(self) -> dict[str, str]:
+        """What is in force, for people: every setting by its environment name, secrets as '(set)' or '(not set)'."""
+        return {name: _shown(name.lower(), getattr(self, name.lower())) for name in self.names()}
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "database_url":
+        return make_url(value.get_secret_value()).render_as_string(hide_password=True)
+    if isinstance(value, SecretStr):
+        return "(set)" if value.get_secret_value() else "(not set)"
+    if isinstance(value, dict):
+        return shown_map(value) or "(not set)"
+    if isinstance(value, tuple):
+        return ",".join("(set)" if isinstance(part, SecretStr) else str(part) for part in value)
+    return "(not set)" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)

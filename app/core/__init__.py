@@ -1,0 +1,1 @@
+"""One noun a file: its rules and its SQL. Knows no story, no HTTP."""

@@ -1,0 +1,119 @@
+"""The audit log: one row for every act and every refusal, in the transaction of the act itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import select, update
+
+from app.crypto.ids import uuid7
+from app.errors import Refusal
+from app.models import AuditLog
+from app.work import Work
+
+R = TypeVar("R", bound=Refusal)
+
+
+class Event(StrEnum):
+    """`noun.verb`. Beside each name: the facts that may stand in its row (nothing else is written)."""
+
+    facts: frozenset[str]
+
+    def __new__(cls, value: str, *facts: str) -> Event:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.facts = frozenset(facts)
+        return member
+
+    REQUEST_REFUSED = "request.refused", "route"
+    SIGNUP_STARTED = "signup.started", "channel", "decoy"
+    SIGNUP_REFUSED = "signup.refused"
+    SIGNUP_COMPLETED = "signup.completed", "channel"
+    SIGNIN_STARTED = "signin.started", "channel"
+    SIGNIN_REFUSED = "signin.refused"
+    SIGNIN_COMPLETED = "signin.completed", "amr", "new_client"
+    CODE_SENT_AGAIN = "code.sent_again", "purpose", "channel"
+    CODE_REFUSED = "code.refused", "purpose", "attempts_left"
+    RECOVERY_STARTED = "recovery.started", "channel", "decoy"
+    RECOVERY_REFUSED = "recovery.refused"
+    RECOVERY_COMPLETED = "recovery.completed", "sessions_ended"
+    SESSION_REFRESHED = "session.refreshed", "repeated"
+    SESSION_REFUSED = "session.refused"
+    SESSION_ENDED = "session.ended", "why", "count"
+    PASSWORD_CHANGED = "password.changed", "sessions_ended"
+    PASSWORD_REFUSED = "password.refused"  # noqa: S105
+    CONTACT_CHANGE_STARTED = "contact.change_started", "channel", "decoy"
+    CONTACT_CHANGED = "contact.changed", "channel", "sessions_ended"
+    CONTACT_REFUSED = "contact.refused"
+    ACCOUNT_CHANGED = "account.changed", "fields"
+    ACCOUNT_REFUSED = "account.refused"
+    ACCOUNT_EXPORTED = "account.exported"
+    ACCOUNT_ERASED = "account.erased"
+    MESSAGE_DROPPED = "message.dropped", "kind", "channel", "why"
+
+
+def record(
+    work: Work,
+    event: Event,
+    subject: str | None = None,
+    *,
+    user_id: UUID | None = None,
+    session_id: UUID | None = None,
+    reason: str | None = None,
+    **facts: Any,
+) -> None:
+    """Write one row. `subject` is a masked identifier. Raises ValueError for a fact that the event does not list."""
+    if not event.facts.issuperset(facts):
+        raise ValueError(f"{event} may not hold {sorted(facts.keys() - event.facts)}")
+    row = AuditLog(
+        id=uuid7(work.now),
+        at=work.now,
+        event=event.value,
+        success=reason is None,
+        reason=reason,
+        user_id=user_id or work.caller.user_id,
+        actor_id=work.caller.user_id,
+        session_id=session_id or work.caller.session_id,
+        subject=subject,
+        ip=work.client.address,
+        user_agent=work.client.user_agent,
+        request_id=work.client.request_id,
+        facts=facts,
+    )
+    work.db.add(row)
+
+
+def refusal(
+    work: Work, event: Event, subject: str | None, refused: R, *, user_id: UUID | None = None, **facts: Any
+) -> R:
+    """Write the row of a refusal and hand it back: `raise audit.refusal(...)` lets none go unrecorded."""
+    record(work, event, subject, user_id=user_id, reason=refused.code, **facts)
+    refused.audited = True
+    return refused
+
+
+@contextmanager
+def recording(work: Work, event: Event, subject: str | None = None) -> Iterator[None]:
+    """What is refused inside gets its row, if it has none yet."""
+    try:
+        yield
+    except Refusal as refused:
+        if refused.audited:
+            raise
+        raise refusal(work, event, subject, refused) from None
+
+
+def of_user(work: Work, user_id: UUID) -> list[AuditLog]:
+    """The rows about one user, oldest first."""
+    return list(work.db.scalars(select(AuditLog).where(AuditLog.user_id == user_id).order_by(AuditLog.at, AuditLog.id)))
+
+
+def forget_person(work: Work, user_id: UUID) -> None:
+    """Take the person out of their rows: address, client and network go, the act stays."""
+    work.db.flush()
+    blank = {"subject": None, "ip": None, "user_agent": None}
+    work.db.execute(update(AuditLog).where(AuditLog.user_id == user_id).values(blank))

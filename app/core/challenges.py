@@ -1,0 +1,228 @@
+"""Challenges: a question asked of one person, for one purpose, at one destination.
+
+Whoever verifies a code burns it: counting the guess, comparing it and using the challenge up are one
+guarded UPDATE, so of a thousand at once one wins and wrong ones are counted to exactly the cap.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum
+from uuid import UUID
+
+from sqlalchemy import and_, delete, not_, or_, select, update
+from sqlalchemy.orm import joinedload
+
+from app.core.identifiers import Identifier, Kind
+from app.crypto import codes
+from app.crypto.ids import uuid7
+from app.models import OtpChallenge
+from app.work import Work
+
+FALLBACK_LANGUAGE = "en"
+MAX_SENDS = 5  # messages one challenge allows, over all channels
+
+
+class Purpose(StrEnum):
+    SIGNUP = "signup"
+    SIGNIN = "signin"
+    RECOVERY = "recovery"
+    CHANGE_EMAIL = "change_email"
+    CHANGE_PHONE = "change_phone"
+    PHONE = "phone"  # passwordless: sign in, or begin an account
+    FACTOR = "factor"  # what remains to be proven after a code by SMS; no message asks it
+
+
+SENT = tuple(purpose for purpose in Purpose if purpose is not Purpose.FACTOR)  # those that a message asks
+
+
+class Outcome(Enum):
+    RIGHT = "right"
+    WRONG = "wrong"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a challenge asks. With neither user nor sign-up it is a decoy: it counts, expires, and no code is right."""
+
+    purpose: Purpose
+    destination: Identifier
+    budget_key: str
+    user_id: UUID | None = None
+    signup_id: UUID | None = None
+    asked_by: UUID | None = None
+    session_id: UUID | None = None
+    stands_on: datetime | None = None  # the user's password_changed_at when the question arose
+    methods: tuple[str, ...] = ()
+    shown: str | None = None
+    language: str | None = None  # of the person, if they chose one
+
+
+def channel_of(destination: Identifier) -> str:
+    return "sms" if destination.kind is Kind.PHONE else "email"
+
+
+def destination(row: OtpChallenge) -> Identifier:
+    """Where a challenge's code goes."""
+    return Identifier(Kind.PHONE if row.channel == "sms" else Kind.EMAIL, row.destination)
+
+
+def subject(row: OtpChallenge) -> UUID | None:
+    """Whom a challenge is about: a user, or the sign-up whose account will have its id. None for a decoy."""
+    return row.user_id or row.signup_id
+
+
+def filed_under(row: OtpChallenge) -> UUID | None:
+    """Whose record it stands in: who asked, for a change of address, whether or not it is a decoy; else its subject."""
+    return row.asked_by or subject(row)
+
+
+def issue(work: Work, question: Question) -> OtpChallenge:
+    """Store a new challenge with a fresh code. Its expiry is fixed now and no resend moves it."""
+    keys, challenge_id, factor = work.kit.keys, uuid7(work.now), codes.new_factor()
+    channel = channel_of(question.destination)
+    code = codes.derive(keys, keys.current, factor, work.settings.otp_length)
+    about = question.user_id or question.signup_id
+    row = OtpChallenge(
+        id=challenge_id,
+        purpose=question.purpose.value,
+        channel=channel,
+        destination=question.destination.value,
+        shown=question.shown or question.destination.masked,
+        user_id=question.user_id,
+        signup_id=question.signup_id,
+        asked_by=question.asked_by,
+        session_id=question.session_id,
+        budget_key=question.budget_key,
+        stands_on=question.stands_on,
+        methods=" ".join(question.methods),
+        language=work.client.language or question.language or FALLBACK_LANGUAGE,
+        key_id=keys.current,
+        factor=factor,
+        digest=codes.digest(keys, keys.current, code, challenge=challenge_id, purpose=question.purpose, subject=about),
+        attempts=0,
+        max_attempts=work.settings.otp_max_attempts,
+        sends=1,
+        last_sent_at=work.now,
+        created_at=work.now,
+        expires_at=work.now + life(work, question),
+    )
+    work.db.add(row)
+    return row
+
+
+def life(work: Work, question: Question) -> timedelta:
+    """How long the code of a question works."""
+    s = work.settings
+    usual = s.otp_ttl_sms if channel_of(question.destination) == "sms" else s.otp_ttl
+    return timedelta(seconds=s.otp_ttl_reset if question.purpose is Purpose.RECOVERY else usual)
+
+
+def find(work: Work, challenge_id: UUID) -> OtpChallenge | None:
+    """A challenge with its user, in one statement, whatever its state."""
+    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(OtpChallenge.id == challenge_id)
+    return work.db.scalar(query)
+
+
+def add_method(row: OtpChallenge, method: str) -> None:
+    """Note on an open challenge that another method was proven beside it."""
+    row.methods = " ".join(dict.fromkeys([*row.methods.split(), method]))
+
+
+def is_open(work: Work, row: OtpChallenge) -> bool:
+    """True while a right code would be accepted."""
+    unanswered = row.used_at is None and row.void_at is None
+    return unanswered and row.expires_at > work.now and row.attempts < row.max_attempts
+
+
+def is_right(work: Work, row: OtpChallenge, code: str) -> bool:
+    """Compare a code with the digest in constant time. Decides nothing: `answer` does."""
+    about = subject(row)
+    if row.key_id not in work.kit.keys.ids:
+        return False
+    given = codes.digest(work.kit.keys, row.key_id, code, challenge=row.id, purpose=row.purpose, subject=about)
+    return hmac.compare_digest(given, row.digest) and about is not None
+
+
+def answer(work: Work, row: OtpChallenge, right: bool, *, burn: bool = True, cap: int | None = None) -> Outcome:
+    """Count the guess and, if it is right, use the challenge up. One statement decides both.
+
+    With `burn=False` a right guess is counted only: the caller refuses something else about the request. `cap`:
+    fewer guesses than the challenge allows.
+    """
+    values = {"attempts": OtpChallenge.attempts + 1, "used_at": work.now if right and burn else None}
+    taken = work.changes(
+        update(OtpChallenge)
+        .where(OtpChallenge.id == row.id, OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None))
+        .where(OtpChallenge.expires_at > work.now, OtpChallenge.attempts < (cap or OtpChallenge.max_attempts))
+        .values(values)
+    )
+    if not taken:
+        return Outcome.CLOSED
+    return Outcome.RIGHT if right else Outcome.WRONG
+
+
+def attempts_left(work: Work, row: OtpChallenge) -> int:
+    """Guesses that remain after the one just counted."""
+    used = work.db.scalar(select(OtpChallenge.attempts).where(OtpChallenge.id == row.id)) or row.max_attempts
+    return max(0, row.max_attempts - used)
+
+
+def resend_in(work: Work, row: OtpChallenge) -> int:
+    """Seconds until the challenge may be sent again; 0: now."""
+    due = row.last_sent_at + timedelta(seconds=work.settings.otp_resend_in)
+    return max(0, math.ceil((due - work.now).total_seconds()))
+
+
+def sent_again(work: Work, row: OtpChallenge, destination: Identifier, shown: str) -> bool:
+    """Take one of the challenge's sends, to the same or another proven destination. False if none is left,
+    or one was sent less than `resend_in` ago.
+    """
+    due = work.now - timedelta(seconds=work.settings.otp_resend_in)
+    taken = work.changes(
+        update(OtpChallenge)
+        .where(OtpChallenge.id == row.id, OtpChallenge.sends < MAX_SENDS, OtpChallenge.last_sent_at <= due)
+        .where(OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None), OtpChallenge.expires_at > work.now)
+        .values(
+            sends=OtpChallenge.sends + 1,
+            last_sent_at=work.now,
+            channel=channel_of(destination),
+            destination=destination.value,
+            shown=shown,
+        )
+    )
+    work.db.refresh(row)
+    return taken == 1
+
+
+def void_all(work: Work, user_id: UUID) -> int:
+    """Take back every open challenge of a user: a changed credential ends what was begun with the old one.
+
+    Recoveries stay open to the eye, or they would tell of the change; they stand on the old password and address,
+    and no code of theirs is right any more.
+    """
+    unanswered = (OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None))
+    mine = (OtpChallenge.user_id == user_id, OtpChallenge.purpose != Purpose.RECOVERY)
+    return work.changes(update(OtpChallenge).where(*mine, *unanswered).values(void_at=work.now))
+
+
+def of_user(work: Work, user_id: UUID) -> list[OtpChallenge]:
+    """Every stored challenge about a user or the sign-up before. Of changes of address only the proven: whether
+    the others were asked for real would tell whose the address is.
+    """
+    change = OtpChallenge.purpose.in_((Purpose.CHANGE_EMAIL, Purpose.CHANGE_PHONE))
+    about = and_(
+        or_(OtpChallenge.user_id == user_id, OtpChallenge.signup_id == user_id),
+        or_(not_(change), OtpChallenge.used_at.is_not(None)),
+    )
+    return list(work.db.scalars(select(OtpChallenge).where(about).order_by(OtpChallenge.id)))
+
+
+def forget_destinations(work: Work, destinations: list[Identifier]) -> None:
+    """Delete every challenge to these addresses, decoys among them."""
+    at = [destination.value for destination in destinations]
+    work.changes(delete(OtpChallenge).where(OtpChallenge.destination.in_(at)))

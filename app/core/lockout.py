@@ -1,0 +1,127 @@
+"""The budget of wrong guesses: by identifier, over every route that can verify anything.
+
+Two rows count each guess. The one of the identifier as it was typed is what people see: it locks (423)
+whether or not an account stands behind it. The one of the account is silent: it holds an attacker who
+changes from the e-mail address to the phone number to one budget, and answers like a wrong guess, so that
+nobody learns which identifiers belong together. NIST SP 800-63B-4, section 3.2.2; OWASP ASVS 5.0, 6.6.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_
+
+from app.core import identifiers, throttles
+from app.core.identifiers import Identifier
+from app.errors import AccountLocked, InvalidCredentials, Refusal
+from app.models import Throttle, User
+from app.work import Work
+
+LONGEST_LOCK = timedelta(days=1)
+DAY_CAP = 50  # wrong guesses a day per identifier, however they are paced
+STREAK_CAP = 100  # wrong guesses in a row at an account: its password is off until bound again (by recovery)
+MEMORY = timedelta(days=1)  # a day without a wrong guess, and the next lock is a short one again
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The counters of one guess, their rows locked until the unit ends."""
+
+    key: str  # the identifier's
+    shown: Throttle
+    own: Throttle
+    wait: int  # seconds until the identifier may try again; 0: now
+    silent: bool  # the account's own budget is spent: every guess is wrong
+
+
+def key(identifier: Identifier) -> str:
+    return throttles.key("guess", identifier.kind, identifier.value)
+
+
+def keys(identifier_key: str, user_id: UUID | None) -> tuple[str, str]:
+    """The two rows of a guess. Without an account the second is one of its own: the same work is done."""
+    return identifier_key, throttles.key("guess", "account", user_id.hex if user_id else identifier_key)
+
+
+def hold(
+    work: Work, identifier_key: str, user_id: UUID | None, *, rebinding: bool = False, beside: Iterable[str] = ()
+) -> Budget:
+    """Lock the counters of a guess and say whether it may be made. `rebinding`: recovery, which 100
+    failures in a row do not stop, because it is the way back. `beside`: other throttles to lock with them.
+    """
+    both = keys(identifier_key, user_id)
+    rows = throttles.held(work, (*both, *beside))
+    shown, own = rows[both[0]], rows[both[1]]
+    stopped = own.streak >= STREAK_CAP and not rebinding
+    return Budget(identifier_key, shown, own, _wait(work, shown), stopped or _wait(work, own) > 0)
+
+
+def judge(work: Work, budget: Budget, right: bool) -> Refusal | None:
+    """The verdict on a password, under the locks of its counters: None if it was right and in time, else what to
+    refuse with, counted.
+    """
+    if budget.wait:
+        return AccountLocked(retry_after=budget.wait)
+    if right and not budget.silent:
+        return None
+    count_wrong(work, budget)
+    return InvalidCredentials()
+
+
+def count_wrong(work: Work, budget: Budget) -> None:
+    """Raise the counters of a budget by one wrong guess. One that is spent rests: it does not lock for longer."""
+    if not budget.wait:
+        _raise(work, budget.shown)
+    if not budget.silent:
+        _raise(work, budget.own)
+
+
+def _wait(work: Work, row: Throttle) -> int:
+    left = (row.locked_until - work.now).total_seconds() if row.locked_until else 0
+    return max(0, math.ceil(left))
+
+
+def _raise(work: Work, row: Throttle) -> None:
+    if row.touched_at + MEMORY <= work.now:
+        row.count, row.level = 0, 0
+    if row.day_ends_at <= work.now:
+        row.day_count, row.day_ends_at = 0, work.now + throttles.DAY
+    row.count += 1
+    row.day_count += 1
+    row.streak += 1
+    if row.count >= work.settings.lockout_threshold:
+        first = timedelta(seconds=work.settings.lockout_seconds)
+        row.locked_until = work.now + min(first * 2**row.level, LONGEST_LOCK)
+        row.count, row.level = 0, min(row.level + 1, 20)
+    if row.day_count >= DAY_CAP:
+        row.locked_until = max(row.locked_until or work.now, row.day_ends_at)
+    row.touched_at = max(work.now, row.locked_until or work.now)  # a lock's own time is not a quiet one
+
+
+def spent(work: Work, identifier_key: str) -> ColumnElement[bool]:
+    """The condition of a throttle row that refuses this identifier: why hash a password whose verdict is refused."""
+    return and_(Throttle.key == identifier_key, Throttle.locked_until > work.now)
+
+
+def forgive(budget: Budget) -> None:
+    """A complete sign-in: the count of that identifier and of the account starts again. The day's goes on."""
+    for row in (budget.shown, budget.own):
+        row.count = row.level = row.streak = 0
+        row.locked_until = None
+
+
+def hold_all(work: Work, user: User) -> list[Budget]:
+    """Lock the counters of every identifier of an account."""
+    spelled = [key(identifier) for identifier in identifiers.of_user(user)]
+    return [hold(work, at, user.id, beside=spelled) for at in spelled]
+
+
+def forgive_all(work: Work, user: User) -> None:
+    """The password is bound again: every identifier of the account starts again."""
+    for budget in hold_all(work, user):
+        forgive(budget)

@@ -1,0 +1,59 @@
+"""The budgets of messages. A code that nobody asked for is a nuisance, and by SMS it costs money.
+
+Two counters, as for guesses. The one of what was typed refuses aloud, and is the same for known and unknown. The one
+of the destination, over every route and identifier, is silent: what exceeds it waits its turn or is never sent, so
+that nobody learns whose address is behind a username.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from app.core import throttles
+from app.core.identifiers import Identifier, Kind
+from app.work import Work
+
+WINDOW = timedelta(minutes=1)
+
+
+def key(destination: Identifier) -> str:
+    return throttles.key("send", destination.kind, destination.value)
+
+
+def typed_key(identifier: Identifier) -> str:
+    return throttles.key("ask", identifier.kind, identifier.value)
+
+
+def ask(work: Work, typed: Identifier) -> int:
+    """Take one message from the budget of what somebody typed. Returns 0, or the seconds until there is one again
+    (and then nothing was taken). 3 a minute; 30 e-mails or 10 SMS a day.
+    """
+    return _take(work, typed_key(typed), _day_cap(work, typed))
+
+
+def charge(work: Work, destination: Identifier, *, invited: bool = True) -> int:
+    """Take one message from the budget of a destination, as `ask` does. Not `invited`: anybody can ask for it, and
+    such messages leave half of a day's to those that the owner's password or phone asked for.
+    """
+    cap = _day_cap(work, destination)
+    return _take(work, key(destination), cap if invited else math.ceil(cap / 2))
+
+
+def _day_cap(work: Work, identifier: Identifier) -> int:
+    s = work.settings
+    return s.sends_per_day_sms if identifier.kind is Kind.PHONE else s.sends_per_day_email
+
+
+def _take(work: Work, at: str, day_cap: int) -> int:
+    row = throttles.held(work, [at])[at]
+    if row.window_ends_at <= work.now:
+        row.count, row.window_ends_at = 0, work.now + WINDOW
+    if row.day_ends_at <= work.now:
+        row.day_count, row.day_ends_at = 0, work.now + throttles.DAY
+    if row.day_count >= day_cap:
+        return math.ceil((row.day_ends_at - work.now).total_seconds())
+    if row.count >= work.settings.sends_per_minute:
+        return math.ceil((row.window_ends_at - work.now).total_seconds())
+    row.count, row.day_count, row.touched_at = row.count + 1, row.day_count + 1, work.now
+    return 0

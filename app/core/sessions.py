@@ -1,0 +1,115 @@
+"""Sessions: being signed in, as a row. Every request asks the row, so an end holds at once on every worker."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import exists, select, update
+
+from app.core import tokens
+from app.crypto.ids import uuid7
+from app.crypto.keys import Purpose
+from app.models import Session, User
+from app.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What `me` says: the columns that the guard reads with the session in one statement."""
+
+    id: UUID
+    name: str | None
+    username: str | None
+    email: str | None
+    phone: str | None
+    role: str
+    created_at: datetime
+    last_login_at: datetime | None
+
+
+LIVE = (User.id, User.name, User.username, User.email, User.phone, User.role, User.created_at, User.last_login_at)
+
+
+def open(work: Work, user: User, amr: Sequence[str], device_info: dict[str, Any] | None) -> Session:
+    """Sign a user in. Only `flows.signin.finish` may call this; an architecture test counts the callers."""
+    row = Session(
+        id=uuid7(work.now),
+        user_id=user.id,
+        amr=" ".join(amr),
+        ip=work.client.address,
+        user_agent=work.client.user_agent,
+        device_info=device_info,
+        client_key=client_key(work),
+        created_at=work.now,
+        auth_time=work.now,
+        last_used_at=work.now,
+        expires_at=work.now + timedelta(seconds=work.settings.session_max_age),
+    )
+    work.db.add(row)
+    work.db.flush()  # before the refresh token that refers to it
+    return row
+
+
+def live_account(work: Work, session_id: UUID) -> Account | None:
+    """The account of a session that has not ended, in one statement; None once it has, or its user is disabled."""
+    lasting = (Session.id == session_id, Session.revoked_at.is_(None), Session.expires_at > work.now)
+    query = select(*LIVE).join(Session, Session.user_id == User.id).where(*lasting, User.disabled_at.is_(None))
+    row = work.db.execute(query).one_or_none()
+    return Account(*row) if row else None
+
+
+def page_of_user(work: Work, user_id: UUID, limit: int, before: UUID | None) -> list[Session]:
+    """Sessions of a user that have neither ended nor lapsed, newest first, older than a given one."""
+    lasting = [Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > work.now]
+    lasting.append(tokens.can_go_on(work))
+    older = [Session.id < before] if before else []
+    return list(work.db.scalars(select(Session).where(*lasting, *older).order_by(Session.id.desc()).limit(limit)))
+
+
+def all_of_user(work: Work, user_id: UUID) -> list[Session]:
+    """Every session a user had that is still stored."""
+    return list(work.db.scalars(select(Session).where(Session.user_id == user_id).order_by(Session.created_at)))
+
+
+def revoke(work: Work, session_id: UUID, user_id: UUID, why: str) -> bool:
+    """End one session of a user. False if it is not theirs or has ended."""
+    return _end(work, why, Session.id == session_id, Session.user_id == user_id) == 1
+
+
+def revoke_all(work: Work, user_id: UUID, why: str, *, keep: UUID | None = None) -> int:
+    """End every session of a user, but the one to keep. Returns how many ended."""
+    return _end(work, why, Session.user_id == user_id, *([Session.id != keep] if keep else []))
+
+
+def _end(work: Work, why: str, *which: Any) -> int:
+    lasting = (Session.revoked_at.is_(None), Session.expires_at > work.now)
+    return work.changes(update(Session).where(*which, *lasting).values(revoked_at=work.now, revoked_why=why))
+
+
+def stamp_used(work: Work, seen: dict[UUID, datetime]) -> None:
+    """Note when sessions were last used; the courier does it, so that no request waits for it."""
+    for session_id, at in seen.items():
+        work.changes(update(Session).where(Session.id == session_id, Session.last_used_at < at).values(last_used_at=at))
+
+
+def knows_client(work: Work, user_id: UUID) -> bool:
+    """True if the user has signed in from this kind of client in this network before."""
+    same = exists().where(Session.user_id == user_id, Session.client_key == client_key(work))
+    return bool(work.db.scalar(select(same)))
+
+
+def client_key(work: Work) -> str:
+    """Browser and system without their versions, and the wider network (IPv4 /16, IPv6 /32), as a keyed digest."""
+    family = re.sub(r"[\d._]+", "", work.client.user_agent)
+    try:
+        address = ipaddress.ip_address(work.client.address)
+        network = str(ipaddress.ip_network((address, 16 if address.version == 4 else 32), strict=False))
+    except ValueError:
+        network = ""
+    return work.kit.keys.mac(Purpose.CLIENTS, family, network).hex()

@@ -1,0 +1,117 @@
+"""Sign-ups: details without proof. Several of one address may coexist, each with its own password."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, or_, select, update
+
+from app.core import throttles
+from app.core.identifiers import Identifier, Kind
+from app.crypto.ids import uuid7
+from app.models import Signup, User, UsernameHold
+from app.work import Work
+
+LIFE = timedelta(days=1)
+
+
+def start(
+    work: Work,
+    *,
+    email: Identifier | None,
+    phone: Identifier | None,
+    username: Identifier | None,
+    name: str | None,
+    password_hash: str,
+    consent: dict[str, Any] | None,
+) -> Signup:
+    """Keep what somebody said, for a day. Nothing of it is proven."""
+    row = Signup(
+        id=uuid7(work.now),
+        email=email and email.value,
+        phone=phone and phone.value,
+        username=username and username.value,
+        name=name,
+        password_hash=password_hash,
+        consent=consent,
+        created_at=work.now,
+        expires_at=work.now + LIFE,
+    )
+    work.db.add(row)
+    return row
+
+
+def find_open(work: Work, signup_id: UUID) -> Signup | None:
+    row = work.db.get(Signup, signup_id)
+    return row if row and row.completed_at is None and row.expires_at > work.now else None
+
+
+def address(row: Signup, typed: Identifier) -> Identifier:
+    """Where a sign-up is proven: the address that was typed or, after a username, its first one."""
+    if typed.kind is not Kind.USERNAME:
+        return typed
+    return Identifier(Kind.EMAIL, row.email) if row.email else Identifier(Kind.PHONE, row.phone or "")
+
+
+def other_address(row: Signup, proven: Identifier) -> Identifier | None:
+    """The second address of a sign-up, if it gave two."""
+    if proven.kind is Kind.EMAIL:
+        return Identifier(Kind.PHONE, row.phone) if row.phone else None
+    return Identifier(Kind.EMAIL, row.email) if row.email else None
+
+
+def complete(work: Work, row: Signup) -> bool:
+    """Use the sign-up up, and forget its password: the account has it. False if another proof did it first."""
+    open_row = (Signup.id == row.id, Signup.completed_at.is_(None))
+    now = {"completed_at": work.now, "password_hash": None}
+    taken = work.changes(update(Signup).where(*open_row).values(now)) == 1
+    if taken and row.username:
+        release_username(work, Identifier(Kind.USERNAME, row.username))
+    return taken
+
+
+def of_user(work: Work, user_id: UUID) -> list[Signup]:
+    """The sign-up that an account began with, if it is still stored."""
+    return list(work.db.scalars(select(Signup).where(Signup.id == user_id)))
+
+
+def forget_person(work: Work, user: User) -> None:
+    """Delete the sign-up of an account, those of its addresses, and what it holds of usernames."""
+    addresses = [column == value for column, value in ((Signup.email, user.email), (Signup.phone, user.phone)) if value]
+    work.changes(delete(Signup).where(or_(Signup.id == user.id, *addresses)))
+    if user.username:
+        release_username(work, Identifier(Kind.USERNAME, user.username))
+
+
+def claimant(*addresses: Identifier | None) -> str:
+    """Who may hold a username: whoever signs up with the same addresses."""
+    return throttles.key("claimant", *(a.value if a else "" for a in addresses))
+
+
+def hold_username(work: Work, username: Identifier, who: str) -> bool:
+    """Reserve a username for a day, for one claimant. False if it is another's, as an account or a sign-up.
+
+    The accounts are asked again under the lock of the reservation, so two who ask at once cannot both pass.
+    """
+    name = username.value
+    if _is_taken(work, name):
+        return False
+    [hold] = work.lock_rows(UsernameHold, [{"username": name, "claimant": who, "expires_at": work.now + LIFE}])
+    if hold.claimant != who and hold.expires_at > work.now:
+        return False
+    if _is_taken(work, name):
+        release_username(work, username)
+        return False
+    hold.claimant, hold.expires_at = who, work.now + LIFE
+    return True
+
+
+def _is_taken(work: Work, name: str) -> bool:
+    return work.db.scalar(select(User.id).where(User.username == name)) is not None
+
+
+def release_username(work: Work, username: Identifier) -> None:
+    """Let a hold go, because the name is on an account now."""
+    work.changes(delete(UsernameHold).where(UsernameHold.username == username.value))

@@ -1,0 +1,146 @@
+"""Tokens of a session: a signed access token for minutes, a refresh token for days that is spent by use.
+
+A refresh token's successor is derived from it with a server key. So the answer that got lost, or the second
+tab that asks within the grace, gets the very same successor: there is one line, never a branch. OAuth 2.0
+Security BCP (RFC 9700), section 4.14.2.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, exists, select, update
+
+from app.crypto.ids import uuid7
+from app.crypto.keys import Purpose, new_token, token_digest
+from app.models import RefreshToken, Session, User
+from app.work import Work
+
+GRACE = timedelta(seconds=10)  # for the immediate predecessor of the live token
+
+
+class Outcome(Enum):
+    UNKNOWN = "unknown"
+    ENDED = "ended"  # its session was revoked, or is over
+    EXPIRED = "expired"
+    ROTATED = "rotated"
+    REPEATED = "repeated"  # within the grace: the same successor again
+    REUSED = "reused"  # theft, or a client that kept a spent token
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    outcome: Outcome
+    session: Session | None = None
+    user: User | None = None
+    token: str = ""
+    expires_at: datetime | None = None
+
+
+def access(work: Work, session: Session, user: User) -> str:
+    """A signed access token of a session: who, in which role, how and when it was proven."""
+    issued = int(work.now.timestamp())
+    return work.kit.tokens.issue(
+        {
+            "sub": str(user.id),
+            "iat": issued,
+            "exp": issued + work.settings.jwt_access_ttl,
+            "jti": str(uuid7(work.now)),
+            "sid": str(session.id),
+            "role": user.role,
+            "amr": session.amr.split(),
+            "auth_time": int(session.auth_time.timestamp()),
+        }
+    )
+
+
+def first_refresh(work: Work, session: Session) -> tuple[str, datetime]:
+    """The refresh token that begins a session's line, and when it expires."""
+    token = new_token()
+    return token, _store(work, session, token).expires_at
+
+
+def _store(work: Work, session: Session, token: str) -> RefreshToken:
+    ends = min(work.now + timedelta(seconds=work.settings.jwt_refresh_ttl), session.expires_at)
+    row = RefreshToken(
+        id=uuid7(work.now),
+        session_id=session.id,
+        digest=token_digest(token),
+        created_at=work.now,
+        expires_at=ends,
+    )
+    work.db.add(row)
+    return row
+
+
+def find(work: Work, token: str) -> tuple[RefreshToken, Session, User] | None:
+    """The row of a refresh token with its session and user, whatever their state."""
+    query = (
+        select(RefreshToken, Session, User)
+        .join(Session, Session.id == RefreshToken.session_id)
+        .join(User, User.id == Session.user_id)
+        .where(RefreshToken.digest == token_digest(token))
+    )
+    row = work.db.execute(query).one_or_none()
+    return (row[0], row[1], row[2]) if row else None
+
+
+def is_live(work: Work, row: RefreshToken, session: Session) -> bool:
+    """True if this refresh token could be exchanged now."""
+    lasts = row.used_at is None and row.expires_at > work.now
+    return lasts and session.revoked_at is None and session.expires_at > work.now
+
+
+def exchange(work: Work, token: str) -> Exchange:
+    """Spend a refresh token and make its successor; one of twenty at once does, the others repeat its answer."""
+    found = find(work, token)
+    if found is None:
+        return Exchange(Outcome.UNKNOWN)
+    row, session, user = found
+    if session.revoked_at or session.expires_at <= work.now or user.disabled_at:
+        return Exchange(Outcome.ENDED, session, user)
+    if row.used_at is None and row.expires_at <= work.now:
+        return Exchange(Outcome.EXPIRED, session, user)
+    if row.used_at is None and _spent(work, row):
+        successor = _successor(work, token, work.kit.keys.current)
+        return Exchange(Outcome.ROTATED, session, user, successor, _store(work, session, successor).expires_at)
+    return _again(work, token, row, session, user)
+
+
+def _spent(work: Work, row: RefreshToken) -> bool:
+    unspent = (RefreshToken.id == row.id, RefreshToken.used_at.is_(None))
+    taken = work.changes(update(RefreshToken).where(*unspent).values(used_at=work.now))
+    return taken == 1
+
+
+def _again(work: Work, token: str, row: RefreshToken, session: Session, user: User) -> Exchange:
+    work.db.refresh(row)
+    candidates = {token_digest(t): t for t in (_successor(work, token, key_id) for key_id in work.kit.keys.ids)}
+    query = select(RefreshToken).where(RefreshToken.digest.in_(candidates), RefreshToken.used_at.is_(None))
+    follower = work.db.scalar(query)
+    in_time = row.used_at is not None and row.used_at + GRACE > work.now
+    if follower is None or not in_time:
+        return Exchange(Outcome.REUSED, session, user)
+    return Exchange(Outcome.REPEATED, session, user, candidates[follower.digest], follower.expires_at)
+
+
+def _successor(work: Work, token: str, key_id: str) -> str:
+    mac = work.kit.keys.mac(Purpose.SUCCESSORS, token, key_id=key_id)
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+def of_user(work: Work, user_id: UUID) -> list[RefreshToken]:
+    """Every stored refresh token of a user."""
+    query = select(RefreshToken).join(Session, Session.id == RefreshToken.session_id).where(Session.user_id == user_id)
+    return list(work.db.scalars(query.order_by(RefreshToken.id)))
+
+
+def can_go_on(work: Work) -> ColumnElement[bool]:
+    """The condition of a session that a refresh token still keeps alive."""
+    return exists().where(
+        RefreshToken.session_id == Session.id, RefreshToken.used_at.is_(None), RefreshToken.expires_at > work.now
+    )

@@ -1,0 +1,1 @@
+"""Pure functions over bytes. Knows no table, no request, no clock."""

@@ -1,0 +1,63 @@
+"""Argon2id behind a fixed number of slots.
+
+A hash costs tens of milliseconds and tens of mebibytes, so only as many run as there are cores, a short
+queue waits, and the rest is told to come back. No caller may hold a database connection meanwhile.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import argon2
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from app.errors import Overloaded
+
+PATIENCE_S = 1.0  # longest wait for a slot
+RETRY_AFTER_S = 1
+
+
+class Hasher:
+    def __init__(self, *, memory_kib: int, time_cost: int, slots: int, queue: int) -> None:
+        """`slots` hashes at once, `queue` callers waiting; parallelism is 1, as ASVS 5.0 appendix C has it."""
+        self._argon2 = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1)
+        self._slots = threading.BoundedSemaphore(slots)
+        self._places = threading.BoundedSemaphore(slots + queue)
+        self._nobodys = self._argon2.hash(secrets.token_bytes(16))
+
+    def hash(self, password: bytes) -> str:
+        """An Argon2id string with a fresh 128-bit salt (RFC 9106). Raises Overloaded."""
+        with self._slot():
+            return self._argon2.hash(password)
+
+    def matches(self, hashed: str | None, password: bytes) -> bool:
+        """True if the password made this hash. With no hash the same work is done and the answer is False.
+
+        A hash that cannot be read counts as one that does not match. Raises Overloaded.
+        """
+        with self._slot():
+            try:
+                return self._argon2.verify(hashed or self._nobodys, password) and hashed is not None
+            except (VerificationError, InvalidHashError, ValueError):
+                return False
+
+    def outdated(self, hashed: str) -> bool:
+        """True if the hash was made with other parameters than today's."""
+        return self._argon2.check_needs_rehash(hashed)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise Overloaded(retry_after=RETRY_AFTER_S)
+        try:
+            if not self._slots.acquire(timeout=PATIENCE_S):
+                raise Overloaded(retry_after=RETRY_AFTER_S)
+            try:
+                yield
+            finally:
+                self._slots.release()
+        finally:
+            self._places.release()

@@ -1,0 +1,154 @@
+"""The database: the SQLAlchemy object, column types, and how each engine is opened.
+
+A leaf: models, core and the factory import it, it imports only `config`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import CHAR, DateTime, Engine, MetaData, String, TypeDecorator, Uuid, event, inspect, select
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+
+from app.config import Settings
+
+BUSY_TIMEOUT_MS = 10_000  # how long a SQLite writer waits for the one before it
+STATEMENT_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 2
+POOL_WAIT_S = 1
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    # MySQL's default collation would hold A and a, or e and é, for the same address.
+    __table_args__: Any = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+
+
+M = TypeVar("M", bound=Base)
+db = SQLAlchemy(metadata=Base.metadata)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime with microseconds on every engine. A naive one is a bug and raises ValueError."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else self.impl_instance)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime reached the database")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# MariaDB's own UUID type refuses some well-formed ids that a client may send; text takes them all.
+Id = Uuid(as_uuid=True).with_variant(Uuid(as_uuid=True, native_uuid=False), "mysql", "mariadb")
+Digest = String(64).with_variant(CHAR(64, collation="ascii_bin"), "mysql", "mariadb")  # hex of 256 bits
+
+
+def engine_options(settings: Settings) -> dict[str, Any]:
+    """What `create_engine` gets: time-outs everywhere, a pool that fits the threads, READ COMMITTED."""
+    options: dict[str, Any] = {
+        "pool_size": settings.web_threads + 2,  # the courier's and a spare
+        "max_overflow": 0,
+        "pool_timeout": POOL_WAIT_S,
+        "pool_recycle": 1800,
+        "enable_from_linting": False,  # `accounts.look_up` joins one row to whatever there is, on purpose
+        "hide_parameters": True,  # an error in the log must not hold an address or a digest
+    }
+    backend = settings.db_url.get_backend_name()
+    if backend == "postgresql":
+        limits = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={STATEMENT_TIMEOUT_S}s"
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S, "options": limits}
+    elif backend == "mysql":
+        options["isolation_level"] = "READ COMMITTED"
+        options["pool_pre_ping"] = True  # PyMySQL meets a closed connection where SQLAlchemy cannot replace it
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": STATEMENT_TIMEOUT_S}
+    return options
+
+
+def sessions_of(engine: Engine) -> tuple[sessionmaker[Session], sessionmaker[Session]]:
+    """Two makers of sessions over one pool: for units that write, and for units that only read."""
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+        reading = engine.execution_options(reads_only=True)
+    else:
+        reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+    return sessionmaker(engine, expire_on_commit=False), sessionmaker(reading, expire_on_commit=False)
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """WAL, foreign keys, a busy timeout, and transactions that the driver does not begin behind our back."""
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        # A reader that turns writer half-way fails at once when another wrote since; a writer says so first.
+        reads = connection.get_execution_options().get("reads_only")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def lock_rows(db: Session, model: type[M], rows: list[dict[str, Any]]) -> list[M]:
+    """Lock rows by their primary key until the transaction ends, in the order given; insert those that are missing.
+
+    One statement on PostgreSQL, SQLite and MariaDB; MySQL, which cannot return what it inserts, takes two.
+    """
+    dialect = db.get_bind().dialect
+    name = inspect(model).primary_key[0].name
+    fresh = {"populate_existing": True}
+    if dialect.name == "mysql":
+        insert = mysql.insert(model).values(rows)
+        statement: Any = insert.on_duplicate_key_update({name: insert.inserted[name]})
+        if not dialect.insert_returning:
+            db.execute(statement)
+            column = getattr(model, name)
+            chosen = select(model).where(column.in_([row[name] for row in rows])).order_by(column)
+            return list(db.scalars(chosen.with_for_update(), execution_options=fresh))
+    else:
+        insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(model).values(rows)
+        statement = insert.on_conflict_do_update(index_elements=[name], set_={name: insert.excluded[name]})
+    return list(db.scalars(statement.returning(model), execution_options=fresh))
+
+
+PG_RETRY = {"40P01", "40001"}  # deadlock, serialization failure
+MYSQL_RETRY = {1213, 1205, 1020}  # deadlock, lock wait timeout, record changed since last read
+
+
+def lost_a_race(error: DBAPIError) -> bool:
+    """True if the database undid the unit only because of another one, so doing it again is right."""
+    original = error.orig
+    code = getattr(original, "pgcode", None)
+    number = original.args[0] if original is not None and original.args else None
+    return code in PG_RETRY or number in MYSQL_RETRY
+
+
+def is_away(error: Exception) -> bool:
+    """True if the database cannot be reached, is too busy, or refuses to write."""
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)

@@ -1,0 +1,125 @@
+"""Making a claimed message ready: may it still be sent, and what does it say?
+
+The code is derived here, in the moment of sending; before and after it exists nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from app.core import audit, challenges, sends
+from app.core.identifiers import Identifier, Kind
+from app.crypto import codes
+from app.delivery import messages, outbox
+from app.delivery.outbox import State
+from app.delivery.senders import Outgoing
+from app.models import OtpChallenge, OutboxMessage
+from app.work import Work
+
+CODE = "code."  # the kinds of messages that carry one
+
+log = logging.getLogger("latchkey.courier")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message that is ours to send until the lease lapses."""
+
+    outgoing: Outgoing
+    lease: str | None
+    leased_until: datetime
+    attempts: int
+    created_at: datetime
+
+
+def claim(work: Work, ids: Sequence[UUID]) -> list[Claimed]:
+    """Take messages and make them ready; what must not be sent is dropped, what must wait is put back."""
+    return [ready for row in outbox.claim(work, ids) if (ready := _ready(work, row))]
+
+
+def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
+    challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
+    why = _objection(work, row, challenge)
+    if why:
+        drop(work, row, row.lease, why)
+        return None
+    if not _in_turn(work, row):
+        return None
+    try:
+        words = _words(work, row, challenge)
+    except (KeyError, ValueError, messages.Unmade):
+        log.exception("message %s cannot be made", row.id)
+        drop(work, row, row.lease, "unmade")
+        return None
+    assert row.leased_until is not None
+    return Claimed(words, row.lease, row.leased_until, row.attempts, row.created_at)
+
+
+def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> str | None:
+    """Why a message must not be sent at all."""
+    if row.kind == outbox.DECOY:
+        return outbox.NOBODY
+    if row.kind.startswith(CODE) and (challenge is None or not challenges.is_open(work, challenge)):
+        return "closed"
+    if row.expires_at and row.expires_at <= work.now:
+        return "expired"
+    return None
+
+
+def _in_turn(work: Work, row: OutboxMessage) -> bool:
+    """Take a message that waited for its destination's budget from it, or put it back to wait on."""
+    if outbox.UNPAID not in row.facts:
+        return True
+    wait = sends.charge(work, _recipient(row))
+    if wait:
+        at = work.now + timedelta(seconds=wait)
+        outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at)
+    return not wait
+
+
+def _recipient(row: OutboxMessage) -> Identifier:
+    return Identifier(Kind.PHONE if row.channel == "sms" else Kind.EMAIL, row.recipient)
+
+
+def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing:
+    code, seconds = "", 0
+    if challenge and row.kind.startswith(CODE):
+        code = codes.derive(work.kit.keys, challenge.key_id, challenge.factor, work.settings.otp_length)
+        seconds = max(0, int((challenge.expires_at - work.now).total_seconds()))
+    minutes = math.ceil(seconds / 60)
+    words = messages.render(
+        work.settings, row.kind, row.channel, row.facts, language=row.language, code=code, minutes=minutes
+    )
+    return Outgoing(
+        id=row.id,
+        user_id=row.user_id,
+        kind=row.kind,
+        channel=row.channel,
+        recipient=row.recipient,
+        masked=_recipient(row).masked,
+        code=code,
+        minutes=minutes,
+        seconds=seconds,
+        language=row.language,
+        country=row.country or "",
+        avoid=row.avoid or "",
+        brand=work.settings.brand_name,
+        subject=words.subject,
+        text=words.text,
+        html=words.html,
+        expires_at=row.expires_at,
+    )
+
+
+def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: str) -> None:
+    """Settle a message as not sent, and audit it unless it was to nobody."""
+    dropped = outbox.settle(work, message, lease, State.DROPPED, last_error=why)
+    if dropped and why != outbox.NOBODY:
+        facts: dict[str, Any] = {"kind": message.kind, "channel": message.channel, "why": why}
+        audit.record(work, audit.Event.MESSAGE_DROPPED, user_id=message.user_id, reason=why, **facts)

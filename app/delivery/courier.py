@@ -1,0 +1,154 @@
+"""The courier: takes due messages from the outbox and hands them to the senders.
+
+A thread of each web process by default, or `flask courier` processes; any number may run beside each other.
+Nothing is sent inside a unit of work: claim, commit, send, then mark in a unit of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from app.core import audit, sessions
+from app.delivery import compose, outbox
+from app.delivery.compose import Claimed
+from app.delivery.outbox import State
+from app.delivery.senders import Reason, Receipt, Sender, SendFailed
+from app.errors import Unavailable
+from app.work import Client, Kit, Work, run
+
+BATCH = 5
+POLL_S = 2.0  # how soon a message left by a dead process is found
+STAMP_S = 60.0  # how often the last use of sessions is written
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 900.0
+GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
+CLIENT = Client(user_agent="courier")
+
+log = logging.getLogger("latchkey.courier")
+
+
+class Courier:
+    def __init__(self, kit: Kit, senders: Mapping[str, Sender], bell: threading.Event, *, sends: bool = True) -> None:
+        """`senders`: one for each channel. `bell`: set when a message was queued in this process. Without
+        `sends` it only stamps the last use of sessions: others send.
+        """
+        self.sends = sends
+        self.kit = kit
+        self._senders = senders
+        self._bell = bell
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stamped_at = kit.clock()
+
+    def start(self) -> None:
+        """Run in a thread of this process. Call it after the fork."""
+        self._thread = threading.Thread(target=self.run, name="courier", daemon=True)
+        self._thread.start()
+
+    def stop(self, patience: float = 10.0) -> None:
+        """Finish the message in hand and end. What is left stays queued."""
+        self._stopping.set()
+        self._bell.set()
+        if self._thread:
+            self._thread.join(patience)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def run(self) -> None:
+        """Send until stopped. A fault is logged and the loop goes on."""
+        while not self._stopping.is_set():
+            self._bell.clear()
+            try:
+                busy = self.sends and self.round() > 0
+                self._stamp()
+            except Unavailable:
+                log.warning("the database is away; messages wait")
+                busy = False
+            except Exception:
+                log.exception("the courier stumbled")
+                busy = False
+            if not busy:
+                self._bell.wait(POLL_S * random.uniform(0.8, 1.2))  # noqa: S311 (jitter, not a secret)
+
+    def round(self) -> int:
+        """Claim a batch and deliver it. Returns how many messages were due: 0 means that nothing waits."""
+        ids = run(self.kit, lambda work: outbox.due(work, BATCH), client=CLIENT, reads=True)
+        if not ids:
+            return 0
+        claimed = run(self.kit, lambda work: compose.claim(work, ids), client=CLIENT)
+        for message in claimed:
+            if self._stopping.is_set():
+                break
+            self._deliver(message)
+        return len(ids)
+
+    def _stamp(self) -> None:
+        if not self.kit.seen or (self.kit.clock() - self._stamped_at).total_seconds() < STAMP_S:
+            return
+        self._stamped_at = self.kit.clock()
+        seen = dict(self.kit.seen)
+        run(self.kit, lambda work: sessions.stamp_used(work, seen), client=CLIENT)
+        for session_id, at in seen.items():
+            if self.kit.seen.get(session_id) == at:
+                del self.kit.seen[session_id]
+
+    def _deliver(self, claimed: Claimed) -> None:
+        out, now = claimed.outgoing, self.kit.clock()
+        if now > claimed.leased_until - outbox.LEASE / 2:
+            return  # the ones before it took long: let the lease lapse rather than send beside another courier
+        if out.expires_at and out.expires_at <= now:
+            run(
+                self.kit,
+                lambda work: compose.drop(work, out, claimed.lease, "expired"),
+                client=CLIENT,
+            )
+            return
+        try:
+            receipt = self._senders[out.channel].send(out)
+        except SendFailed as failure:
+            self._failed(claimed, failure)
+        except Exception:
+            log.exception("sender of %s stumbled over message %s", out.channel, out.id)
+            self._failed(claimed, SendFailed(Reason.UNKNOWN, "the sender stumbled"))
+        else:
+            run(self.kit, lambda work: _sent(work, claimed, receipt), client=CLIENT)
+
+    def _failed(self, claimed: Claimed, failure: SendFailed) -> None:
+        log.warning(
+            "message %s to %s was not sent: %s (%s)",
+            claimed.outgoing.id, claimed.outgoing.masked, failure.text, failure.reason,
+        )  # fmt: skip
+        run(self.kit, lambda work: _again_or_never(work, claimed, failure), client=CLIENT)
+
+
+def _sent(work: Work, claimed: Claimed, receipt: Receipt) -> None:
+    outbox.settle(
+        work,
+        claimed.outgoing,
+        claimed.lease,
+        State.SENT,
+        provider=receipt.provider,
+        provider_id=receipt.provider_id,
+        last_error=None,
+    )
+
+
+def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
+    """Queue a message again after a pause that doubles, if it would still come in time; else it has failed."""
+    out = claimed.outgoing
+    pause = min(FIRST_RETRY_S * 2 ** (claimed.attempts - 1), LONGEST_RETRY_S) * random.uniform(0.8, 1.2)  # noqa: S311
+    at = work.now + timedelta(seconds=pause)
+    last = out.expires_at or claimed.created_at + GIVE_UP
+    if failure.reason is Reason.PERMANENT or at >= last:
+        outbox.settle(work, out, claimed.lease, State.FAILED, last_error=failure.text[:255])
+        facts: dict[str, Any] = {"kind": out.kind, "channel": out.channel, "why": failure.text}
+        audit.record(work, audit.Event.MESSAGE_DROPPED, out.masked, user_id=out.user_id, reason=failure.reason, **facts)
+        return
+    outbox.settle(work, out, claimed.lease, State.QUEUED, next_attempt_at=at, last_error=failure.text[:255])

@@ -1,0 +1,190 @@
+"""The outbox: messages are rows, written with the fact that they tell, claimed and settled by the courier.
+
+At least once: a courier that dies between 'sent' and 'marked' leaves a lease that lapses, and the next one
+sends the same code again. No row holds a code.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import and_, delete, or_, select, update
+
+from app.core import accounts, challenges
+from app.core.challenges import Purpose, channel_of
+from app.core.identifiers import Identifier
+from app.crypto.ids import uuid7
+from app.models import OtpChallenge, OutboxMessage, User
+from app.work import Work
+
+LEASE = timedelta(seconds=30)  # a send ends within half of it
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"  # the provider has it
+    DELIVERED = "delivered"  # a report says that it arrived
+    FAILED = "failed"  # the provider will not have it
+    DROPPED = "dropped"  # not sent, because it would have come too late or to nobody
+
+
+SHOWN = {State.SENT: "sent", State.DELIVERED: "delivered", State.FAILED: "failed", State.DROPPED: "failed"}
+
+
+class Notice(StrEnum):
+    NEW_SIGNIN = "notice.new_signin"
+    PASSWORD_CHANGED = "notice.password_changed"  # noqa: S105 (a name of a message)
+    CONTACT_CHANGED = "notice.contact_changed"
+    SIGNUP_TRIED = "notice.signup_tried"
+    CHANGE_TRIED = "notice.change_tried"
+    TOKEN_REUSED = "notice.token_reused"  # noqa: S105
+    ACCOUNT_ERASED = "notice.account_erased"
+    SHIELD_CLOSED = "notice.shield_closed"
+
+
+UNPAID = "unpaid"  # a fact of a message that has still to be taken from its destination's budget
+
+
+class Named(Protocol):
+    """A message, claimed or as it goes out."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def kind(self) -> str: ...
+
+
+NOBODY = "nobody"  # why a decoy is dropped
+DECOY = "decoy"  # a message to nobody: the same work as a real one
+
+
+def code(work: Work, challenge: OtpChallenge, wait: int = 0) -> None:
+    """Queue the code of a challenge to its destination; for a decoy, a message that is never sent.
+
+    With `wait` seconds its destination's budget is spent: the courier takes it from the budget when it sends.
+    """
+    about = challenges.subject(challenge)
+    kind = f"code.{challenge.purpose}" if about else DECOY
+    # A code to an address that somebody wants is not theirs yet, nor in their export.
+    whose = None if challenge.asked_by else about
+    message = _message(work, kind, challenges.destination(challenge), whose, language=challenge.language, facts={})
+    message.challenge_id, message.expires_at = challenge.id, challenge.expires_at
+    if wait:
+        message.facts, message.next_attempt_at = {UNPAID: True}, work.now + timedelta(seconds=wait)
+
+
+def warn(work: Work, kind: Notice, owner: User, challenge: OtpChallenge, wait: int) -> None:
+    """Queue, in place of a decoy's code, the notice to the owner of its destination; under the same budget."""
+    message = notice(work, kind, challenges.destination(challenge), owner)
+    message.challenge_id, message.expires_at = challenge.id, challenge.expires_at
+    if wait:
+        message.facts = message.facts | {UNPAID: True}
+        message.next_attempt_at = work.now + timedelta(seconds=wait)
+
+
+def notice(work: Work, kind: Notice, to: Identifier, user: User, **facts: Any) -> OutboxMessage:
+    """Queue a security notice to one address of a user, in their language, with when and from where."""
+    where = {"at": work.now.isoformat(), "ip": work.client.address, "client": work.client.user_agent}
+    own = work.client.language if work.caller.user_id == user.id else ""
+    language = user.language or own or challenges.FALLBACK_LANGUAGE
+    return _message(work, kind, to, user.id, language=language, facts=where | facts)
+
+
+def tell(work: Work, user: User, kind: Notice, **facts: Any) -> None:
+    """Queue a security notice to every proven address of a user (ASVS 6.3.7)."""
+    for address in accounts.contacts(user):
+        notice(work, kind, address, user, **facts)
+
+
+def _message(
+    work: Work, kind: str, to: Identifier, user_id: UUID | None, *, language: str, facts: dict[str, Any]
+) -> OutboxMessage:
+    work.db.flush()  # the challenge row before the message that refers to it
+    row = OutboxMessage(
+        id=uuid7(work.now),
+        kind=kind,
+        channel=channel_of(to),
+        recipient=to.value,
+        language=language,
+        country=to.country,
+        user_id=user_id,
+        facts=facts,
+        state=State.QUEUED,
+        attempts=0,
+        next_attempt_at=work.now,
+        created_at=work.now,
+    )
+    work.db.add(row)
+    work.wakes = True
+    return row
+
+
+def delivery(work: Work, challenge: OtpChallenge) -> str:
+    """How far the message of a challenge has got: `queued`, `sent`, `delivered` or `failed`; in a sign-in the last
+    one, else the first. For a recovery always `sent`: anything else would tell who has an account.
+    """
+    if challenge.purpose == Purpose.RECOVERY:
+        return State.SENT
+    first_only = challenge.purpose != Purpose.SIGNIN  # a decoy sends no second one, and must not stand out by it
+    query = select(OutboxMessage.state).where(OutboxMessage.challenge_id == challenge.id)
+    order = OutboxMessage.id.asc() if first_only else OutboxMessage.id.desc()
+    return SHOWN.get(State(work.db.scalar(query.order_by(order).limit(1)) or State.QUEUED), State.QUEUED)
+
+
+def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
+    query = select(OutboxMessage).where(OutboxMessage.user_id == user_id)
+    return list(work.db.scalars(query.order_by(OutboxMessage.created_at)))
+
+
+def forget_person(work: Work, user_id: UUID) -> None:
+    """Delete the messages of a user, sent or not."""
+    work.changes(delete(OutboxMessage).where(OutboxMessage.user_id == user_id))
+
+
+def due(work: Work, limit: int) -> list[UUID]:
+    """The messages that a courier may claim now, newest first: somebody still waits for those. Decoys last."""
+    query = select(OutboxMessage.id).where(_claimable(work.now))
+    newest = query.order_by(OutboxMessage.kind == DECOY, OutboxMessage.created_at.desc())
+    return list(work.db.scalars(newest.limit(limit)))
+
+
+def _claimable(now: datetime) -> Any:
+    waiting = and_(OutboxMessage.state == State.QUEUED, OutboxMessage.next_attempt_at <= now)
+    lapsed = and_(OutboxMessage.state == State.SENDING, OutboxMessage.leased_until <= now)
+    return or_(waiting, lapsed)
+
+
+def claim(work: Work, ids: Sequence[UUID]) -> list[OutboxMessage]:
+    """Take what is still free of these under one lease. Two couriers never hold the same message."""
+    lease = secrets.token_hex(16)
+    taken = work.changes(
+        update(OutboxMessage)
+        .where(OutboxMessage.id.in_(ids), _claimable(work.now))
+        .values(state=State.SENDING, lease=lease, leased_until=work.now + LEASE, attempts=OutboxMessage.attempts + 1)
+    )
+    if not taken:
+        return []
+    mine = select(OutboxMessage).where(OutboxMessage.lease == lease).order_by(OutboxMessage.created_at.desc())
+    return list(work.db.scalars(mine))
+
+
+def settle(work: Work, message: Named, lease: str | None, state: State, **values: Any) -> bool:
+    """Write what became of a message, if the lease is still ours. False if another courier has it by now."""
+    ours = (OutboxMessage.id == message.id, OutboxMessage.lease == lease)
+    settled = state is not State.QUEUED
+    if settled and message.kind == Notice.ACCOUNT_ERASED:  # the last place that knows the address
+        return work.changes(delete(OutboxMessage).where(*ours)) == 1
+    known = {"state": state, "lease": None, "leased_until": None, "settled_at": work.now if settled else None}
+    return work.changes(update(OutboxMessage).where(*ours).values(known | values)) == 1
+
+
+def oldest_due(work: Work) -> datetime | None:
+    """Since when the longest waiting message could have been sent: the courier's lag."""
+    query = select(OutboxMessage.next_attempt_at).where(_claimable(work.now))
+    return work.db.scalar(query.order_by(OutboxMessage.next_attempt_at).limit(1))

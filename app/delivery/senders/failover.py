@@ -1,0 +1,92 @@
+"""Several senders as one: the next at once when one cannot, and a rest for one that keeps failing.
+
+A permanent refusal ends it, for no other provider can reach that recipient either. After 'unknown' nobody else is
+tried at once: the message may be on its way, and a report may say so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from app.delivery.senders import Outgoing, Reason, Receipt, Sender, SendFailed
+from app.delivery_config import ANYWHERE
+
+OPEN_AFTER = 3  # failures in a row
+REST_S = 30.0  # then one message probes
+NEXT = (Reason.TRANSIENT, Reason.THROTTLED, Reason.CONFIGURATION)
+
+
+@dataclass(slots=True)
+class Circuit:
+    """What a provider's last answers were. Open: it rests; after the rest one message at a time may probe it."""
+
+    failures: int = 0
+    rests_until: float = 0.0
+
+    def lets_through(self, now: float) -> bool:
+        if self.failures < OPEN_AFTER and self.rests_until <= now:
+            return True
+        if self.rests_until > now:
+            return False
+        self.rests_until = now + REST_S  # this one probes; the others wait for its answer
+        return True
+
+    def note(self, failure: SendFailed | None, now: float) -> None:
+        if failure is None or failure.reason is Reason.PERMANENT:  # the provider works
+            self.failures, self.rests_until = 0, 0.0
+            return
+        self.failures += 1
+        if failure.retry_after:
+            self.rests_until = now + failure.retry_after
+        elif self.failures >= OPEN_AFTER:
+            self.rests_until = now + REST_S
+
+
+class Failover:
+    name = "failover"
+
+    def __init__(
+        self,
+        channel: str,
+        senders: Mapping[str, Sender],
+        routes: Mapping[str, tuple[str, ...]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`senders` in their order; `routes`: other orders for countries, `*` for all that are not named."""
+        self.channel = channel
+        self._senders, self._routes, self._clock = senders, routes, clock
+        self._circuits = {name: Circuit() for name in senders}
+        self._lock = threading.Lock()
+
+    def send(self, message: Outgoing) -> Receipt:
+        last = SendFailed(Reason.TRANSIENT, "every provider rests after failures")
+        for name in self._order(message):
+            if not self._try(name):
+                continue
+            try:
+                receipt = self._senders[name].send(message)
+            except SendFailed as failure:
+                self._note(name, failure)
+                last = SendFailed(failure.reason, f"{name}: {failure.text}", failure.retry_after, name)
+                if failure.reason not in NEXT:
+                    break
+            else:
+                self._note(name, None)
+                return receipt
+        raise last
+
+    def _order(self, message: Outgoing) -> list[str]:
+        usual = tuple(self._senders)
+        route = self._routes.get(message.country) or self._routes.get(ANYWHERE) or usual
+        return sorted(route, key=lambda name: name == message.avoid)
+
+    def _try(self, name: str) -> bool:
+        with self._lock:
+            return self._circuits[name].lets_through(self._clock())
+
+    def _note(self, name: str, failure: SendFailed | None) -> None:
+        with self._lock:
+            self._circuits[name].note(failure, self._clock())

@@ -1,0 +1,60 @@
+"""SMS by Gupshup's enterprise gateway. Always POST: the password is a parameter. It answers 200 on errors too."""
+
+from __future__ import annotations
+
+from app.config import Settings
+from app.delivery import dlt
+from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed, http
+
+CODES = {
+    "100": Reason.TRANSIENT,
+    "101": Reason.CONFIGURATION,
+    "102": Reason.CONFIGURATION,
+    "103": Reason.CONFIGURATION,
+    "104": Reason.CONFIGURATION,
+    "105": Reason.PERMANENT,  # the number
+    "106": Reason.CONFIGURATION,
+    "107": Reason.CONFIGURATION,
+    "108": Reason.CONFIGURATION,  # the sender's name
+    "109": Reason.CONFIGURATION,
+    "175": Reason.CONFIGURATION,  # no international SMS in the account
+}
+
+
+class GupshupSender:
+    name, channel = "gupshup", "sms"
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = f"{settings.gupshup_base_url}/GatewayAPI/rest"
+        self._account = {"userid": settings.gupshup_user_id, "password": settings.gupshup_password.get_secret_value()}
+        self._templates = dlt.load(settings, self.name)
+
+    def send(self, message: Outgoing) -> Receipt:
+        template = self._templates.of(message)
+        registered = template.registration() if template else {}
+        reply = http.post(
+            self._url,
+            data={
+                "method": "SendMessage",
+                "auth_scheme": "plain",
+                "v": "1.1",
+                "format": "text",
+                "msg_type": "TEXT" if message.text.isascii() else "Unicode_text",
+                "send_to": message.recipient.lstrip("+"),
+                "msg": message.text,
+                **self._account,
+                **registered,
+            },
+        )
+        if reply.status != 200:
+            raise http.refused(reply)
+        parts = [part.strip() for part in reply.text.split("|")]
+        if parts[0].lower() == "success" and len(parts) >= 3 and parts[2]:
+            return Receipt(self.name, parts[2][:128])
+        if parts[0].lower() == "error" and len(parts) >= 2:
+            raise SendFailed(CODES.get(parts[1], Reason.TRANSIENT), f"the provider answered error {parts[1][:8]}")
+        raise http.refused(reply, "with neither success nor error")
+
+
+def build(settings: Settings, _channel: str) -> GupshupSender:
+    return GupshupSender(settings)

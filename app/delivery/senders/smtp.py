@@ -1,0 +1,154 @@
+"""Mail over SMTP: STARTTLS, implicit TLS or none; one connection, kept for the next message.
+
+A reply of 4xx is temporary, 5xx permanent (RFC 5321, section 4.2.1). After the message was handed over a
+time-out is 'unknown': the server may have taken it.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+import time
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate
+
+from app.config import Settings
+from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
+
+TIMEOUT_S = 8.0  # for each step of the conversation
+WHOLE_S = 14.0  # for all of it: less than half the lease of a message
+KEEP_S = 30  # an idle connection older than this is not trusted
+
+
+class SmtpSender:
+    name, channel = "smtp", "email"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._domain = settings.sender_email.rpartition("@")[2] or "localhost"
+        self._open: smtplib.SMTP | None = None
+        self._used_at = 0.0
+
+    def send(self, message: Outgoing) -> Receipt:
+        mail = self._compose(message)
+        deadline = time.monotonic() + WHOLE_S
+        try:
+            smtp = self._connection(deadline)
+            self._offer(smtp, deadline)
+        except (OSError, smtplib.SMTPException) as error:
+            self._drop()
+            raise _refused(error, about_us=True) from error
+        try:
+            self._address(smtp, message.recipient, deadline)
+        except (OSError, smtplib.SMTPException) as error:
+            self._drop()
+            raise _refused(error) from error
+        try:
+            code, reply = smtp.data(mail.as_bytes())
+        except (OSError, smtplib.SMTPException) as error:
+            self._drop()
+            raise SendFailed(Reason.UNKNOWN, f"no answer to the message: {type(error).__name__}") from error
+        if code != 250:
+            self._drop()
+            raise _by_code(code, reply)
+        self._used_at = time.monotonic()
+        return Receipt(self.name, mail["Message-ID"])
+
+    def _compose(self, message: Outgoing) -> EmailMessage:
+        mail = EmailMessage(policy=SMTP)
+        mail["From"] = Address(self._settings.brand_name, addr_spec=self._settings.sender_email)
+        mail["To"] = message.recipient
+        mail["Subject"] = message.subject
+        mail["Date"] = formatdate(usegmt=True)
+        mail["Message-ID"] = f"<{message.id}@{self._domain}>"
+        mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation answers
+        mail.set_content(message.text)
+        mail.add_alternative(message.html, subtype="html")
+        return mail
+
+    def _offer(self, smtp: smtplib.SMTP, deadline: float) -> None:
+        _hurry(smtp, deadline)
+        code, reply = smtp.mail(self._settings.sender_email)
+        if code != 250:
+            raise smtplib.SMTPResponseException(code, reply)
+
+    def _address(self, smtp: smtplib.SMTP, recipient: str, deadline: float) -> None:
+        _hurry(smtp, deadline)
+        code, reply = smtp.rcpt(recipient)
+        if code not in (250, 251):
+            raise smtplib.SMTPResponseException(code, reply)
+        _hurry(smtp, deadline)
+
+    def _connection(self, deadline: float) -> smtplib.SMTP:
+        if self._open is not None:
+            fresh = time.monotonic() - self._used_at < KEEP_S
+            if fresh and self._alive(self._open):
+                return self._open
+            self._drop()
+        self._open = self._connect(deadline)
+        return self._open
+
+    def _alive(self, smtp: smtplib.SMTP) -> bool:
+        try:
+            return smtp.rset()[0] == 250
+        except (OSError, smtplib.SMTPException):
+            return False
+
+    def _connect(self, deadline: float) -> smtplib.SMTP:
+        s = self._settings
+        where = (s.smtp_server, s.smtp_port, self._domain)
+        smtp: smtplib.SMTP
+        if s.smtp_tls == "ssl":
+            smtp = smtplib.SMTP_SSL(*where, timeout=TIMEOUT_S, context=ssl.create_default_context())
+        else:
+            smtp = smtplib.SMTP(*where, timeout=TIMEOUT_S)
+        try:
+            _hurry(smtp, deadline)
+            if s.smtp_tls == "starttls":
+                smtp.starttls(context=ssl.create_default_context())
+                _hurry(smtp, deadline)
+            smtp.ehlo_or_helo_if_needed()
+            if s.smtp_username:
+                _hurry(smtp, deadline)
+                smtp.login(s.smtp_username, s.smtp_password.get_secret_value())
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
+
+    def _drop(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _hurry(smtp: smtplib.SMTP, deadline: float) -> None:
+    """Give the next step what is left of the whole, at most its usual time. Raises TimeoutError when nothing is."""
+    left = deadline - time.monotonic()
+    if left <= 0 or smtp.sock is None:
+        raise TimeoutError("the conversation takes too long")
+    smtp.sock.settimeout(min(TIMEOUT_S, left))
+
+
+def _refused(error: Exception, *, about_us: bool = False) -> SendFailed:
+    """`about_us`: refused before the recipient was named, so it is not the recipient's fault."""
+    if isinstance(error, (ssl.SSLError, smtplib.SMTPNotSupportedError, smtplib.SMTPAuthenticationError)):
+        return SendFailed(Reason.CONFIGURATION, f"{type(error).__name__}: TLS or the mail account")
+    if isinstance(error, smtplib.SMTPResponseException):
+        found = _by_code(error.smtp_code, error.smtp_error)
+        return SendFailed(Reason.CONFIGURATION, found.text) if about_us and found.reason is Reason.PERMANENT else found
+    return SendFailed(Reason.TRANSIENT, f"cannot reach the mail server: {type(error).__name__}")
+
+
+def _by_code(code: int, reply: bytes | str) -> SendFailed:
+    # Only the numbers: the words of the reply often repeat the recipient.
+    words = reply.decode(errors="replace") if isinstance(reply, bytes) else reply
+    enhanced = next((w for w in words.split()[:1] if w.count(".") == 2), "")
+    reason = Reason.PERMANENT if 500 <= code < 600 else Reason.TRANSIENT
+    return SendFailed(reason, f"the mail server answered {code} {enhanced}".strip())
+
+
+def build(settings: Settings, _channel: str) -> SmtpSender:
+    return SmtpSender(settings)

@@ -1,0 +1,181 @@
+"""The settings of delivery: who carries messages, what they may cost, how they look. A part of `config.Settings`."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PROVIDERS = {
+    "email_provider": ("console", "smtp", "sendgrid", "resend"),
+    "sms_provider": ("console", "twilio", "msg91", "gupshup"),
+}
+ANYWHERE = "*"  # every country that is not named
+COUNTRY = re.compile(r"[A-Z]{2}")
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _split_secrets(value: Any) -> Any:
+    return [SecretStr(part) if isinstance(part, str) else part for part in _split(value)]
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secrets)]
+
+
+def _split_routes(value: Any) -> Any:
+    """`IN:msg91,gupshup;*:twilio` as country -> providers in order."""
+    if not isinstance(value, str):
+        return value
+    routes = [part.partition(":") for part in value.split(";") if part.strip()]
+    found = {country.strip(): tuple(_split(names)) for country, _, names in routes}
+    if len(found) != len(routes) or not all(map(_is_place, found)) or not all(found.values()):
+        raise ValueError("must look like IN:msg91,gupshup;*:twilio")
+    return found
+
+
+def _split_prices(value: Any) -> Any:
+    """`IN:0.002,US:0.0079,*:0.05` as country -> price of one message."""
+    if not isinstance(value, str):
+        return value
+    prices = [part.partition(":") for part in _split(value)]
+    try:
+        found = {country.strip(): Decimal(price.strip()) for country, _, price in prices}
+    except InvalidOperation:
+        found = {"": Decimal(0)}
+    if len(found) != len(prices) or not all(map(_is_place, found)) or any(not 0 <= p < 1000 for p in found.values()):
+        raise ValueError("must look like IN:0.002,US:0.0079,*:0.05")
+    return found
+
+
+def _is_place(text: str) -> bool:
+    return text == ANYWHERE or bool(COUNTRY.fullmatch(text))
+
+
+def shown_map(value: dict[str, Any]) -> str:
+    """Routes or prices as they stand in the environment."""
+    if all(isinstance(v, tuple) for v in value.values()):
+        return ";".join(f"{k}:{','.join(v)}" for k, v in value.items())
+    return ",".join(f"{k}:{v}" for k, v in value.items())
+
+
+Routes = Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(_split_routes)]
+Prices = Annotated[dict[str, Decimal], NoDecode, BeforeValidator(_split_prices)]
+SECRET = SecretStr("")
+
+
+class DeliverySettings(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    public_url: str = Field(
+        "", description="where providers and browsers reach this service: `https://auth.example.com`"
+    )
+    email_provider: Names = Field(
+        ("console",),
+        description="`console` (prints codes), `smtp`, `sendgrid`, `resend`, or a list: the next when one fails",
+    )
+    smtp_server: str = Field("", description="host of the mail server")
+    smtp_port: int = Field(587, ge=1, le=65_535, description="its port")
+    smtp_username: str = Field("", description="mail account, if the server asks for one")
+    smtp_password: SecretStr = Field(SECRET, description="its password")
+    smtp_tls: Literal["starttls", "ssl", "none"] = Field("starttls", description="how the connection is protected")
+    sender_email: str = Field("", description="the From address")
+    sendgrid_api_key: SecretStr = Field(SECRET, description="mail over HTTP, for hosts that block SMTP")
+    sendgrid_base_url: str = Field("https://api.sendgrid.com", description="for a proxy or tests")
+    resend_api_key: SecretStr = Field(SECRET, description="mail over HTTP, for hosts that block SMTP")
+    resend_base_url: str = Field("https://api.resend.com", description="for a proxy or tests")
+
+    sms_provider: Names = Field(
+        ("console",),
+        description="`console` (prints codes), `twilio`, `msg91`, `gupshup`, or a list: the next when one fails",
+    )
+    sms_routes: Routes = Field({}, description="providers by country: `IN:msg91,gupshup;*:twilio`; else `SMS_PROVIDER`")
+    twilio_sid: str = Field("", description="account")
+    twilio_token: SecretStr = Field(SECRET, description="auth token; signs the status callbacks too")
+    twilio_phone: str = Field("", description="sender: number, name, or messaging service (`MG...`)")
+    twilio_base_url: str = Field("https://api.twilio.com", description="for a proxy or tests")
+    msg91_auth_key: SecretStr = Field(SECRET, description="auth key")
+    msg91_template_id: str = Field("", description="Flow template for every code, if `DLT_FILE` names none")
+    msg91_base_url: str = Field("https://control.msg91.com", description="for a proxy or tests")
+    gupshup_user_id: str = Field("", description="enterprise gateway account")
+    gupshup_password: SecretStr = Field(SECRET, description="its password")
+    gupshup_base_url: str = Field("https://enterprise.smsgupshup.com", description="for a proxy or tests")
+    webhook_secret: SecretStr = Field(SECRET, description="last path segment of the MSG91 and Gupshup report URLs")
+    dlt_file: Path | None = Field(None, description="TOML file with the templates registered for Indian routes")
+
+    sms_allowed_countries: Names = Field((), description="the only countries that get SMS, such as `IN,NP`; empty: all")
+    sms_prices: Prices = Field({}, description="price of one message by country: `IN:0.002,*:0.05`")
+    sms_budget_per_day: Decimal = Field(
+        Decimal(0), ge=0, description="money a day for SMS, by `SMS_PRICES`; 0: no bound"
+    )
+    sms_cap_per_prefix: int = Field(
+        30, ge=0, description="SMS a day to numbers that differ in their last 3 digits; 0: no bound"
+    )
+    sms_cap_per_country: int = Field(0, ge=0, description="SMS a day to one country; 0: no bound")
+    sms_cap_per_day: int = Field(0, ge=0, description="SMS a day in all; 0: no bound")
+    sms_shield: Literal["on", "shadow", "off"] = Field("on", description="stop SMS pumping; `shadow` only reports it")
+
+    templates_dir: Path | None = Field(None, description="folder whose message templates win over the shipped ones")
+    brand_name: str = Field("Latchkey", min_length=1, max_length=60, description="the name in messages")
+    brand_logo_url: str = Field("", description="picture over the mails, at an https address")
+    brand_color: str = Field(
+        "#1b1f24", pattern="^#[0-9a-fA-F]{6}$", description="colour of the name and the code in mails"
+    )
+    support_email: str = Field("", description="whom a message tells people to write to")
+    android_app_hash: str = Field(
+        "", pattern=r"^([A-Za-z0-9+/]{11})?$", description="lets your Android app read its SMS code"
+    )
+
+    @field_validator(
+        "public_url", "sendgrid_base_url", "resend_base_url", "twilio_base_url", "msg91_base_url", "gupshup_base_url"
+    )
+    @classmethod
+    def _an_origin(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError("must be an address such as https://auth.example.com")
+        return value.rstrip("/")
+
+    @field_validator("brand_logo_url")
+    @classmethod
+    def _a_picture(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https://[^\s\"'<>]+", value):
+            raise ValueError("must be an https address")
+        return value
+
+    @field_validator("sender_email", "support_email")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+\.[^@\s<>,;]+", value):
+            raise ValueError("must be one e-mail address")
+        return value
+
+    @field_validator("email_provider", "sms_provider")
+    @classmethod
+    def _known_providers(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = PROVIDERS[info.field_name or ""]
+        if not value or len(set(value)) != len(value) or not all(n in known or DOTTED.fullmatch(n) for n in value):
+            raise ValueError(f"must name some of {', '.join(known)}, or classes of yours by dotted path, each once")
+        return value
+
+    @field_validator("sms_routes")
+    @classmethod
+    def _known_routes(cls, value: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+        named = {name for names in value.values() for name in names}
+        if strange := named - set(info.data.get("sms_provider", ())):
+            raise ValueError(f"names {', '.join(sorted(strange))}, which SMS_PROVIDER does not")
+        return value
+
+    @field_validator("sms_allowed_countries")
+    @classmethod
+    def _known_countries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(COUNTRY.fullmatch(country) for country in value):
+            raise ValueError("must be countries of two letters such as IN,NP")
+        return value

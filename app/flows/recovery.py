@@ -1,0 +1,83 @@
+"""Getting back in: a code to a proven address, then a new password. A bound second factor stays bound."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from app.core import accounts, audit, challenges, lockout, passwords, sessions
+from app.core.audit import Event
+from app.core.challenges import Purpose, Question
+from app.core.identifiers import Identifier, Kind
+from app.delivery import outbox
+from app.delivery.outbox import Notice
+from app.errors import ChallengeClosed
+from app.flows import proof
+from app.models import OtpChallenge, User
+from app.work import Work
+
+HIDDEN = "***"  # a destination that its asker must not learn
+
+
+def start(work: Work, identifier: Identifier, channel: str | None = None) -> OtpChallenge:
+    """Send a recovery code, or do the same work for nobody. What is answered depends on what was typed alone.
+
+    Raises RateLimited.
+    """
+    proof.ask_leave(work, Event.RECOVERY_REFUSED, identifier)
+    user = accounts.by_identifier(work, identifier)
+    wished = channel or ("sms" if identifier.kind is Kind.PHONE else "email")
+    typed = identifier.kind is not Kind.USERNAME and challenges.channel_of(identifier) == wished
+    found = accounts.contact(user, wished) if user and user.disabled_at is None else None
+    question = Question(
+        Purpose.RECOVERY,
+        identifier if typed else found or _nobody(identifier, wished),
+        lockout.key(identifier),
+        user_id=user.id if user and found else None,
+        stands_on=user.password_changed_at if user and found else None,
+        shown=identifier.masked if typed else HIDDEN,
+    )
+    challenge = proof.ask(work, question)
+    audit.record(
+        work, Event.RECOVERY_STARTED, identifier.masked,
+        user_id=question.user_id, channel=wished, decoy=question.user_id is None,
+    )  # fmt: skip
+    return challenge
+
+
+def _nobody(identifier: Identifier, wished: str) -> Identifier:
+    """The destination of a decoy, with a budget of its own: the same work as for somebody."""
+    return Identifier(Kind.PHONE if wished == "sms" else Kind.EMAIL, f"nobody/{identifier.value}"[:254])
+
+
+def finish(work: Work, challenge_id: UUID, code: str, new_password: str) -> None:
+    """Set a new password with a recovery code: every session ends, every address is told, locks are lifted.
+
+    A password that may not be set costs a guess, not the code. Raises ValidationFailed, ChallengeClosed,
+    InvalidCode, AccountLocked, Overloaded.
+    """
+    with audit.recording(work, Event.RECOVERY_REFUSED):
+        passwords.accept(work, new_password, (), field="new_password")
+    hashed = passwords.hashed(work, new_password)
+    proven = proof.check(
+        work,
+        challenge_id,
+        code,
+        lambda row: row.purpose == Purpose.RECOVERY,
+        lambda row: passwords.accept(work, new_password, _about(row), field="new_password"),
+    )
+    user = proven.challenge.user
+    if user is None or not accounts.set_password(work, user, hashed):
+        raise audit.refusal(work, Event.RECOVERY_REFUSED, proven.challenge.shown, ChallengeClosed())
+    _settle(work, user)
+
+
+def _about(row: OtpChallenge) -> tuple[str | None, ...]:
+    return passwords.known_of(row.user) if row.user else ()
+
+
+def _settle(work: Work, user: User) -> None:
+    ended = sessions.revoke_all(work, user.id, "password_reset")
+    challenges.void_all(work, user.id)
+    lockout.forgive_all(work, user)
+    outbox.tell(work, user, Notice.PASSWORD_CHANGED)
+    audit.record(work, Event.RECOVERY_COMPLETED, user_id=user.id, sessions_ended=ended)

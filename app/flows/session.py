@@ -1,0 +1,86 @@
+"""Staying in and getting out: refresh, sign-out, the list of one's own sessions."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from app.core import audit, sessions, tokens
+from app.core.audit import Event
+from app.core.tokens import Exchange, Outcome
+from app.delivery import outbox
+from app.delivery.outbox import Notice
+from app.errors import NotFound, Refusal, TokenExpired, TokenInvalid, TokenMissing, TokenReused, TokenRevoked
+from app.flows.signin import SignedIn
+from app.models import Session, User
+from app.work import Work
+
+REFUSALS: dict[Outcome, type[Refusal]] = {
+    Outcome.UNKNOWN: TokenInvalid,
+    Outcome.EXPIRED: TokenExpired,
+    Outcome.ENDED: TokenRevoked,
+    Outcome.REUSED: TokenReused,
+}
+
+
+def refresh(work: Work, token: str) -> SignedIn:
+    """Exchange a refresh token for a fresh pair. One that was exchanged before, and not a moment ago, is
+    taken for stolen: its session ends and the owner is told. Raises the token refusals.
+    """
+    result = tokens.exchange(work, token)
+    session, user = result.session, result.user
+    if session is None or user is None or result.expires_at is None:
+        raise _refused(work, result)
+    repeated = result.outcome is Outcome.REPEATED
+    audit.record(work, Event.SESSION_REFRESHED, user_id=user.id, session_id=session.id, repeated=repeated)
+    work.kit.seen[session.id] = work.now
+    return SignedIn(user, session, tokens.access(work, session, user), result.token, result.expires_at)
+
+
+def _refused(work: Work, result: Exchange) -> Refusal:
+    if result.outcome is Outcome.REUSED and result.session and result.user:
+        _end_stolen(work, result.session, result.user)
+    user_id = result.user.id if result.user else None
+    return audit.refusal(work, Event.SESSION_REFUSED, None, REFUSALS[result.outcome](), user_id=user_id)
+
+
+def _end_stolen(work: Work, session: Session, user: User) -> None:
+    if sessions.revoke(work, session.id, user.id, "token_reused"):
+        audit.record(work, Event.SESSION_ENDED, user_id=user.id, session_id=session.id, why="token_reused", count=1)
+        outbox.tell(work, user, Notice.TOKEN_REUSED)
+
+
+def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False) -> None:
+    """End the session of the caller or of a refresh token, or all of that user's. Again is as good as once.
+
+    What is spent, expired or ended can still end its own session, never the others. Raises TokenMissing with
+    neither, TokenInvalid for a refresh token that never was.
+    """
+    user_id, session_id, alive = work.caller.user_id, work.caller.session_id, work.caller.auth_time is not None
+    if refresh_token and session_id is None:
+        found = tokens.find(work, refresh_token)
+        if found is None:
+            raise audit.refusal(work, Event.SESSION_REFUSED, None, TokenInvalid())
+        user_id, session_id, alive = found[2].id, found[1].id, tokens.is_live(work, *found[:2])
+    if user_id is None or session_id is None:
+        raise audit.refusal(work, Event.SESSION_REFUSED, None, TokenMissing())
+    if everywhere and alive:
+        count = sessions.revoke_all(work, user_id, "signed_out")
+    else:
+        count = int(sessions.revoke(work, session_id, user_id, "signed_out"))
+    audit.record(work, Event.SESSION_ENDED, user_id=user_id, session_id=session_id, why="signed_out", count=count)
+
+
+def end(work: Work, session_id: UUID) -> None:
+    """End one of the caller's sessions. Raises NotFound for one that is not theirs or not there, alike."""
+    assert work.caller.user_id is not None
+    if not sessions.revoke(work, session_id, work.caller.user_id, "ended_by_owner"):
+        raise audit.refusal(work, Event.SESSION_REFUSED, None, NotFound())
+    audit.record(work, Event.SESSION_ENDED, why="ended_by_owner", count=1)
+
+
+def end_others(work: Work) -> int:
+    """End all sessions of the caller but this one. Returns how many."""
+    assert work.caller.user_id is not None
+    ended = sessions.revoke_all(work, work.caller.user_id, "ended_by_owner", keep=work.caller.session_id)
+    audit.record(work, Event.SESSION_ENDED, why="ended_by_owner", count=ended)
+    return ended

@@ -1,0 +1,88 @@
+"""What production refuses: sample secrets, debugging, printed codes, a database that may vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from app.config import Settings
+
+SECRET_NAMES = ("secret_key", "jwt_secret_key")
+# Six letters and more: a shorter word turns up by chance in one random secret of some thousands.
+SAMPLES = ("change", "example", "sample", "placeholder", "secret", "password", "default")
+MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+SHORTEST_LOCK = 60
+NEARBY = ("localhost", "127.0.0.1", "::1")
+NEEDED = {
+    "smtp": ("smtp_server", "sender_email"),
+    "sendgrid": ("sendgrid_api_key", "sender_email"),
+    "resend": ("resend_api_key", "sender_email"),
+    "twilio": ("twilio_sid", "twilio_token", "twilio_phone"),
+    "msg91": ("msg91_auth_key",),
+    "gupshup": ("gupshup_user_id", "gupshup_password"),
+}
+MIN_ARGON2 = {1: 47_104, 2: 19_456}  # OWASP ASVS 5.0 appendix C; three passes and more: 12,288 KiB
+
+
+def weak(secret: str) -> str | None:
+    """Why a secret is not one, or None. At least 32 bytes and not a sample value (ASVS 11.2.3)."""
+    if not secret:
+        return "is missing"
+    if len(secret.encode()) < 32:
+        return "is shorter than 32 bytes"
+    if len(set(secret)) < 10 or any(word in secret.lower() for word in SAMPLES):
+        return "looks like a sample value"
+    return None
+
+
+def unsafe(s: Settings) -> Iterator[str]:
+    """One line a problem: which setting, what is wrong, how to mend it. The value itself is never repeated."""
+    for name in SECRET_NAMES:
+        why = weak(getattr(s, name).get_secret_value())
+        if why:
+            yield f"{name.upper()} {why}; {MAKE_ONE}"
+    for name in ("secret_key_previous", "jwt_previous_secret_keys"):
+        if any(weak(old.get_secret_value()) for old in getattr(s, name)):
+            yield f"{name.upper()} holds a weak key; drop it"
+    if s.secret_key.get_secret_value() and s.secret_key == s.jwt_secret_key:
+        yield f"JWT_SECRET_KEY is the same as SECRET_KEY, and other backends share it; {MAKE_ONE}"
+    shared = {s.jwt_secret_key.get_secret_value(), *(k.get_secret_value() for k in s.jwt_previous_secret_keys)}
+    own = {s.secret_key.get_secret_value(), *(k.get_secret_value() for k in s.secret_key_previous)}
+    if s.secret_key != s.jwt_secret_key and shared & own - {""}:
+        yield "JWT_PREVIOUS_SECRET_KEYS or SECRET_KEY_PREVIOUS holds a key of the other kind; drop it"
+    if s.lockout_seconds < SHORTEST_LOCK:
+        yield f"LOCKOUT_SECONDS is below {SHORTEST_LOCK}; a lock must outlast a burst of guesses"
+    if s.debug:
+        yield "DEBUG must be off in production; remove it"
+    if s.argon2_memory_kib < MIN_ARGON2.get(s.argon2_time_cost, 12_288):
+        yield "ARGON2_MEMORY_KIB is too low for ARGON2_TIME_COST; use 19456 with 2"
+    yield from _unsafe_delivery(s)
+    if s.db_url.get_backend_name() == "sqlite" and not s.allow_sqlite:
+        yield "DATABASE_URL names SQLite; use PostgreSQL, or set ALLOW_SQLITE=true if the disk is durable"
+
+
+def _unsafe_delivery(s: Settings) -> Iterator[str]:
+    for name in ("email_provider", "sms_provider"):
+        if "console" in getattr(s, name) and not s.allow_console_delivery:
+            yield f"{name.upper()} prints codes to the log; name a real sender, or set ALLOW_CONSOLE_DELIVERY=true"
+    if "smtp" in s.email_provider and s.smtp_tls == "none" and s.smtp_server not in NEARBY:
+        yield "SMTP_TLS=none sends codes in the clear; use starttls or ssl, or a mail server on this host"
+    for name in ("public_url", "sendgrid_base_url", "resend_base_url", "twilio_base_url", "msg91_base_url"):
+        if urlsplit(getattr(s, name)).scheme == "http" and urlsplit(getattr(s, name)).hostname not in NEARBY:
+            yield f"{name.upper()} is not https"
+    reports = {"msg91", "gupshup"} & set(s.sms_provider)
+    if reports and s.webhook_secret.get_secret_value() and weak(s.webhook_secret.get_secret_value()):
+        yield f"WEBHOOK_SECRET {weak(s.webhook_secret.get_secret_value())}; {MAKE_ONE}"
+
+
+def incomplete(s: Settings) -> Iterator[str]:
+    """What the named providers still need, in every environment."""
+    for provider in (*s.email_provider, *s.sms_provider):
+        for name in NEEDED.get(provider, ()):
+            value = getattr(s, name)
+            if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+                yield f"{name.upper()} is missing; the provider {provider} needs it"
+    if s.sms_budget_per_day and not s.sms_prices:
+        yield "SMS_PRICES is missing; SMS_BUDGET_PER_DAY needs it"

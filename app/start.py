@@ -1,0 +1,74 @@
+"""How the service begins: settings are read and checked, development gets its secrets, a person gets a welcome."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.config import ROOT, Settings, SettingsError
+from app.production import SECRET_NAMES, incomplete, unsafe
+
+ENV_FILE = ROOT / ".env"
+
+
+def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
+    """Settings from the environment over `env_file` over defaults; keyword overrides win over all.
+
+    In development, secrets that are missing are made once and appended to `env_file` (mode 0600).
+    Raises SettingsError.
+    """
+    settings = _parse(env_file, overrides)
+    if not settings.production and env_file is not None:
+        missing = [n for n in SECRET_NAMES if not getattr(settings, n).get_secret_value()]
+        if missing:
+            _keep_secrets(env_file, missing)
+            settings = _parse(env_file, overrides)
+    problems = [*incomplete(settings), *(unsafe(settings) if settings.production else ())]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def load_or_exit() -> Settings:
+    """`load()` for a start of the service: what it refuses ends the process with its lines on stderr."""
+    try:
+        return load()
+    except SettingsError as refused:
+        raise SystemExit(f"Latchkey does not start:\n{refused}") from None
+
+
+def host(settings: Settings) -> str:
+    """The address to listen on: this machine only in development, every one in production (a container's port)."""
+    return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
+
+
+def welcome(settings: Settings) -> str:
+    """What somebody who starts the service wants to know."""
+    base = f"http://{host(settings)}:{settings.port}"
+    lines = [f"Latchkey listens on {base}"]
+    if settings.serves_docs:
+        lines.append(f"Try it in the browser: {base}/docs (reference: {base}/redoc)")
+    if "console" in (*settings.email_provider, *settings.sms_provider):
+        lines.append("Codes appear here, in this terminal.")
+    return "\n".join(lines)
+
+
+def _parse(env_file: Path | None, overrides: dict[str, Any]) -> Settings:
+    try:
+        return Settings(_env_file=env_file, **overrides)
+    except ValidationError as error:
+        lines = [f"{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _keep_secrets(env_file: Path, names: list[str]) -> None:
+    lines = "".join(f"{name.upper()}={secrets.token_urlsafe(48)}\n" for name in names)
+    before = env_file.read_text() if env_file.exists() else "# Made on the first run. Keep it secret.\n"
+    gap = "" if before.endswith("\n") or not before else "\n"
+    handle = os.open(env_file, os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(before + gap + lines)

@@ -1,0 +1,11 @@
+"""The primary dialect, `/api/auth`: JSON in, tokens out."""
+
+# In the order of the document: a newcomer begins with signing up.
+from app.web.auth import signup  # isort: skip
+from app.web.auth import login  # isort: skip
+from app.web.auth import password  # isort: skip
+from app.web.auth import session  # isort: skip
+from app.web.auth import account  # isort: skip
+from app.web.auth.surface import auth
+
+__all__ = ["account", "auth", "login", "password", "session", "signup"]

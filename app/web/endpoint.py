@@ -1,0 +1,187 @@
+"""Endpoints are declared, and everything comes from the declaration: route, guard, limit, body, unit of work,
+answer and the OpenAPI document. A view gets its Work and returns what the client gets.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, request
+from flask_limiter import Limiter, RateLimitExceeded
+from pydantic import BaseModel
+
+from app import errors
+from app.core import audit
+from app.errors import Refusal
+from app.web import limits, problems, transport
+from app.web.guards import ANYBODY, Guard
+from app.work import Kit, Work, run
+
+View = Callable[..., Any]
+EDGE_WINDOW_S = 60  # one audit row a minute for the same refusal of the same client at the edge
+
+log = logging.getLogger("latchkey.web")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    method: str
+    path: str  # as Flask writes it, below the surface's prefix
+    view: View
+    reply: Any  # the TypedDict of a success
+    status: int
+    body: type[BaseModel] | None
+    query: type[BaseModel] | None
+    guard: Guard
+    limit: str | None
+    reads: bool  # a unit that only reads
+    refusals: tuple[type[Refusal], ...]  # beyond those that body, guard and limit bring
+
+    @property
+    def name(self) -> str:
+        return self.view.__name__
+
+    @property
+    def all_refusals(self) -> list[type[Refusal]]:
+        """Every refusal the endpoint can answer with, for the document and the tests."""
+        found: list[type[Refusal]] = [*self.refusals, errors.Unavailable]
+        if self.body:
+            found += [
+                errors.MalformedJson,
+                errors.PayloadTooLarge,
+                errors.UnsupportedMediaType,
+                errors.ValidationFailed,
+            ]
+        if self.query:
+            found.append(errors.ValidationFailed)
+        if self.guard.reads_token:
+            found.append(errors.TokenInvalid)
+            found += [] if self.guard.leaving else [errors.TokenExpired, errors.TokenRevoked]
+        if self.guard.needed:
+            found.append(errors.TokenMissing)
+        if self.guard.recent:
+            found.append(errors.InsufficientUserAuthentication)
+        if self.limit:
+            found.append(errors.RateLimited)
+        return list(dict.fromkeys(found))
+
+
+@dataclass(slots=True)
+class Surface:
+    """A family of endpoints under one prefix; becomes a blueprint of each app."""
+
+    name: str
+    prefix: str
+    endpoints: list[Endpoint] = field(default_factory=list)
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        reply: Any,
+        status: int = 200,
+        body: type[BaseModel] | None = None,
+        query: type[BaseModel] | None = None,
+        guard: Guard = ANYBODY,
+        limit: str | None = None,
+        reads: bool = False,
+        refusals: tuple[type[Refusal], ...] = (),
+    ) -> Callable[[View], View]:
+        """Declare the decorated view as an endpoint."""
+
+        def declare(view: View) -> View:
+            self.endpoints.append(
+                Endpoint(method, path, view, reply, status, body, query, guard, limit, reads, refusals)
+            )
+            return view
+
+        return declare
+
+    def install(self, app: Flask, kit: Kit, limiter: Limiter, edge: Edge) -> None:
+        """Register the endpoints on an app."""
+        blueprint = Blueprint(self.name, __name__, url_prefix=self.prefix)
+        for endpoint in self.endpoints:
+            handler = _handler(endpoint, kit)
+            handler.__qualname__ = f"{self.name}.{endpoint.name}"
+            limited = limiter.limit(endpoint.limit)(handler) if endpoint.limit else handler
+            blueprint.add_url_rule(
+                endpoint.path, endpoint.name, _outer(limited, limiter, edge), methods=[endpoint.method]
+            )
+        app.register_blueprint(blueprint)
+
+
+def _handler(endpoint: Endpoint, kit: Kit) -> Callable[..., Response]:
+    def handle(**path: Any) -> Response:
+        claims = endpoint.guard.claims(kit)
+        given: list[BaseModel] = [transport.query(endpoint.query)] if endpoint.query else []
+        given += [transport.body(endpoint.body)] if endpoint.body else []
+
+        def story(work: Work) -> Any:
+            work.caller = endpoint.guard.admit(work, claims)
+            return endpoint.view(work, *given, **path)
+
+        answer = run(kit, story, client=transport.client(kit.settings), reads=endpoint.reads)
+        return _reply(answer, endpoint.status)
+
+    return handle
+
+
+def _reply(answer: Any, status: int) -> Response:
+    return Response(current_app.json.dumps(answer), status, mimetype="application/json")
+
+
+def _outer(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> Callable[..., Response]:
+    """Turn what is refused into its problem document, and see that each refusal is in the audit log."""
+
+    def view(**path: Any) -> Response:
+        try:
+            return handler(**path)
+        except RateLimitExceeded:
+            refused: Refusal = errors.RateLimited(retry_after=limits.retry_after(limiter))
+        except Refusal as error:
+            refused = error
+        if not refused.audited and not isinstance(refused, errors.Unavailable):
+            edge.note(refused)
+        return problems.answer(refused)
+
+    return view
+
+
+class Edge:
+    """Refusals that no flow has recorded: bad bodies, tokens, limits. The first of a kind, client and route
+    in a minute gets an audit row; the rest only their log line, or a flood would be a flood of writes.
+    """
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._lock = threading.Lock()
+        self._seen: set[tuple[str, str, str]] = set()
+        self._minute = 0
+
+    def note(self, refused: Refusal) -> None:
+        client, route = transport.client(self._kit.settings), request.endpoint or ""
+        if not self._is_new((limits.network(client.address), route, refused.code)):
+            return
+        try:
+            run(self._kit, lambda work: _record(work, refused, route), client=client)
+        except Exception:
+            log.exception("a refusal could not be recorded")
+
+    def _is_new(self, kind: tuple[str, str, str]) -> bool:
+        minute = int(self._kit.clock().timestamp()) // EDGE_WINDOW_S
+        with self._lock:
+            if minute != self._minute:
+                self._seen, self._minute = set(), minute
+            if kind in self._seen:
+                return False
+            self._seen.add(kind)
+            return True
+
+
+def _record(work: Work, refused: Refusal, route: str) -> None:
+    audit.record(work, audit.Event.REQUEST_REFUSED, reason=refused.code, route=route)

@@ -1,0 +1,132 @@
+"""The types that request bodies are made of. They check shape; whether something is true, flows check."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from app.core import identifiers
+from app.core.identifiers import Identifier
+from app.errors import ValidationFailed
+from app.work import Work
+
+LONGEST_DEVICE_INFO = 2048
+MOST_DEVICE_FACTS = 20
+
+
+def _is_printable(text: str) -> bool:
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+
+
+def _printable(text: str) -> str:
+    if not _is_printable(text):
+        raise PydanticCustomError("control_characters", "Control characters are not allowed.")
+    return text
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("control_characters", "NUL is not allowed.")
+    return text
+
+
+def _text(longest: int, shortest: int = 1) -> Any:
+    return StringConstraints(strict=True, min_length=shortest, max_length=longest)
+
+
+def _small_and_flat(info: dict[str, Any]) -> dict[str, Any]:
+    """Texts, numbers, flags and nulls under short names: enough to know a device by, and nothing to hide things in."""
+    simple = all(_is_simple(key, value) for key, value in info.items())
+    if not simple or len(info) > MOST_DEVICE_FACTS or len(json.dumps(info)) > LONGEST_DEVICE_INFO:
+        raise PydanticCustomError("too_complex", "At most 20 short texts, numbers or flags, 2 KiB in all.")
+    return info
+
+
+def _is_simple(key: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return len(key) <= 64 and len(value) <= 200 and _is_printable(key + value)
+    return (
+        len(key) <= 64 and _is_printable(key) and (value is None or (type(value) in (bool, int) and abs(value) < 2**53))
+    )
+
+
+Name = Annotated[
+    str,
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=100),
+    AfterValidator(_printable),
+    AfterValidator(_composed),
+]
+Typed = Annotated[str, _text(320), AfterValidator(_printable)]  # an identifier as typed
+Password = Annotated[str, _text(256), AfterValidator(_no_nul)]
+Code = Annotated[str, _text(64), AfterValidator(_printable)]
+Token = Annotated[str, _text(512), AfterValidator(_printable)]
+Channel = Literal["email", "sms"]
+Flag = Annotated[bool, Field(strict=True)]
+DeviceInfo = Annotated[
+    dict[Annotated[str, StringConstraints(strict=True)], Any] | None,
+    AfterValidator(lambda info: None if info is None else _small_and_flat(info)),
+    Field(description="what the client says of itself; shown in the list of sessions"),
+]
+ChallengeId = Annotated[UUID, Field(description="from the answer that sent the code")]
+
+
+class Body(BaseModel):
+    """Unknown fields are ignored and go nowhere."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+SOME_ID = "01a1fc6a-56ed-7069-9126-f35c15146f3c"
+
+
+def example(**values: Any) -> ConfigDict:
+    """What the document's page fills in for somebody who tries an endpoint."""
+    return ConfigDict(json_schema_extra={"examples": [values]})
+
+
+class ConsentBody(Body):
+    terms: Literal[True]
+    privacy: Flag = False
+    version: Annotated[str, _text(40, 0), AfterValidator(_printable)] = ""
+
+
+Consent = Annotated[
+    ConsentBody,
+    BeforeValidator(lambda given: {"terms": True} if given is True else given),
+    Field(description='`true` is short for `{"terms": true}`'),
+]
+
+
+class Identified(Body):
+    """A body that names a person by `identifier`, or by one of its kinds."""
+
+    identifier: Typed | None = None
+    email: Typed | None = None
+    phone: Typed | None = None
+
+    def who(self, work: Work) -> Identifier:
+        """The one identifier that was given. Raises ValidationFailed for none or several."""
+        region = work.settings.default_phone_region
+        given = {name: value for name in _READERS if (value := getattr(self, name, None)) is not None}
+        if len(given) != 1:
+            raise ValidationFailed.field("identifier", "required", "Give one identifier: e-mail, phone or username.")
+        name, value = next(iter(given.items()))
+        return _READERS[name](value, region)
+
+
+_READERS: dict[str, Callable[[str, str], Identifier]] = {
+    "identifier": identifiers.parse,
+    "email": lambda text, _region: identifiers.email(text),
+    "phone": identifiers.phone,
+    "username": lambda text, _region: identifiers.username(text),
+}

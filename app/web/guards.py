@@ -1,0 +1,58 @@
+"""Guards: who may call an endpoint. Each is asked in the unit of work of the request itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.core import sessions
+from app.crypto.jwt import Claims
+from app.errors import InsufficientUserAuthentication, TokenMissing, TokenRevoked
+from app.web import transport
+from app.work import ANONYMOUS, Caller, Kit, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """`needed`: a bearer token must be there. `recent`: its sign-in must be young. `leaving`: a token of ours is
+    enough, for nobody is kept from signing out by its age or by having done so before.
+    """
+
+    name: str
+    reads_token: bool = True
+    needed: bool = True
+    recent: bool = False
+    leaving: bool = False
+
+    def claims(self, kit: Kit) -> Claims | None:
+        """What the request's token says, before the database is asked. Raises the token refusals."""
+        if not self.reads_token:
+            return None
+        try:
+            return kit.tokens.read(transport.bearer(), None if self.leaving else kit.clock())
+        except TokenMissing:
+            if self.needed:
+                raise
+            return None
+
+    def admit(self, work: Work, claims: Claims | None) -> Caller:
+        """The caller, if their session has not ended. Raises TokenRevoked, InsufficientUserAuthentication."""
+        if claims is None:
+            return ANONYMOUS
+        account = sessions.live_account(work, claims.session_id)
+        if self.leaving:
+            fresh = account is not None and claims.expires_at > work.now
+            return Caller(claims.user_id, claims.session_id, auth_time=claims.auth_time if fresh else None)
+        if account is None or account.id != claims.user_id or account.role != claims.role:
+            raise TokenRevoked()
+        oldest = work.now - timedelta(seconds=work.settings.step_up_max_age)
+        if self.recent and claims.auth_time < oldest:
+            raise InsufficientUserAuthentication(max_age=work.settings.step_up_max_age)
+        work.kit.seen[claims.session_id] = work.now
+        return Caller(account.id, claims.session_id, account.role, claims.auth_time, account)
+
+
+ANYBODY = Guard("anybody", reads_token=False, needed=False)
+LEAVING = Guard("leaving", needed=False, leaving=True)
+BEARER = Guard("bearer")
+RECENT = Guard("recent sign-in", recent=True)

@@ -1,0 +1,55 @@
+"""Limits by client address: the first fence, in memory or Redis. The budgets that count are in the database.
+
+When Redis is away each process counts in memory until it is back; Flask-Limiter logs both moments and
+`/metrics` shows which it is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from typing import Any
+
+from flask import Flask
+from flask_limiter import Limiter
+
+from app.config import Settings
+from app.web import transport
+
+# A family of budgets per address and route. Clinics and schools share one address, so they are wide: what
+# stops guessing is counted by identifier.
+SENDS = "60 per minute"
+GUESSES = "300 per minute"
+TOKENS = "600 per minute"
+REDIS_TIMEOUT_S = 0.25
+
+
+def build(app: Flask, settings: Settings) -> Limiter:
+    """One limiter for one app."""
+    redis = settings.redis_url.get_secret_value() if settings.redis_url else None
+    timeouts: Any = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S} if redis else {}
+    return Limiter(
+        key_func=lambda: network(transport.address(settings)),
+        app=app,
+        enabled=settings.ratelimit,
+        strategy="sliding-window-counter",
+        storage_uri=redis or "memory://",
+        storage_options=timeouts,
+        in_memory_fallback_enabled=redis is not None,
+        key_prefix="latchkey",
+    )
+
+
+def network(address: str) -> str:
+    """What is counted as one client: an IPv4 address, an IPv6 /64. Never empty: that would switch a limit off."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def retry_after(limiter: Limiter) -> int:
+    """Seconds until the limit that was just met lets a request through."""
+    limit = limiter.current_limit
+    return max(1, int(limit.reset_at - time.time())) if limit else 60

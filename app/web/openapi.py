@@ -1,0 +1,176 @@
+"""The OpenAPI 3.1 document, built once from the endpoints' own declarations."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from app.errors import Refusal
+from app.version import VERSION
+from app.web import problems
+from app.web.endpoint import Endpoint, Surface
+
+REF = "#/components/schemas/{model}"
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "description": "stable, machine readable"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "code", "message"],
+                "properties": {k: {"type": "string"} for k in ("field", "code", "message")},
+            },
+        },
+        "retry_after": {"type": "integer", "description": "seconds"},
+        "attempts_left": {"type": "integer"},
+        "max_age": {"type": "integer", "description": "seconds"},
+    },
+}
+HEALTH = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {
+        "status": {"enum": ["ok", "degraded", "down"]},
+        "version": {"type": "string"},
+        "checks": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+HEALTH_REPLY = {"content": {"application/json": {"schema": {"$ref": REF.format(model="Health")}}}}
+OPERATIONS = {
+    "/health": {
+        "get": {
+            "operationId": "health",
+            "tags": ["operations"],
+            "summary": "Whether the service and what it needs are well",
+            "description": "`degraded` when Redis or the courier is not; 503 `down` when the database is away.",
+            "responses": {
+                "200": {"description": "ok or degraded", **HEALTH_REPLY},
+                "503": {"description": "down", **HEALTH_REPLY},
+            },
+        }
+    },
+    "/health/live": {
+        "get": {
+            "operationId": "live",
+            "tags": ["operations"],
+            "summary": "Whether the process answers",
+            "description": "Asks nothing of the database, Redis or the courier.",
+            "responses": {"200": {"description": "it does", **HEALTH_REPLY}},
+        }
+    },
+    "/metrics": {
+        "get": {
+            "operationId": "metrics",
+            "tags": ["operations"],
+            "summary": "Figures for Prometheus",
+            "description": "Only where `METRICS_PUBLIC=true`.",
+            "responses": {
+                "200": {"description": "the figures", "content": {"text/plain": {"schema": {"type": "string"}}}}
+            },
+        }
+    },
+}
+ABOUT = """\
+Sign people in with a password and a one-time code. Try it here: `POST /api/auth/signup`, read the code where the
+service runs, `POST /api/auth/verify-otp`, then put the access token into *Authorize*.
+
+Every error is `application/problem+json` (RFC 9457) with a stable `code`.
+"""
+
+
+def document(surfaces: list[Surface]) -> dict[str, Any]:
+    """The whole document, as plain data."""
+    paths: dict[str, dict[str, Any]] = {}
+    schemas: dict[str, Any] = {"Problem": PROBLEM, "Health": HEALTH}
+    for surface in surfaces:
+        for endpoint in surface.endpoints:
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", surface.prefix + endpoint.path)
+            paths.setdefault(path, {})[endpoint.method.lower()] = _operation(surface, endpoint, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Latchkey", "version": VERSION, "description": ABOUT},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in (*(surface.name for surface in surfaces), "operations")],
+        "paths": {**paths, **OPERATIONS},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _operation(surface: Surface, endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
+    doc = inspect.getdoc(endpoint.view) or ""
+    operation: dict[str, Any] = {
+        "operationId": f"{surface.name}_{endpoint.name}",
+        "tags": [surface.name],
+        "summary": doc.split(".")[0].split(":")[0].replace("\n", " "),
+        "description": doc.replace("\n", " "),
+        "responses": _responses(endpoint, schemas),
+    }
+    parameters = _path_parameters(endpoint) + _query_parameters(endpoint, schemas)
+    if parameters:
+        operation["parameters"] = parameters
+    if endpoint.body:
+        fields = endpoint.body.model_fields.values()
+        schema = {"application/json": {"schema": _body(endpoint, schemas)}}
+        operation["requestBody"] = {"required": any(f.is_required() for f in fields), "content": schema}
+    if endpoint.guard.reads_token:
+        operation["security"] = [{"bearer": []}] if endpoint.guard.needed else [{}, {"bearer": []}]
+    return operation
+
+
+def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    found = re.findall(r"<(?:(\w+):)?(\w+)>", endpoint.path)
+    uuid, text = {"type": "string", "format": "uuid"}, {"type": "string"}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": uuid if kind == "uuid" else text}
+        for kind, name in found
+    ]
+
+
+def _query_parameters(endpoint: Endpoint, schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    if not endpoint.query:
+        return []
+    schema = endpoint.query.model_json_schema(ref_template=REF)
+    schemas.update(schema.pop("$defs", {}))
+    return [{"name": name, "in": "query", "schema": s} for name, s in schema["properties"].items()]
+
+
+def _body(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
+    assert endpoint.body is not None
+    _, found = models_json_schema([(endpoint.body, "validation")], ref_template=REF)
+    schemas.update(found["$defs"])
+    return {"$ref": REF.format(model=endpoint.body.__name__)}
+
+
+def _responses(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
+    schema = TypeAdapter(endpoint.reply).json_schema(mode="serialization", ref_template=REF)
+    schemas.update(schema.pop("$defs", {}))
+    if title := schema.get("title"):
+        schemas[title] = schema
+        schema = {"$ref": REF.format(model=title)}
+    good = {"description": "Done", "content": {"application/json": {"schema": schema}}}
+    by_status: dict[int, list[type[Refusal]]] = {}
+    for refused in endpoint.all_refusals:
+        by_status.setdefault(problems.STATUS[refused], []).append(refused)
+    bad = {str(status): _problem(refusals) for status, refusals in sorted(by_status.items())}
+    return {str(endpoint.status): good, **bad}
+
+
+def _problem(refusals: list[type[Refusal]]) -> dict[str, Any]:
+    codes = " or ".join(f"`{refused.code}`" for refused in refusals)
+    content = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}
+    return {"description": codes, "content": content}

@@ -1,0 +1,114 @@
+"""Operations: health, metrics, the API's document and its pages. Not part of any dialect."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Flask, Response, send_from_directory
+from flask_limiter import Limiter
+from sqlalchemy import select
+
+from app.delivery import outbox
+from app.delivery.courier import Courier
+from app.errors import NotFound, Unavailable
+from app.version import VERSION
+from app.web import metrics, openapi, problems
+from app.web.endpoint import Surface
+from app.work import Kit, Work, run
+
+STATIC = Path(__file__).with_name("static")
+FILES = frozenset(path.name for path in STATIC.iterdir())
+LAG = timedelta(seconds=60)  # a message that waits longer than this: nobody is sending
+OK, DEGRADED, DOWN, UNUSED = "ok", "degraded", "down", "not used"
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Latchkey API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="/docs/static/favicon-32x32.png">{head}</head>
+<body>{body}</body></html>
+"""
+SWAGGER = PAGE.format(
+    head='<link rel="stylesheet" href="/docs/static/swagger-ui.css">',
+    body='<div id="swagger-ui"></div><script src="/docs/static/swagger-ui-bundle.js"></script>'
+    '<script src="/docs/static/start-swagger.js"></script>',
+)
+REDOC = PAGE.format(
+    head="",
+    body='<div id="redoc"></div><script src="/docs/static/redoc.standalone.js"></script>'
+    '<script src="/docs/static/start-redoc.js"></script>',
+)
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self' data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+def install(app: Flask, kit: Kit, limiter: Limiter, courier: Courier, surfaces: list[Surface]) -> None:
+    """Register the routes on an app; the document, its pages and the metrics only where settings serve them."""
+    ops = Blueprint("ops", __name__)
+    ops.get("/health", endpoint="health")(lambda: health(kit, limiter, courier))
+    ops.get("/health/live", endpoint="live")(lambda: _json({"status": OK}))
+    if kit.settings.metrics_public:
+        ops.get("/metrics", endpoint="metrics")(
+            lambda: metrics.scrape(limiter, shared=kit.settings.redis_url is not None)
+        )
+    if kit.settings.serves_docs:
+        document = json.dumps(openapi.document(surfaces))
+        ops.get("/openapi.json", endpoint="openapi")(lambda: Response(document, mimetype="application/json"))
+        ops.get("/docs", endpoint="docs")(lambda: _page(SWAGGER))
+        ops.get("/redoc", endpoint="redoc")(lambda: _page(REDOC))
+        ops.get("/docs/static/<name>", endpoint="static")(static)
+    app.register_blueprint(ops)
+
+
+def health(kit: Kit, limiter: Limiter, courier: Courier) -> Response:
+    """503 when the database is away, for it is needed for everything; `degraded` when something else is."""
+    checks = {"database": _database(kit), "redis": _redis(kit, limiter)}
+    checks["courier"] = _courier(kit, courier) if checks["database"] == OK else DEGRADED
+    status = next((bad for bad in (DOWN, DEGRADED) if bad in checks.values()), OK)
+    return _json({"status": status, "version": VERSION, "checks": checks}, 503 if status == DOWN else 200)
+
+
+def _database(kit: Kit) -> str:
+    try:
+        run(kit, lambda work: work.db.execute(select(1)), reads=True)
+    except Unavailable:
+        return DOWN
+    return OK
+
+
+def _redis(kit: Kit, limiter: Limiter) -> str:
+    if kit.settings.redis_url is None or not kit.settings.ratelimit:
+        return UNUSED
+    return OK if limiter.storage.check() else DEGRADED
+
+
+def _courier(kit: Kit, courier: Courier) -> str:
+    def lags(work: Work) -> bool:
+        since = outbox.oldest_due(work)
+        return since is not None and since + LAG < work.now
+
+    return DEGRADED if not courier.alive or run(kit, lags, reads=True) else OK
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(json.dumps(body), status, mimetype="application/json")
+
+
+def _page(html: str) -> Response:
+    response = Response(html, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    return response
+
+
+def static(name: str) -> Response:
+    """The pages' own files."""
+    if name not in FILES:
+        return problems.answer(NotFound())
+    response = send_from_directory(STATIC, name, max_age=3600)
+    response.headers["Cache-Control"] = "public, max-age=3600"
+    return response

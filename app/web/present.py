@@ -1,0 +1,153 @@
+"""What clients get: plain dicts of named fields, and their types for the document. Never a model as it is."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
+
+from app.core import challenges
+from app.core.sessions import Account
+from app.flows.signin import Asked, SignedIn
+from app.models import OtpChallenge, Session, User
+from app.work import Work
+
+
+class Message(TypedDict):
+    message: str
+
+
+class UserReply(TypedDict):
+    id: str
+    name: str | None
+    username: str | None
+    email: str | None
+    phone: str | None
+    role: str
+    mfa: list[str]
+    created_at: str
+    last_login_at: str | None
+
+
+class ChallengeReply(TypedDict):
+    challenge_id: str
+    channel: str
+    destination: str
+    expires_in: int
+    resend_in: int
+
+
+class AskedReply(ChallengeReply):
+    message: str
+
+
+class StepReply(AskedReply):
+    status: str
+    methods: list[str]
+
+
+class DeliveryReply(ChallengeReply):
+    delivery: str
+
+
+class TokensReply(TypedDict):
+    message: str
+    status: str
+    access_token: str
+    token_type: str
+    expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
+    session_id: str
+    user: UserReply
+    pending: NotRequired[ChallengeReply]
+
+
+class SessionReply(TypedDict):
+    id: str
+    current: bool
+    created_at: str
+    last_used_at: str
+    ip: str
+    user_agent: str
+    device_info: dict[str, Any] | None
+    amr: list[str]
+
+
+class SessionsReply(TypedDict):
+    items: list[SessionReply]
+    next_cursor: str | None
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC, whole seconds."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _maybe(at: datetime | None) -> str | None:
+    return instant(at) if at else None
+
+
+def user(row: User | Account) -> UserReply:
+    return {
+        "id": str(row.id),
+        "name": row.name,
+        "username": row.username,
+        "email": row.email,
+        "phone": row.phone,
+        "role": row.role,
+        "mfa": [],
+        "created_at": instant(row.created_at),
+        "last_login_at": _maybe(row.last_login_at),
+    }
+
+
+def challenge(work: Work, row: OtpChallenge) -> ChallengeReply:
+    return {
+        "challenge_id": str(row.id),
+        "channel": row.channel,
+        "destination": row.shown,
+        "expires_in": max(0, math.ceil((row.expires_at - work.now).total_seconds())),
+        "resend_in": challenges.resend_in(work, row),
+    }
+
+
+def asked(work: Work, row: OtpChallenge, message: str) -> AskedReply:
+    return {"message": message, **challenge(work, row)}
+
+
+def step(work: Work, next_step: Asked, message: str) -> StepReply:
+    methods = list(next_step.methods)
+    return {"message": message, "status": "otp_required", "methods": methods, **challenge(work, next_step.challenge)}
+
+
+def tokens(work: Work, signed_in: SignedIn, message: str) -> TokensReply:
+    reply: TokensReply = {
+        "message": message,
+        "status": "complete",
+        "access_token": signed_in.access_token,
+        "token_type": "Bearer",
+        "expires_in": work.settings.jwt_access_ttl,
+        "refresh_token": signed_in.refresh_token,
+        "refresh_expires_in": math.ceil((signed_in.refresh_expires_at - work.now).total_seconds()),
+        "session_id": str(signed_in.session.id),
+        "user": user(signed_in.user),
+    }
+    if signed_in.pending:
+        reply["pending"] = challenge(work, signed_in.pending)
+    return reply
+
+
+def session(work: Work, row: Session) -> SessionReply:
+    return {
+        "id": str(row.id),
+        "current": row.id == work.caller.session_id,
+        "created_at": instant(row.created_at),
+        "last_used_at": instant(row.last_used_at),
+        "ip": row.ip,
+        "user_agent": row.user_agent,
+        "device_info": row.device_info,
+        "amr": row.amr.split(),
+    }

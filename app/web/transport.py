@@ -1,0 +1,139 @@
+"""What comes over the wire: the caller's address, the body as a typed object, the bearer token."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from typing import Any, TypeVar
+
+from flask import g, request
+from pydantic import BaseModel, ValidationError
+
+from app.config import Settings
+from app.crypto.keys import new_token
+from app.errors import MalformedJson, PayloadTooLarge, TokenMissing, UnsupportedMediaType, ValidationFailed
+from app.work import Client
+
+LONGEST_BODY = 64 * 1024
+LONGEST_AGENT = 255
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CODES = {"missing": "required", "string_too_long": "too_long", "string_too_short": "too_short"}
+OWN_CODES = {"control_characters", "too_complex"}  # raised by web/fields.py
+
+B = TypeVar("B", bound=BaseModel)
+
+
+def request_id() -> str:
+    """The caller's X-Request-ID if it is harmless, else a new one."""
+    given = request.headers.get("X-Request-ID", "")
+    return given if REQUEST_ID.fullmatch(given) else new_token()[:22]
+
+
+def client(settings: Settings) -> Client:
+    """Who is calling. Made once a request."""
+    if "client" not in g:
+        agent = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())
+        g.client = Client(address(settings), agent[:LONGEST_AGENT], g.request_id)
+    return g.client  # type: ignore[no-any-return]
+
+
+def address(settings: Settings) -> str:
+    """The client's address: the peer, or the entry that the outermost trusted proxy appended to
+    X-Forwarded-For. What cannot be read as an address is ignored.
+    """
+    hops = ",".join(request.headers.getlist("X-Forwarded-For")).split(",") if settings.trusted_proxies else []
+    if len(hops) >= settings.trusted_proxies > 0:
+        forwarded = _ip(hops[-settings.trusted_proxies])
+        if forwarded:
+            return forwarded
+    return _ip(request.remote_addr or "") or ""
+
+
+def _ip(text: str) -> str | None:
+    try:
+        found = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address):
+        return None if found.scope_id else str(found.ipv4_mapped or found)
+    return str(found)
+
+
+def bearer() -> str:
+    """The token of the Authorization header (RFC 6750, section 2.1). Raises TokenMissing."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenMissing()
+    return token.strip()
+
+
+def body(model: type[B]) -> B:
+    """The JSON body as a model. Raises UnsupportedMediaType, PayloadTooLarge, MalformedJson, ValidationFailed.
+
+    What was sent never stands in the error.
+    """
+    if not request.mimetype and not request.headers.get("Transfer-Encoding") and not request.content_length:
+        return _checked(model, {})
+    if request.mimetype != "application/json" or request.headers.get("Content-Encoding"):
+        raise UnsupportedMediaType()
+    return _checked(model, _object(_text()))
+
+
+def query(model: type[B]) -> B:
+    """The query string as a model. Raises ValidationFailed, also for a name that stands twice."""
+    twice = next((name for name, values in request.args.lists() if len(values) > 1), None)
+    if twice:
+        raise ValidationFailed.field(twice[:100], "invalid", "Give this once.")
+    return _checked(model, request.args.to_dict())
+
+
+def _checked(model: type[B], found: dict[str, Any]) -> B:
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        raise ValidationFailed(errors=[_field(e) for e in error.errors(include_input=False)]) from None
+
+
+def _text() -> str:
+    if (request.content_length or 0) > LONGEST_BODY:
+        raise PayloadTooLarge()
+    found = request.stream.read(LONGEST_BODY + 1)
+    if len(found) > LONGEST_BODY:  # sent in chunks, with no length ahead
+        raise PayloadTooLarge()
+    try:
+        return found.decode()
+    except UnicodeDecodeError:
+        raise MalformedJson() from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise MalformedJson() from None
+    if not isinstance(found, dict):
+        raise MalformedJson()
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _field(error: Any) -> dict[str, str]:
+    names = [str(part) for part in error["loc"] if isinstance(part, int) or part.isidentifier()]
+    kind = error["type"]
+    return {
+        "field": ".".join(names)[:100] or "body",
+        "code": CODES.get(kind)
+        or (kind if kind in OWN_CODES else "wrong_type" if kind.endswith("_type") else "invalid"),
+        "message": error["msg"],
+    }

@@ -1,0 +1,186 @@
+"""Work: the one argument of every flow, and the only place where anything is committed.
+
+A unit of work is one transaction with one instant. A Refusal commits it (the counter and the audit line
+are facts), any other exception rolls it back. Messages that were queued wake the courier after the commit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from uuid import UUID
+
+from sqlalchemy import CursorResult, Executable
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.config import Settings
+from app.db import Base, is_away, lock_rows, lost_a_race
+from app.errors import Refusal, Unavailable
+
+if TYPE_CHECKING:
+    from app.crypto.jwt import TokenRing
+    from app.crypto.keys import KeyRing
+    from app.crypto.passwords import Hasher
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Base)
+ATTEMPTS = 4  # a unit that lost a race is done again this often in all
+RETRY_AFTER_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The browser or phone that makes a request. `address` comes from trusted hops only."""
+
+    address: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+    language: str = ""  # the one of ours that the client prefers, if it asks for any
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking: nobody, a user in a session, or the system itself."""
+
+    user_id: UUID | None = None
+    session_id: UUID | None = None
+    role: str = ""
+    auth_time: datetime | None = None
+    account: Any = None  # the row that the guard read, so `me` needs no second statement
+
+
+ANONYMOUS = Caller()
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What every unit shares, built once. Tests replace parts of it; production code cannot tell."""
+
+    settings: Settings
+    clock: Callable[[], datetime]
+    writes: sessionmaker[Session]
+    reads: sessionmaker[Session]
+    hasher: Hasher
+    keys: KeyRing
+    tokens: TokenRing
+    wake: Callable[[], None]  # tells the courier that a message waits
+    seen: dict[UUID, datetime]  # sessions used since the courier last stamped them
+
+
+@dataclass(slots=True)
+class Work:
+    db: Session
+    now: datetime
+    caller: Caller
+    client: Client
+    kit: Kit
+    wakes: bool = False  # a message was queued: tell the courier after the commit
+    wrote: bool = False
+    claim: Callable[[Work], None] | None = None  # what this unit repeats is asked here, under its lock
+    claimed: bool = False
+    held: dict[str, Any] = field(default_factory=dict)  # rows that this unit has locked, by their key
+
+    @property
+    def settings(self) -> Settings:
+        return self.kit.settings
+
+    def pause(self) -> None:
+        """Hand the connection back before something slow; what was read stays at hand. Only before any write:
+        raises AssertionError after one, because it would be committed without the rest.
+        """
+        assert not (self.wrote or self.db.new or self.db.dirty or self.db.deleted), "paused after a write"
+        self.claimed = False
+        self.db.commit()
+
+    def begin_writing(self) -> None:
+        """Before the first write, and again after a pause, ask whether this very request was answered already."""
+        self.wrote = True
+        if self.claim and not self.claimed:
+            self.claimed = True
+            self.claim(self)
+
+    def changes(self, statement: Executable) -> int:
+        """Do a guarded UPDATE or DELETE and say how many rows it took: the decision is the write."""
+        self.begin_writing()
+        result = self.db.execute(statement, execution_options={"synchronize_session": False})
+        return cast("CursorResult[Any]", result).rowcount
+
+    def lock_rows(self, model: type[M], rows: list[dict[str, Any]]) -> list[M]:
+        """Lock rows by their primary key in the order given, making those that are missing as given."""
+        self.begin_writing()
+        return lock_rows(self.db, model, rows)
+
+    def insert_once(self, row: object) -> bool:
+        """Insert a row, or leave the unit as it was and return False if a unique key is taken."""
+        return self.if_free(lambda: self.db.add(row))
+
+    def if_free(self, write: Callable[[], object]) -> bool:
+        """Do a write in a savepoint. False, with nothing changed, if it met a unique key that is taken."""
+        self.begin_writing()
+        try:
+            with self.db.begin_nested():
+                write()
+        except IntegrityError:
+            return False
+        return True
+
+
+def run(
+    kit: Kit,
+    story: Callable[[Work], T],
+    *,
+    caller: Caller = ANONYMOUS,
+    client: Client | None = None,
+    reads: bool = False,
+) -> T:
+    """Do `story` as one unit of work and return its answer.
+
+    A unit that the database undid because of another one (deadlock, serialization) or whose connection was
+    found dead before its commit is done again. Raises Unavailable when the database is away; refusals and
+    faults of the story pass through.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _once(kit, story, caller, client or Client(), reads)
+        except PoolTimeout:
+            raise Unavailable(retry_after=RETRY_AFTER_S) from None
+        except DBAPIError as error:
+            again = lost_a_race(error) or (error.connection_invalidated and not getattr(error, "committing", False))
+            if again and attempt < ATTEMPTS:
+                time.sleep(random.uniform(0, 0.02) * attempt)  # noqa: S311 jitter, not a secret
+            elif is_away(error) or again:
+                raise Unavailable(retry_after=RETRY_AFTER_S) from error
+            else:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _once(kit: Kit, story: Callable[[Work], T], caller: Caller, client: Client, reads: bool) -> T:
+    maker = kit.reads if reads else kit.writes
+    with maker() as db:
+        work = Work(db, kit.clock(), caller, client, kit)
+        try:
+            answer = story(work)
+        except Refusal:
+            _commit(work)
+            raise
+        _commit(work)  # leaving the block by any other exception rolls back
+    return answer
+
+
+def _commit(work: Work) -> None:
+    work.db.flush()
+    try:
+        work.db.commit()
+    except DBAPIError as error:
+        # Whether it took hold is not known: doing it again could do it twice.
+        error.committing = not lost_a_race(error)  # type: ignore[attr-defined]
+        raise
+    if work.wakes:
+        work.kit.wake()

@@ -1,0 +1,9 @@
+#!/bin/sh
+# A running service on this machine: the first run sets up all it needs, the next ones just start.
+# Needs only Python 3.11 or newer. Settings: the environment, then .env (made on the first run).
+set -eu
+cd "$(dirname "$0")"
+. ./tools/venv.sh
+ensure_venv requirements.txt
+.venv/bin/flask db upgrade
+exec .venv/bin/gunicorn -c gunicorn.conf.py

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Lint, types and the whole suite, on every lane that this machine has. Arguments go to pytest.
+# CI=true makes a missing PostgreSQL, MariaDB or Redis an error instead of a loud skip.
+set -eu
+cd "$(dirname "$0")"
+. ./tools/venv.sh
+ensure_venv requirements.txt requirements-dev.txt
+.venv/bin/python tools/servers.py ensure
+.venv/bin/ruff format --check --quiet .
+.venv/bin/ruff check --quiet .
+.venv/bin/mypy
+exec .venv/bin/python -m pytest -n "${TEST_WORKERS:-2}" "$@"

@@ -1,0 +1,85 @@
+"""Argon2id behind slots."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from app.crypto import passwords
+from app.crypto.passwords import Hasher
+from app.errors import Overloaded
+
+HASHER = Hasher(memory_kib=8, time_cost=1, slots=2, queue=4)
+
+
+@pytest.mark.covers("asvs 11.4.2", "nist N11")
+def test_a_hash_is_argon2id_with_its_parameters_and_a_fresh_salt() -> None:
+    one, two = HASHER.hash(b"x"), HASHER.hash(b"x")
+    assert one.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+    assert one != two
+    assert HASHER.matches(one, b"x")
+    assert not HASHER.matches(one, b"y")
+
+
+@pytest.mark.covers("asvs 11.2.5")
+@pytest.mark.parametrize("stored", ["", "junk", "$argon2id$v=19$m=8", "$2b$12$" + "a" * 53, "x" * 10_000, "\u00e9"])
+def test_a_hash_that_cannot_be_read_matches_nothing(stored: str) -> None:
+    assert HASHER.matches(stored, b"x") is False
+
+
+def test_nobodys_password_matches_nothing() -> None:
+    assert HASHER.matches(None, b"x") is False
+
+
+def test_a_hash_of_other_parameters_is_outdated() -> None:
+    old = Hasher(memory_kib=16, time_cost=1, slots=1, queue=0).hash(b"x")
+    assert HASHER.outdated(old)
+    assert not HASHER.outdated(HASHER.hash(b"x"))
+    assert HASHER.matches(old, b"x")
+
+
+@pytest.mark.covers("attack A64", "asvs 15.2.2")
+def test_only_as_many_as_there_are_slots_run_and_the_surplus_is_shed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher = Hasher(memory_kib=8, time_cost=1, slots=2, queue=3)
+    running, most, gate = [0], [0], threading.Event()
+    lock = threading.Lock()
+
+    def slow(_password: bytes) -> str:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        gate.wait(5)
+        with lock:
+            running[0] -= 1
+        return "hash"
+
+    monkeypatch.setattr(hasher, "_argon2", SimpleNamespace(hash=slow))
+    done: list[str] = []
+
+    def call() -> None:
+        try:
+            done.append(hasher.hash(b"x"))
+        except Overloaded as shed:
+            assert shed.extra["retry_after"] == 1
+            done.append("shed")
+
+    threads = [threading.Thread(target=call) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 2
+    assert (done.count("hash"), done.count("shed")) == (5, 7)
+
+
+def test_a_wait_for_a_slot_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "PATIENCE_S", 0.05)
+    hasher = Hasher(memory_kib=8, time_cost=1, slots=1, queue=5)
+    with hasher._slot(), pytest.raises(Overloaded):
+        hasher.hash(b"x")
+    assert hasher.hash(b"x")

@@ -1,0 +1,338 @@
+"""The courier: at least once, with the same code, never late."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.delivery import courier as courier_module
+from app.delivery import outbox
+from app.delivery.courier import Courier
+from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
+from app.models import OutboxMessage
+from app.work import run
+from tests.conftest import World
+from tests.people import MemorySender, Person
+
+
+class Failing(MemorySender):
+    """Refuses the first messages for given reasons, then takes them. `accepts_first`: it had taken it all the same."""
+
+    def __init__(self, *reasons: Reason, accepts_first: bool = False) -> None:
+        super().__init__("email")
+        self.reasons, self.accepts_first = list(reasons), accepts_first
+
+    def send(self, message: Outgoing) -> Receipt:
+        if self.reasons:
+            if self.accepts_first:
+                super().send(message)
+            raise SendFailed(self.reasons.pop(0), "said no")
+        return super().send(message)
+
+
+@pytest.fixture
+def quiet(world: World) -> World:
+    """A world whose courier sends only when the test says so."""
+    world.sends_at_once = False
+    return world
+
+
+def courier(world: World, sender: Any) -> Courier:
+    return Courier(world.kit, {"email": sender, "sms": MemorySender("sms")}, threading.Event())
+
+
+def states(world: World) -> list[str]:
+    return sorted(row.state for row in world.rows(OutboxMessage))
+
+
+@pytest.mark.parametrize("reason", [Reason.TRANSIENT, Reason.THROTTLED, Reason.CONFIGURATION, Reason.UNKNOWN])
+def test_a_temporary_failure_is_tried_again_with_the_same_code(quiet: World, reason: Reason) -> None:
+    quiet.person().ask_signup().ok()
+    sender = Failing(reason, reason, accepts_first=reason is Reason.UNKNOWN)
+    busy = courier(quiet, sender)
+    for _ in range(3):
+        busy.round()
+        quiet.clock.advance(seconds=10)
+    assert len({m.code for m in sender.messages}) == 1
+    assert states(quiet) == ["sent"]
+    [row] = quiet.rows(OutboxMessage)
+    assert (row.attempts, row.last_error, row.provider) == (3, None, "memory")
+
+
+def test_the_pause_between_tries_doubles(quiet: World) -> None:
+    quiet.person().ask_signup().ok()
+    busy = courier(quiet, Failing(*[Reason.TRANSIENT] * 6))
+    pauses = []
+    for _ in range(5):
+        quiet.clock.now = max(quiet.clock.now, quiet.rows(OutboxMessage)[0].next_attempt_at)
+        busy.round()
+        pauses.append((quiet.rows(OutboxMessage)[0].next_attempt_at - quiet.clock.now).total_seconds())
+    for n, pause in enumerate(pauses):
+        assert 0.79 * 2**n <= pause <= 1.21 * 2**n
+
+
+def test_a_permanent_failure_ends_it_and_is_audited(quiet: World) -> None:
+    person = quiet.person()
+    asked = person.ask_signup().ok()
+    courier(quiet, Failing(Reason.PERMANENT)).round()
+    assert states(quiet) == ["failed"]
+    assert person.api.get(f"/api/auth/challenges/{asked['challenge_id']}")["delivery"] == "failed"
+    [row] = quiet.audit(event="message.dropped")
+    assert (row.reason, row.facts["why"], row.facts["kind"]) == ("permanent", "said no", "code.signup")
+
+
+@pytest.mark.covers("fault F16")
+def test_an_expired_code_is_never_sent(quiet: World) -> None:
+    quiet.person().ask_signup().ok()
+    quiet.clock.advance(seconds=300)
+    sender = MemorySender("email")
+    courier(quiet, sender).round()
+    assert sender.messages == []
+    assert states(quiet) == ["dropped"]
+    assert quiet.audit(event="message.dropped")[0].reason == "closed"
+
+
+def test_a_code_that_expires_in_the_courier_s_hands_is_not_sent(quiet: World) -> None:
+    """Claimed in time, but the message before it took too long."""
+    for _ in range(2):
+        quiet.person().ask_signup().ok()
+    quiet.clock.advance(seconds=295)
+
+    class Slow(MemorySender):
+        def send(self, message: Outgoing) -> Receipt:
+            quiet.clock.advance(seconds=6)
+            return super().send(message)
+
+    sender = Slow("email")
+    courier(quiet, sender).round()
+    assert len(sender.messages) == 1
+    assert states(quiet) == ["dropped", "sent"]
+
+
+def test_retries_end_before_the_code_expires(quiet: World) -> None:
+    quiet.person().ask_signup().ok()
+    sender = Failing(*[Reason.TRANSIENT] * 100)
+    busy = courier(quiet, sender)
+    for _ in range(100):
+        busy.round()
+        quiet.clock.advance(seconds=4)
+    [row] = quiet.rows(OutboxMessage)
+    assert row.state in ("failed", "dropped")
+    assert len(sender.messages) == 0
+
+
+def test_a_used_code_is_not_sent_again(quiet: World) -> None:
+    person = quiet.person()
+    asked = person.ask_signup().ok()
+    sender = Failing(Reason.UNKNOWN, accepts_first=True)
+    busy = courier(quiet, sender)
+    busy.round()
+    person.verify_signup(asked["challenge_id"], sender.messages[0].code).ok()
+    quiet.clock.advance(seconds=5)
+    busy.round()
+    assert len(sender.messages) == 1
+    assert states(quiet) == ["dropped"]
+
+
+@pytest.mark.covers("fault F18")
+def test_a_courier_that_dies_after_sending_is_followed_by_one_that_repeats_the_code(quiet: World) -> None:
+    quiet.person().ask_signup().ok()
+
+    class Dies(MemorySender):
+        def send(self, message: Outgoing) -> Receipt:
+            super().send(message)
+            raise SystemExit
+
+    dying, heir = Dies("email"), MemorySender("email")
+    with pytest.raises(SystemExit):
+        courier(quiet, dying).round()
+    assert courier(quiet, heir).round() == 0, "the lease still holds"
+    quiet.clock.now += outbox.LEASE
+    assert courier(quiet, heir).round() == 1
+    assert [m.code for m in heir.messages] == [m.code for m in dying.messages]
+
+
+def test_the_late_mark_of_a_courier_that_lost_its_lease_is_ignored(quiet: World) -> None:
+    quiet.person().ask_signup().ok()
+    [row] = quiet.rows(OutboxMessage)
+    [first] = run(quiet.kit, lambda work: outbox.claim(work, [row.id]))
+    stale = first.lease
+    quiet.clock.now += outbox.LEASE
+    [second] = run(quiet.kit, lambda work: outbox.claim(work, [row.id]))
+    assert run(quiet.kit, lambda work: outbox.settle(work, row, stale, outbox.State.FAILED)) is False
+    assert run(quiet.kit, lambda work: outbox.settle(work, row, second.lease, outbox.State.SENT)) is True
+
+
+def test_the_newest_message_goes_first(quiet: World) -> None:
+    people = [quiet.person() for _ in range(4)]
+    for person in people:
+        person.ask_signup().ok()
+    sender = MemorySender("email")
+    courier(quiet, sender).round()
+    assert [m.recipient for m in sender.messages] == [p.email for p in reversed(people)]
+
+
+def test_a_message_that_cannot_be_made_does_not_stop_the_others(quiet: World) -> None:
+    broken, whole = quiet.person(), quiet.person()
+    broken.ask_signup().ok()
+    whole.ask_signup().ok()
+    with quiet.kit.writes.begin() as db:
+        challenge = (
+            sa.select(OutboxMessage.challenge_id).where(OutboxMessage.recipient == broken.email).scalar_subquery()
+        )
+        db.execute(sa.text("UPDATE otp_challenges SET key_id = 'gone' WHERE destination = :d"), {"d": broken.email})
+        assert db.scalar(sa.select(challenge))
+    sender = MemorySender("email")
+    courier(quiet, sender).round()
+    assert [m.recipient for m in sender.messages] == [whole.email]
+    assert states(quiet) == ["dropped", "sent"]
+
+
+def test_a_sender_that_stumbles_counts_as_unknown(quiet: World) -> None:
+    quiet.person().ask_signup().ok()
+
+    class Stumbles(MemorySender):
+        def send(self, _message: Outgoing) -> Receipt:
+            raise ZeroDivisionError
+
+    courier(quiet, Stumbles("email")).round()
+    [row] = quiet.rows(OutboxMessage)
+    assert (row.state, row.last_error) == ("queued", "the sender stumbled")
+
+
+def test_a_notice_is_given_up_after_a_day(quiet: World, person: Person) -> None:
+    person.api.post(
+        "/api/auth/change-password",
+        {"current_password": person.password, "new_password": "a new horse 42"},
+        person.token,
+    )
+    sender = Failing(*[Reason.TRANSIENT] * 1000)
+    busy = courier(quiet, sender)
+    for _ in range(200):
+        busy.round()
+        quiet.clock.advance(minutes=15)
+    [row] = quiet.rows(OutboxMessage, kind="notice.password_changed")
+    assert row.state == "failed"
+    assert timedelta(hours=22) < row.settled_at - row.created_at <= timedelta(days=1, seconds=1)
+
+
+@pytest.mark.covers("fault F19")
+def test_many_couriers_send_each_message_once(quiet: World) -> None:
+    for _ in range(30):
+        quiet.person().ask_signup().ok()
+    sender = MemorySender("email")
+    crowd = [courier(quiet, sender) for _ in range(6)]
+    barrier = threading.Barrier(6)
+
+    def work(one: Courier) -> None:
+        barrier.wait()
+        while one.round():
+            pass
+
+    threads = [threading.Thread(target=work, args=(one,)) for one in crowd]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    quiet.deliver()
+    sent = [m.recipient for m in sender.messages]
+    assert len(sent) == len(set(sent))
+    assert set(states(quiet)) == {"sent"}
+
+
+def test_the_thread_starts_sends_and_stops(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier_module, "POLL_S", 0.05)
+    world.sends_at_once = False
+    sender = MemorySender("email")
+    threaded = courier(world, sender)
+    threaded.start()
+    try:
+        world.person().ask_signup().ok()
+        for _ in range(100):
+            if sender.messages:
+                break
+            threading.Event().wait(0.05)
+        assert threaded.alive
+    finally:
+        threaded.stop()
+    assert not threaded.alive
+    assert len(sender.messages) == 1
+
+
+def test_the_courier_outlives_a_fault(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier_module, "POLL_S", 0.02)
+    sender = MemorySender("email")
+    threaded = courier(quiet, sender)
+    real, faults = outbox.due, [RuntimeError("boom"), RuntimeError("boom")]
+
+    def due(*args: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return real(*args)
+
+    monkeypatch.setattr(outbox, "due", due)
+    quiet.person().ask_signup().ok()
+    threaded.start()
+    for _ in range(100):
+        if sender.messages:
+            break
+        threading.Event().wait(0.05)
+    threaded.stop()
+    assert len(sender.messages) == 1
+
+
+def test_a_batch_that_takes_too_long_lets_its_lease_lapse(quiet: World) -> None:
+    """The second message is not sent beside a courier that may have it by now."""
+    for _ in range(2):
+        quiet.person().ask_signup().ok()
+
+    class Slow(MemorySender):
+        def send(self, message: Outgoing) -> Receipt:
+            quiet.clock.advance(seconds=16)
+            return super().send(message)
+
+    sender = Slow("email")
+    courier(quiet, sender).round()
+    assert len(sender.messages) == 1
+    assert states(quiet) == ["sending", "sent"]
+
+
+def test_a_courier_beside_the_web_leaves_sending_to_others(make_world, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier_module, "POLL_S", 0.02)
+    monkeypatch.setattr(courier_module, "STAMP_S", 0.0)
+    world = make_world(courier="worker")
+    world.sends_at_once = False
+    person = world.person()
+    person.ask_signup().ok()
+    session_id = world.rows(OutboxMessage)[0].id
+    world.kit.seen[session_id] = world.clock.now
+    world.courier.start()
+    for _ in range(100):
+        if not world.kit.seen:
+            break
+        threading.Event().wait(0.05)
+    world.courier.stop()
+    world.courier._stopping.clear()
+    assert not world.kit.seen
+    assert states(world) == ["queued"]
+
+
+def test_decoys_do_not_keep_honest_messages_waiting(quiet: World) -> None:
+    honest = quiet.person()
+    honest.ask_signup().ok()
+    for n in range(20):
+        quiet.api().post("/api/auth/forgot-password", {"email": f"nobody{n}@example.com"}).ok()
+    sender = MemorySender("email")
+    assert courier(quiet, sender).round() == courier_module.BATCH
+    assert [m.recipient for m in sender.messages] == [honest.email]
+    assert courier(quiet, sender).round() > 0, "a batch of decoys is no reason to rest"
+
+
+def test_the_notice_of_an_erasure_is_forgotten_also_when_it_cannot_be_sent(quiet: World, person: Person) -> None:
+    person.api.delete("/api/auth/me", person.token).ok()
+    courier(quiet, Failing(Reason.PERMANENT)).round()
+    assert quiet.count(OutboxMessage) == 0

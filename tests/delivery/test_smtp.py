@@ -1,0 +1,252 @@
+"""The SMTP sender against a real server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.config import Settings
+from app.delivery.senders import Outgoing, Reason, SendFailed
+from app.delivery.senders import smtp as smtp_module
+from app.delivery.senders.smtp import SmtpSender
+from tests.mail import make_certificate, smtp_server
+
+
+def message(**changes: Any) -> Outgoing:
+    usual = {
+        "id": uuid4(), "user_id": None, "kind": "code.signin", "channel": "email", "recipient": "jane@example.com",
+        "masked": "j***@example.com", "code": "123456", "minutes": 5, "subject": "123456 is your Latchkey code",
+        "text": "Your code: 123456\n.\nH\u00e4", "html": "<p>123456</p>", "language": "en",
+    }  # fmt: skip
+    return Outgoing(**(usual | changes))
+
+
+Opener = Callable[[dict[str, Any]], SmtpSender]
+
+
+@pytest.fixture
+def sender() -> Iterator[Opener]:
+    """Senders, whose kept connections are closed at the end."""
+    opened: list[SmtpSender] = []
+
+    def make(settings: dict[str, Any]) -> SmtpSender:
+        opened.append(SmtpSender(Settings(_env_file=None, **settings)))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one._drop()
+
+
+@pytest.mark.parametrize("tls", ["none", "starttls", "ssl"])
+def test_a_mail_arrives_as_it_was_written(
+    sender: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: str
+) -> None:
+    with smtp_server(tmp_path, tls) as (mailbox, settings, certificate):
+        if certificate:
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        out = message()
+        receipt = sender(settings).send(out)
+    [mail] = mailbox.mails
+    assert (mail["To"], mail["From"]) == ("jane@example.com", "Latchkey <no-reply@clinic.example>")
+    assert mail["Subject"] == "123456 is your Latchkey code"
+    assert mail["Message-ID"] == receipt.provider_id == f"<{out.id}@clinic.example>"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail.get_body(("plain",)).get_content().splitlines() == ["Your code: 123456", ".", "H\u00e4"]
+    assert mail.get_body(("html",)).get_content().strip() == "<p>123456</p>"
+    assert mailbox.envelopes[0].rcpt_tos == ["jane@example.com"]
+
+
+def test_one_connection_carries_many_mails(sender: Opener, tmp_path: Path) -> None:
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        one = sender(settings)
+        for _ in range(5):
+            one.send(message())
+    assert (len(mailbox.mails), mailbox.connections) == (5, 1)
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(sender: Opener, tmp_path: Path) -> None:
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        one = sender(settings)
+        one.send(message())
+        one._open.sock.shutdown(socket.SHUT_RDWR)  # as an idle time-out of the server does
+        one.send(message())
+    assert (len(mailbox.mails), mailbox.connections) == (2, 2)
+
+
+def test_it_signs_in_where_the_server_asks(sender: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with smtp_server(tmp_path, "starttls", ("clinic", "s3cret")) as (mailbox, settings, certificate):
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        sender(settings).send(message())
+        assert len(mailbox.mails) == 1
+        with pytest.raises(SendFailed) as failed:
+            sender(settings | {"smtp_password": "wrong"}).send(message())
+    assert failed.value.reason is Reason.CONFIGURATION
+    assert "wrong" not in failed.value.text
+
+
+REPLIES = [
+    ("RCPT", "550 5.1.1 <jane@example.com> no such user", Reason.PERMANENT),
+    ("RCPT", "450 4.2.1 mailbox busy", Reason.TRANSIENT),
+    ("RCPT", "421 4.3.2 shutting down", Reason.TRANSIENT),
+    ("RCPT", "452 4.2.2 mailbox full", Reason.TRANSIENT),
+    ("DATA", "554 5.7.1 looks like spam", Reason.PERMANENT),
+    ("DATA", "451 4.3.0 try later", Reason.TRANSIENT),
+]
+
+
+@pytest.mark.covers("fault F11")
+@pytest.mark.parametrize(("verb", "reply", "reason"), REPLIES, ids=[r for _, r, _ in REPLIES])
+def test_a_refusal_is_classed_by_its_number(
+    sender: Opener, tmp_path: Path, verb: str, reply: str, reason: Reason
+) -> None:
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        mailbox.replies = {verb: [reply]}
+        one = sender(settings)
+        with pytest.raises(SendFailed) as failed:
+            one.send(message())
+        assert failed.value.reason is reason
+        assert reply[:3] in failed.value.text
+        assert "jane" not in failed.value.text
+        one.send(message())
+    assert len(mailbox.mails) == 1
+
+
+def test_an_unreachable_server_is_transient(sender: Opener) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        settings = {"smtp_server": "127.0.0.1", "smtp_port": taken.getsockname()[1], "sender_email": "a@b.example"}
+        with pytest.raises(SendFailed) as failed:
+            sender(settings).send(message())
+    assert failed.value.reason is Reason.TRANSIENT
+
+
+@pytest.mark.covers("asvs 12.3.1", "fault F13")
+def test_without_the_encryption_that_was_asked_for_nothing_is_sent(sender: Opener, tmp_path: Path) -> None:
+    with smtp_server(tmp_path, "none") as (mailbox, settings, _), pytest.raises(SendFailed) as failed:
+        sender(settings | {"smtp_tls": "starttls"}).send(message())
+    assert failed.value.reason is Reason.CONFIGURATION
+    assert mailbox.mails == mailbox.envelopes == []
+
+
+@pytest.mark.covers("asvs 12.3.2", "fault F13")
+@pytest.mark.parametrize("tls", ["starttls", "ssl"])
+def test_a_certificate_that_is_not_trusted_or_another_hosts_is_refused(
+    sender: Opener, tmp_path: Path, monkeypatch, tls: str
+) -> None:
+    with smtp_server(tmp_path, tls) as (mailbox, settings, certificate):
+        with pytest.raises(SendFailed) as failed:
+            sender(settings).send(message())
+        assert failed.value.reason is Reason.CONFIGURATION
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with pytest.raises(SendFailed):
+            sender(settings | {"smtp_server": "127.0.0.1"}).send(message())
+        monkeypatch.setenv("SSL_CERT_FILE", str(make_certificate(tmp_path, "other.example")))
+        with pytest.raises(SendFailed):
+            sender(settings).send(message())
+    assert mailbox.mails == []
+
+
+@pytest.mark.covers("fault F12")
+@pytest.mark.parametrize("banner", [b"", b"220 hello\r\n"])
+def test_a_server_that_hangs_is_given_up(sender: Opener, monkeypatch: pytest.MonkeyPatch, banner: bytes) -> None:
+    monkeypatch.setattr(smtp_module, "TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            connection.sendall(banner)
+            time.sleep(1)
+            connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        settings = {"smtp_server": "127.0.0.1", "smtp_port": listener.getsockname()[1], "sender_email": "a@b.example"}
+        started = time.monotonic()
+        with pytest.raises(SendFailed) as failed:
+            sender(settings | {"smtp_tls": "none"}).send(message())
+    assert failed.value.reason is Reason.TRANSIENT
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.covers("fault F12")
+def test_no_answer_after_the_message_is_unknown(
+    sender: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp_module, "TIMEOUT_S", 0.5)
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        mailbox.hang_at = "accept"
+        one = sender(settings)
+        with pytest.raises(SendFailed) as failed:
+            one.send(message())
+        assert failed.value.reason is Reason.UNKNOWN
+        one.send(message())
+    assert len(mailbox.mails) == 2
+
+
+@pytest.mark.covers("attack A57")
+@pytest.mark.parametrize("subject", ["a\r\nBcc: v@example.com", "a\nX: y", "a\u2028b", "\x00"])
+def test_no_line_break_gets_into_a_header(sender: Opener, tmp_path: Path, subject: str) -> None:
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        try:
+            sender(settings).send(message(subject=subject))
+        except ValueError:
+            return
+    [mail] = mailbox.mails
+    assert mail["Bcc"] is None
+    assert set(mail.keys()) == {
+        "From",
+        "To",
+        "Subject",
+        "Date",
+        "Message-ID",
+        "Auto-Submitted",
+        "MIME-Version",
+        "Content-Type",
+    }
+
+
+def test_a_server_that_dawdles_at_every_step_is_given_up_in_time(
+    sender: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp_module, "WHOLE_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as lines:
+                connection.sendall(b"220 hello\r\n")
+                for _ in lines:
+                    time.sleep(0.4)
+                    connection.sendall(b"250 OK\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        settings = {"smtp_server": "127.0.0.1", "smtp_port": listener.getsockname()[1], "sender_email": "a@b.example"}
+        started = time.monotonic()
+        with pytest.raises(SendFailed):
+            sender(settings | {"smtp_tls": "none"}).send(message())
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("step", ["greeting", "mail"])
+def test_a_refusal_of_ourselves_is_not_the_recipient_s_fault(sender: Opener, step: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as lines:
+                connection.sendall(b"554 5.7.1 no\r\n" if step == "greeting" else b"220 hello\r\n")
+                for line in lines:
+                    connection.sendall(b"550 5.7.1 sign in first\r\n" if line.startswith(b"mail") else b"250 OK\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        settings = {"smtp_server": "127.0.0.1", "smtp_port": listener.getsockname()[1], "sender_email": "a@b.example"}
+        with pytest.raises(SendFailed) as failed:
+            sender(settings | {"smtp_tls": "none"}).send(message())
+    assert failed.value.reason is Reason.CONFIGURATION

@@ -1,0 +1,237 @@
+"""Databases and Redis that are away, slow or full of junk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from app import create_app
+from app.models import AuditLog
+from app.work import Work, run
+from tests.conftest import World
+from tests.lanes import Lane
+from tests.people import Answer, Api, Person, flask_transport
+
+
+@pytest.fixture
+def unreachable(lane: Lane) -> Api:
+    """An application whose database is not there."""
+    url = sa.make_url(lane.database_url)
+    gone = f"sqlite:////no/such/folder/{url.database}" if lane.name == "sqlite" else url.set(port=1)
+    text = gone if isinstance(gone, str) else gone.render_as_string(hide_password=False)
+    return Api(flask_transport(create_app(lane.settings(database_url=text, redis_url=None))))
+
+
+@pytest.mark.covers("fault F01", "asvs 16.5.2")
+def test_without_the_database_the_answer_is_503_and_says_when_to_come_back(unreachable: Api) -> None:
+    started = time.monotonic()
+    answer = unreachable.post("/api/auth/login", {"identifier": "a@example.com", "password": "x" * 8})
+    assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "2")
+    assert time.monotonic() - started < 5
+    health = unreachable.transport("GET", "/health", None, {})
+    assert (health.status, health.body["status"], health.body["checks"]["database"]) == (503, "down", "down")
+    assert unreachable.get("/health/live").status == 200
+
+
+@pytest.fixture
+def cutting(_apps: dict[Any, World]) -> Iterator[None]:
+    """Other worlds of this worker keep connections to the same database: they must not find theirs cut as well."""
+    yield
+    for world in _apps.values():
+        world.engine.dispose()
+
+
+@pytest.mark.usefixtures("cutting")
+@pytest.mark.covers("fault F02")
+def test_connections_that_the_server_closed_are_replaced_without_an_error(world: World, person: Person) -> None:
+    if world.lane.name == "sqlite":
+        pytest.skip("a file has no connections to close")
+    for _ in range(3):
+        person.me().ok()
+        close_all(world)
+        assert person.me().status == 200
+        close_all(world)
+        assert person.api.post("/api/auth/login", {"identifier": "x@example.com", "password": "x" * 8}).status == 401
+
+
+def close_all(world: World) -> None:
+    """End every connection of the application from the server's side."""
+    admin = sa.create_engine(world.engine.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        if world.lane.name == "postgresql":
+            ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            connection.execute(sa.text(ending))
+        else:
+            name = world.engine.url.database
+            query = "SELECT id FROM information_schema.processlist WHERE db = :d AND id <> CONNECTION_ID()"
+            for number in connection.scalars(sa.text(query), {"d": name}).all():
+                connection.execute(sa.text(f"KILL {number}"))
+
+
+@pytest.mark.covers("fault F05")
+def test_an_exhausted_pool_answers_503_and_heals(world: World, person: Person) -> None:
+    world.sends_at_once = False
+    size = world.engine.pool.size()
+    held = [world.engine.connect() for _ in range(size)]
+    try:
+        started = time.monotonic()
+        answer = person.me()
+        assert (answer.status, answer.code) == (503, "unavailable")
+        assert time.monotonic() - started < 4
+    finally:
+        for connection in held:
+            connection.close()
+    assert person.me().status == 200
+
+
+@pytest.mark.covers("fault F07", "asvs 15.4.3")
+def test_a_deadlock_is_resolved_by_doing_the_unit_again(world: World) -> None:
+    """Two units take two rows in crossed order; both get done, each once."""
+    if world.lane.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    people = [world.person().sign_up() for _ in range(2)]
+    ids = [p.tokens["user"]["id"] for p in people]
+    meet, tries = threading.Barrier(2, timeout=5), [0, 0]
+
+    def unit(n: int) -> None:
+        def story(work: Work) -> None:
+            tries[n] += 1
+            order = ids if n == 0 else ids[::-1]
+            for step, user_id in enumerate(order):
+                work.db.execute(
+                    sa.text("UPDATE users SET name = :n WHERE id = :i"),
+                    {"n": f"by {n}", "i": as_stored(world, user_id)},
+                )
+                if step == 0 and tries[n] == 1:
+                    meet.wait()
+
+        run(world.kit, story)
+
+    threads = [threading.Thread(target=unit, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(tries) == [1, 2]
+    assert len({p.me()["name"] for p in people}) == 1
+
+
+def as_stored(world: World, user_id: str) -> str:
+    return user_id if world.lane.name == "postgresql" else user_id.replace("-", "")
+
+
+@pytest.mark.covers("asvs 16.5.3", "attack A80", "attack A04")
+def test_a_fault_leaves_nothing_behind(world: World, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = world.count(AuditLog)
+    monkeypatch.setattr("app.flows.signin.tokens.access", lambda *_: 1 / 0)
+    asked = person.ask_signin().ok()
+    code = person.code()
+    body = {"challenge_id": asked["challenge_id"], "otp": code}
+    response = world.app.test_client().post("/api/auth/login/verify", json=body)
+    assert response.status_code == 500
+    monkeypatch.undo()
+    assert world.count(AuditLog) == before + 1
+    person.verify_signin(asked["challenge_id"], code).ok()
+
+
+GUARDS = [
+    "accounts.look_up",
+    "passwords.matches",
+    "lockout.hold",
+    "lockout.count_wrong",
+    "policy.next_step",
+    "accounts.note_signin",
+]
+
+
+@pytest.mark.covers("attack A80", "asvs 16.5.3")
+@pytest.mark.parametrize("guard", GUARDS)
+def test_a_guard_that_fails_lets_nobody_in(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch, guard: str
+) -> None:
+    monkeypatch.setattr(f"app.flows.signin.{guard}", lambda *_, **__: 1 / 0)
+    client = world.app.test_client()
+    for password in (person.password, "wrong horse 7"):
+        answer = client.post("/api/auth/login", json={"identifier": person.email, "password": password})
+        assert "access_token" not in answer.get_json()
+
+
+@pytest.fixture
+def redis_world(make_world: Any, lane: Lane) -> World:
+    if lane.redis_url is None:
+        pytest.skip("this lane counts in memory")
+    return make_world()
+
+
+def hammer(world: World, times: int) -> list[Answer]:
+    return [world.api().post("/api/auth/forgot-password", {"email": f"h{n}@example.com"}) for n in range(times)]
+
+
+def test_the_limit_by_address_refuses_and_says_when_to_come_back(make_world: Any) -> None:
+    world = make_world()
+    answers = hammer(world, 70)
+    refused = [a for a in answers if a.status == 429]
+    assert len(refused) in range(9, 12)
+    assert {a.code for a in refused} == {"rate_limited"}
+    assert 1 <= refused[0]["retry_after"] <= 60
+    assert [row.reason for row in world.audit(event="request.refused")] == ["rate_limited"]
+    assert world.api("198.51.100.9").post("/api/auth/forgot-password", {"email": "other@example.com"}).status == 200
+
+
+@pytest.mark.covers("attack A08")
+def test_ipv6_addresses_of_one_network_are_one_client(make_world: Any) -> None:
+    world = make_world()
+    statuses = [
+        world.api(f"2001:db8:1:2::{n:x}").post("/api/auth/forgot-password", {"email": f"v{n}@example.com"}).status
+        for n in range(1, 70)
+    ]
+    assert statuses.count(429) in range(8, 11)
+
+
+@pytest.mark.covers("fault F08")
+def test_when_redis_is_away_each_process_counts_by_itself(lane: Lane) -> None:
+    if lane.redis_url is None:
+        pytest.skip("this lane counts in memory")
+    app = create_app(lane.settings(redis_url="redis://127.0.0.1:1/0", metrics_public=True))
+    api = Api(flask_transport(app, "198.51.100.77"))
+    started = time.monotonic()
+    statuses = [api.post("/api/auth/forgot-password", {"email": f"r{n}@example.com"}).status for n in range(70)]
+    assert statuses.count(429) in range(9, 12)
+    assert set(statuses) == {200, 429}
+    assert time.monotonic() - started < 20
+    assert "latchkey_limits_shared 0.0" in app.test_client().get("/metrics").text
+    health = api.transport("GET", "/health", None, {})
+    assert (health.status, health.body["checks"]["redis"]) == (200, "degraded")
+
+
+@pytest.mark.covers("fault F09")
+def test_flushing_redis_gives_no_extra_guess(redis_world: World) -> None:
+    world = redis_world
+    person = world.person().sign_up()
+    store = redis.Redis.from_url(world.lane.redis_url)
+    codes = []
+    for _ in range(12):
+        store.flushdb()
+        codes.append(person.api.post("/api/auth/login", {"identifier": person.email, "password": "wrong horse 7"}).code)
+    store.close()
+    assert codes == ["invalid_credentials"] * 5 + ["account_locked"] * 7
+
+
+@pytest.mark.covers("fault F10")
+def test_junk_in_redis_is_no_error(redis_world: World) -> None:
+    world = redis_world
+    store = redis.Redis.from_url(world.lane.redis_url)
+    hammer(world, 3)
+    for key in store.keys("*"):
+        store.delete(key)
+        store.rpush(key, "junk")
+    answers = hammer(world, 3)
+    store.flushdb()
+    store.close()
+    assert {a.status for a in answers} == {200}

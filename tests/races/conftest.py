@@ -1,0 +1,63 @@
+"""One gunicorn with four workers for each lane, on a database of its own, with real mail."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from app import models
+from app.config import known_driver
+from tests import lanes
+from tests.mail import Mailbox, smtp_server
+from tests.people import Person
+from tests.service import Service, running
+
+_numbers = itertools.count(1)
+WIDE = {"sends_per_minute": 10_000, "sends_per_day_email": 10_000}
+
+
+@dataclass
+class Arena:
+    service: Service
+    mailbox: Mailbox
+    engine: sa.Engine
+
+    def person(self, **details: Any) -> Person:
+        details = {"email": f"racer{next(_numbers)}@example.com", **details}
+        return Person(self.service.api(), self.mailbox.code, **details)
+
+    def scalar(self, query: sa.Select[Any]) -> Any:
+        with self.engine.connect() as connection:
+            return connection.scalar(query)
+
+    def code_of(self, challenge_id: str, address: str) -> str:
+        """The code of one challenge among many to the same address: by the message's own id."""
+        where = models.OutboxMessage.challenge_id == UUID(challenge_id)
+        with self.engine.connect() as connection:
+            ids = {str(i) for i in connection.scalars(sa.select(models.OutboxMessage.id).where(where))}
+        for mail in self.mailbox.to(address):
+            if str(mail["Message-ID"]).strip("<").partition("@")[0] in ids:
+                return str(mail["Subject"])[:6]
+        raise AssertionError("its mail has not arrived")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "arena" in metafunc.fixturenames:
+        metafunc.parametrize("arena", lanes.wanted(), indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def arena(request: pytest.FixtureRequest, worker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    folder = tmp_path_factory.mktemp("races")
+    with lanes.database(request.param, f"races_{worker}") as url, smtp_server(folder) as (mailbox, settings, _):
+        lanes.migrate(url)
+        engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
+        with running(url, folder, **settings, **WIDE) as service:
+            yield Arena(service, mailbox, engine)
+        engine.dispose()

@@ -1,0 +1,168 @@
+"""Many at the same moment, against four gunicorn workers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from app.models import OtpChallenge, RefreshToken, Session, Throttle, User
+from tests.people import Answer, wrong
+from tests.races.conftest import Arena
+from tests.service import at_once
+
+pytestmark = pytest.mark.slow
+
+
+def codes(answers: list[Answer]) -> Counter[str | None]:
+    return Counter("ok" if a.status in (200, 201) else a.code for a in answers)
+
+
+@pytest.mark.covers("attack A13", "asvs 2.3.4", "asvs 6.5.1", "asvs 15.4.2")
+def test_of_200_right_verifications_one_wins(arena: Arena) -> None:
+    person = arena.person().sign_up()
+    asked = person.ask_signin().ok()
+    code = arena.mailbox.new_code(person.email, seen=1)
+    body = {"challenge_id": asked["challenge_id"], "otp": code}
+    answers = at_once(200, lambda _: person.api.post("/api/auth/login/verify", body))
+    assert codes(answers) == {"ok": 1, "challenge_closed": 199}
+    assert arena.scalar(sa.select(sa.func.count()).where(Session.user_id == UUID(person.tokens["user"]["id"]))) == 2
+
+
+@pytest.mark.covers("attack A13")
+def test_of_200_right_recoveries_one_wins(arena: Arena) -> None:
+    person = arena.person().sign_up()
+    asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+    code = arena.mailbox.new_code(person.email, seen=1)
+    body = {"challenge_id": asked["challenge_id"], "otp": code, "new_password": "a new horse 42"}
+    answers = at_once(200, lambda _: person.api.post("/api/auth/reset-password", body))
+    assert codes(answers) == {"ok": 1, "challenge_closed": 199}
+
+
+@pytest.mark.covers("attack A01", "asvs 6.6.3")
+def test_of_200_wrong_guesses_exactly_the_cap_is_evaluated(arena: Arena) -> None:
+    person = arena.person().sign_up()
+    asked = person.ask_signin().ok()
+    code = arena.mailbox.new_code(person.email, seen=1)
+    body = {"challenge_id": asked["challenge_id"], "otp": wrong(code)}
+    answers = at_once(200, lambda _: person.api.post("/api/auth/login/verify", body))
+    assert codes(answers) == {"invalid_code": 3, "challenge_closed": 197}
+    assert sorted(a["attempts_left"] for a in answers if a.code == "invalid_code") == [0, 1, 2]
+    assert arena.scalar(sa.select(OtpChallenge.attempts).where(OtpChallenge.id == UUID(asked["challenge_id"]))) == 3
+
+
+@pytest.mark.covers("attack A01", "attack A02")
+def test_of_200_wrong_passwords_exactly_five_are_evaluated(arena: Arena) -> None:
+    person = arena.person().sign_up()
+    for identifier in (person.email, "nobody@example.com"):
+        body = {"identifier": identifier, "password": "wrong horse 7"}
+        answers = at_once(200, lambda _, body=body: person.api.post("/api/auth/login", body))
+        seen = codes(answers)
+        while shed := seen.pop("overloaded", 0):  # turned away before any guess: tried again
+            seen += codes(at_once(shed, lambda _, body=body: person.api.post("/api/auth/login", body)))
+        assert seen == {"invalid_credentials": 5, "account_locked": 195}
+    assert arena.scalar(sa.select(sa.func.max(Throttle.streak))) == 5
+
+
+@pytest.mark.covers("attack A11")
+def test_100_honest_sign_ins_at_once_all_pass(arena: Arena) -> None:
+    person = arena.person().sign_up()
+
+    def ask(_: int) -> Answer:
+        answer = person.ask_signin()
+        while answer.code == "overloaded":
+            time.sleep(answer["retry_after"])
+            answer = person.ask_signin()
+        return answer
+
+    asked = at_once(100, ask)
+    assert codes(asked) == {"ok": 100}
+    deadline = time.monotonic() + 30
+    while len(arena.mailbox.to(person.email)) < 101 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    proofs = [{"challenge_id": a["challenge_id"], "otp": arena.code_of(a["challenge_id"], person.email)} for a in asked]
+    answers = at_once(100, lambda n: person.api.post("/api/auth/login/verify", proofs[n]))
+    assert codes(answers) == {"ok": 100}
+
+
+@pytest.mark.covers("attack A46")
+def test_20_refreshes_of_one_token_leave_one_lineage(arena: Arena) -> None:
+    person = arena.person().sign_up()
+    answers = at_once(20, lambda _: person.refresh(), threads=20)
+    assert codes(answers) == {"ok": 20}
+    assert len({a["refresh_token"] for a in answers}) == 1
+    session = UUID(person.tokens["session_id"])
+    unspent = sa.select(sa.func.count()).where(RefreshToken.session_id == session, RefreshToken.used_at.is_(None))
+    assert arena.scalar(unspent) == 1
+
+
+@pytest.mark.covers("asvs 2.3.4", "attack A25")
+def test_many_proofs_of_one_address_make_one_account(arena: Arena) -> None:
+    people = [arena.person(email="crowd@example.com", password=f"crowd horse {n}") for n in range(20)]
+    asked = [p.ask_signup().ok()["challenge_id"] for p in people]
+    deadline = time.monotonic() + 20
+    while len(arena.mailbox.to("crowd@example.com")) < 20 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    proofs = [(c, arena.code_of(c, "crowd@example.com")) for c in asked]
+    answers = at_once(20, lambda n: people[n].verify_signup(*proofs[n]), threads=20)
+    assert codes(answers) == {"ok": 1, "challenge_closed": 19}
+    assert arena.scalar(sa.select(sa.func.count()).where(User.email == "crowd@example.com")) == 1
+
+
+def test_one_username_goes_to_one_of_many(arena: Arena) -> None:
+    people = [arena.person(username="the.one") for _ in range(30)]
+    answers = at_once(30, lambda n: people[n].ask_signup(), threads=30)
+    seen = codes(answers)
+    assert seen["ok"] == 1
+    assert seen["username_taken"] + seen["overloaded"] == 29
+
+
+def test_a_challenge_is_resent_once_however_many_ask(arena: Arena) -> None:
+    person = arena.person()
+    asked = person.ask_signup().ok()
+    row = OtpChallenge.id == UUID(asked["challenge_id"])
+    with arena.engine.begin() as connection:
+        sent_at = connection.scalar(sa.select(OtpChallenge.last_sent_at).where(row))
+        connection.execute(sa.update(OtpChallenge).where(row).values(last_sent_at=sent_at - timedelta(minutes=1)))
+    answers = at_once(40, lambda _: person.api.post("/api/auth/resend-otp", {"challenge_id": asked["challenge_id"]}))
+    assert codes(answers) == {"ok": 1, "resend_too_soon": 39}
+
+
+def test_recoveries_beside_sign_ins_by_username_all_finish(arena: Arena) -> None:
+    """A recovery forgives every identifier of the account while others lock them one by one."""
+    person = arena.person(username=f"busy.{arena.engine.dialect.name}").sign_up()
+    asked = [
+        person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()["challenge_id"] for _ in range(6)
+    ]
+    deadline = time.monotonic() + 20
+    while len(arena.mailbox.to(person.email)) < 7 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    codes_of = [arena.code_of(c, person.email) for c in asked]
+
+    def act(n: int) -> Answer:
+        if n % 10 == 0:
+            body = {"challenge_id": asked[n // 10], "otp": codes_of[n // 10], "new_password": f"busy horse {n}"}
+            return person.api.post("/api/auth/reset-password", body)
+        return person.api.post("/api/auth/login", {"username": person.username, "password": "wrong horse 7"})
+
+    seen = codes(at_once(60, act))
+    assert set(seen) <= {
+        "ok",
+        "invalid_credentials",
+        "account_locked",
+        "invalid_code",
+        "challenge_closed",
+        "overloaded",
+    }
+    assert seen["ok"] >= 1
+
+
+def test_nothing_failed_on_the_way(arena: Arena) -> None:
+    """No 5xx but shedding, no dead worker, no traceback in the log of all the above."""
+    text = arena.service.log.read_text()
+    assert "Traceback" not in text, text[text.index("Traceback") - 500 :][:4000]
+    assert "status=500" not in text

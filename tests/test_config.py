@@ -1,0 +1,233 @@
+"""Settings: typed, frozen, and refused where they are unsafe."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import production, start
+from app.config import Settings, SettingsError
+from app.delivery.senders import registry
+from app.delivery_config import PROVIDERS
+
+ROOT = Path(__file__).resolve().parent.parent
+STRONG = {
+    "environment": "production",
+    "secret_key": "3mO9v2Yb7Qx1Lk8Zr5Nf6Ht4Wd0Jc2Pg9Sa7Ue3Ri",
+    "jwt_secret_key": "Tq4Vz8Xn1Cm6Bk3Hj7Gf2Ds9Pa5Lo0Wy8Er4Uh6It",
+    "database_url": "postgresql://u:p@db/x",
+    "email_provider": "smtp",
+    "smtp_server": "mail.example.com",
+    "sender_email": "no-reply@example.com",
+    "allow_console_delivery": "true",
+}
+
+
+def load(tmp_path: Path, **values: Any) -> Settings:
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{k.upper()}={v}\n" for k, v in values.items()))
+    return start.load(env_file)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.names():
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_safe_production_starts(tmp_path: Path) -> None:
+    settings = load(tmp_path, **STRONG)
+    assert settings.production
+    assert not settings.serves_docs
+
+
+UNSAFE: list[tuple[dict[str, str], str]] = [
+    ({"secret_key": ""}, "SECRET_KEY is missing; make one with"),
+    ({"jwt_secret_key": ""}, "JWT_SECRET_KEY is missing; make one with"),
+    ({"jwt_secret_key": "short"}, "JWT_SECRET_KEY is shorter than 32 bytes"),
+    ({"jwt_secret_key": "k" * 31}, "JWT_SECRET_KEY is shorter than 32 bytes"),
+    ({"jwt_secret_key": "k" * 40}, "JWT_SECRET_KEY looks like a sample value"),
+    ({"secret_key": "change-me-change-me-change-me-change-me"}, "SECRET_KEY looks like a sample value"),
+    ({"secret_key": "your-secret-key-goes-here-1234567890abc"}, "SECRET_KEY looks like a sample value"),
+    ({"jwt_secret_key": STRONG["secret_key"]}, "JWT_SECRET_KEY is the same as SECRET_KEY"),
+    ({"jwt_previous_secret_keys": "old"}, "JWT_PREVIOUS_SECRET_KEYS holds a weak key"),
+    ({"secret_key_previous": "old"}, "SECRET_KEY_PREVIOUS holds a weak key"),
+    ({"jwt_previous_secret_keys": STRONG["secret_key"]}, "JWT_PREVIOUS_SECRET_KEYS or SECRET_KEY_PREVIOUS holds"),
+    ({"secret_key_previous": STRONG["jwt_secret_key"]}, "JWT_PREVIOUS_SECRET_KEYS or SECRET_KEY_PREVIOUS holds"),
+    ({"smtp_tls": "none"}, "SMTP_TLS=none sends codes in the clear"),
+    ({"lockout_seconds": "5"}, "LOCKOUT_SECONDS is below 60"),
+    ({"debug": "true"}, "DEBUG must be off"),
+    ({"argon2_memory_kib": "1024"}, "ARGON2_MEMORY_KIB is too low"),
+    ({"argon2_time_cost": "1"}, "ARGON2_MEMORY_KIB is too low"),
+    ({"email_provider": "console", "allow_console_delivery": "false"}, "EMAIL_PROVIDER prints codes"),
+    ({"allow_console_delivery": "false"}, "SMS_PROVIDER prints codes"),
+    ({"smtp_server": ""}, "SMTP_SERVER is missing"),
+    ({"sender_email": ""}, "SENDER_EMAIL is missing"),
+    ({"database_url": "sqlite:///x.db"}, "DATABASE_URL names SQLite"),
+]
+
+
+@pytest.mark.covers("attack A43", "attack A76", "attack A77", "asvs 11.2.3", "asvs 13.4.2", "asvs 15.2.3")
+@pytest.mark.parametrize(("change", "line"), UNSAFE, ids=[line for _, line in UNSAFE])
+def test_an_unsafe_production_value_stops_the_start_with_one_line(
+    tmp_path: Path, change: dict[str, str], line: str
+) -> None:
+    with pytest.raises(SettingsError) as stopped:
+        load(tmp_path, **(STRONG | change))
+    lines = str(stopped.value).splitlines()
+    assert len([found for found in lines if found.startswith(line)]) == 1, lines
+    for value in change.values():
+        assert len(value) < 6 or value not in str(stopped.value), "a refused value is never repeated"
+
+
+WRONG = {
+    "otp_ttl": ("601", "OTP_TTL"),
+    "otp_ttl_sms": ("x", "OTP_TTL_SMS"),
+    "otp_length": ("5", "OTP_LENGTH"),
+    "environment": ("prod", "ENVIRONMENT"),
+    "smtp_tls": ("yes", "SMTP_TLS"),
+    "database_url": ("oracle://x", "DATABASE_URL"),
+    "trusted_proxies": ("-1", "TRUSTED_PROXIES"),
+    "ratelimit": ("perhaps", "RATELIMIT"),
+    "port": ("70000", "PORT"),
+    "default_phone_region": ("india", "DEFAULT_PHONE_REGION"),
+    "roles": ("doctor", "ROLES"),
+    "mfa_policy": ("never", "MFA_POLICY"),
+    "jwt_access_ttl": ("1e3", "JWT_ACCESS_TTL"),
+    "email_provider": ("pigeon", "EMAIL_PROVIDER"),
+    "sms_provider": (",", "SMS_PROVIDER"),
+    "redis_url": ("foo", "REDIS_URL"),
+    "sender_email": ("notanaddress", "SENDER_EMAIL"),
+}
+
+
+@pytest.mark.covers("asvs 6.5.5")
+@pytest.mark.parametrize("name", WRONG)
+def test_a_value_that_does_not_parse_stops_the_start_and_is_named(tmp_path: Path, name: str) -> None:
+    value, setting = WRONG[name]
+    for environment in ("development", "production"):
+        with pytest.raises(SettingsError, match=rf"^{setting}: ") as stopped:
+            load(tmp_path, **(STRONG | {"environment": environment} | {name: value}))
+        assert value in ("x", "prod", ",") or value not in str(stopped.value)
+
+
+def test_settings_cannot_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="frozen"):
+        load(tmp_path, **STRONG).otp_ttl = 1
+
+
+def test_an_empty_value_is_no_value(tmp_path: Path) -> None:
+    assert load(tmp_path, **STRONG, otp_ttl="", redis_url="").otp_ttl == 300
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ("postgres://u:p@h/d", "postgresql+psycopg2"),
+        ("postgresql://u:p@h/d", "postgresql+psycopg2"),
+        ("mysql://u:p@h/d", "mysql+pymysql"),
+        ("mariadb://u:p@h/d", "mysql+pymysql"),
+        ("sqlite:///x.db", "sqlite"),
+    ],
+)
+def test_the_urls_that_hosts_hand_out_are_understood(given: str, driver: str) -> None:
+    assert Settings(_env_file=None, database_url=given).db_url.drivername == driver
+
+
+def test_the_first_run_in_development_makes_secrets_once(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    first = start.load(env_file)
+    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
+    second = start.load(env_file)
+    assert first.secret_key == second.secret_key
+    assert len(first.jwt_secret_key.get_secret_value()) >= 43
+    assert first.secret_key != first.jwt_secret_key
+    assert production.weak(first.secret_key.get_secret_value()) is None
+
+
+def test_a_kept_env_file_is_added_to_and_not_replaced(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("PORT=5055")
+    settings = start.load(env_file)
+    assert settings.port == 5055
+    assert settings.secret_key.get_secret_value()
+    assert start.load(env_file).port == 5055
+
+
+def test_production_never_makes_secrets(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError):
+        load(tmp_path, environment="production")
+    assert "SECRET_KEY=" not in (tmp_path / ".env").read_text()
+
+
+def test_fresh_secrets_never_look_like_samples() -> None:
+    assert [s for s in (secrets.token_urlsafe(48) for _ in range(20_000)) if production.weak(s)] == []
+
+
+def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **env}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_check_config_shows_what_is_in_force_and_no_secret(tmp_path: Path) -> None:
+    env = {k.upper(): v for k, v in STRONG.items()} | {"DATABASE_URL": "postgresql://u:hunter22@db/x"}
+    done = run("flask", "check-config", **env)
+    assert done.returncode == 0, done.stderr
+    shown = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert set(shown) == set(Settings.names())
+    assert shown["OTP_TTL"] == "300"
+    assert shown["SECRET_KEY"] == shown["JWT_SECRET_KEY"] == "(set)"
+    for secret in (STRONG["secret_key"], STRONG["jwt_secret_key"], "hunter22"):
+        assert secret not in done.stdout
+
+
+@pytest.mark.parametrize("command", [("flask", "check-config"), ("gunicorn", "-c", "gunicorn.conf.py"), ("app",)])
+def test_an_unsafe_start_ends_at_once_with_its_lines(command: tuple[str, ...]) -> None:
+    env = {k.upper(): v for k, v in STRONG.items()} | {"JWT_SECRET_KEY": "short"}
+    done = run(*command, **env)
+    assert done.returncode != 0
+    assert "JWT_SECRET_KEY is shorter than 32 bytes; make one with: python3 -c" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_driver_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: "):
+        load(tmp_path, **(STRONG | {"database_url": "postgresql+asyncpg://u:p@h/d"}))
+
+
+ACCOUNTS = {
+    "smtp_server": "mail.example.com", "sender_email": "no-reply@example.com", "sendgrid_api_key": "SG.k", "resend_api_key": "re_k",
+    "twilio_sid": "AC0", "twilio_token": "t", "twilio_phone": "+15005550006", "msg91_auth_key": "k", "gupshup_user_id": "1", "gupshup_password": "p",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("setting", "name"), [(s, name) for s, names in PROVIDERS.items() for name in names])
+def test_every_provider_that_a_setting_may_name_is_there(setting: str, name: str) -> None:
+    channel = {"email_provider": "email", "sms_provider": "sms"}[setting]
+    sender = registry.senders_of(Settings(_env_file=None, **(ACCOUNTS | {setting: name})))[channel]
+    assert (sender.name, sender.channel) == (name, channel)
+
+
+@pytest.mark.parametrize("name", [n for names in PROVIDERS.values() for n in names if n != "console"])
+def test_a_provider_without_its_account_does_not_start(tmp_path: Path, name: str) -> None:
+    setting = next(s for s, names in PROVIDERS.items() if name in names)
+    with pytest.raises(SettingsError, match=f"is missing; the provider {name} needs it"):
+        load(tmp_path, **{setting: name})
+
+
+def test_the_readme_s_production_settings_start(tmp_path: Path) -> None:
+    [block] = re.findall(r"^```ini\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    given = dict(line.split("=", 1) for line in block.splitlines())
+    env = {k: STRONG.get(k.lower(), v) if v == "..." else v for k, v in given.items()}
+    done = run("flask", "check-config", **env)
+    assert done.returncode == 0, done.stderr

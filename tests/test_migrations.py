@@ -1,0 +1,170 @@
+"""Migrations: up, down, twice, interrupted, two at once, with rows; equal to the models and to schema.sql."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from flask_migrate import downgrade
+
+from app import create_app, models
+from app.config import Settings
+from app.crypto.ids import uuid7
+from app.db import Base
+from tests import lanes
+from tests.lanes import CHEAP, SECRETS
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = {table.name for table in Base.metadata.sorted_tables}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", lanes.wanted())
+
+
+@pytest.fixture
+def url(kind: str, worker: str) -> Iterator[str]:
+    with lanes.database(kind, f"migrations_{worker}") as made:
+        yield made
+
+
+def tables(url: str) -> set[str]:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    return set(sa.inspect(engine).get_table_names())
+
+
+def go_down(url: str) -> None:
+    with create_app(Settings(_env_file=None, database_url=url, **SECRETS, **CHEAP)).app_context():
+        downgrade(revision="base")
+
+
+def shape(url: str) -> dict[str, object]:
+    """What a database is made of, to compare two of them."""
+    inspector = sa.inspect(sa.create_engine(url, poolclass=sa.NullPool))
+    return {
+        table: {
+            "columns": [(c["name"], str(c["type"]), c["nullable"]) for c in inspector.get_columns(table)],
+            "key": inspector.get_pk_constraint(table),
+            "foreign": sorted(map(str, inspector.get_foreign_keys(table))),
+            "unique": sorted(map(str, inspector.get_unique_constraints(table))),
+            "indexes": sorted(map(str, inspector.get_indexes(table))),
+        }
+        for table in sorted(inspector.get_table_names())
+        if table != "alembic_version"
+    }
+
+
+def test_the_migrations_make_what_the_models_say(url: str) -> None:
+    lanes.migrate(url)
+    with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_up_down_and_up_again(url: str) -> None:
+    lanes.migrate(url)
+    first = shape(url)
+    lanes.migrate(url)
+    go_down(url)
+    assert tables(url) <= {"alembic_version"}
+    lanes.migrate(url)
+    assert shape(url) == first
+
+
+@pytest.mark.covers("fault F34")
+def test_an_interrupted_migration_is_finished_by_the_next(url: str) -> None:
+    """As after a kill between two statements: some tables are there, one lacks an index, the version is not written."""
+    lanes.migrate(url)
+    whole = shape(url)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        for table in ("consents", "audit_logs", "outbox_messages"):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+        on = " ON throttles" if engine.dialect.name == "mysql" else ""
+        connection.execute(sa.text(f"DROP INDEX ix_throttles_touched_at{on}"))
+        connection.execute(sa.text("DELETE FROM alembic_version"))
+    lanes.migrate(url)
+    assert shape(url) == whole
+
+
+@pytest.mark.covers("fault F34")
+def test_two_at_once_are_one(url: str) -> None:
+    code = f"from tests import lanes; lanes.migrate({url!r})"
+    done = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in done]
+    assert [process.returncode for process in done] == [0, 0, 0], errors
+    assert tables(url) == TABLES | {"alembic_version"}
+
+
+def test_rows_survive_a_migration_run_again(url: str) -> None:
+    lanes.migrate(url)
+    now = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    row = {
+        "id": uuid7(now),
+        "email": "jane@example.com",
+        "role": "user",
+        "created_at": now,
+        "name": "\U0001f511 J\u00e4ne",
+    }
+    with engine.begin() as connection:
+        connection.execute(sa.insert(models.User), row)
+    lanes.migrate(url)
+    with engine.connect() as connection:
+        kept = connection.execute(sa.select(models.User.__table__)).one()
+    assert (kept.id, kept.email, kept.name, kept.created_at) == (row["id"], row["email"], row["name"], now)
+
+
+def test_addresses_are_told_apart_exactly(url: str) -> None:
+    """MySQL's usual collation would hold these for one."""
+    lanes.migrate(url)
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    names = ["jane", "Jane", "j\u00e4ne", "jane1"]
+    with engine.begin() as connection:
+        for name in names:
+            connection.execute(
+                sa.insert(models.User), {"id": uuid7(now), "username": name, "role": "user", "created_at": now}
+            )
+    with engine.connect() as connection:
+        for name in names:
+            assert len(connection.execute(sa.select(models.User.id).where(models.User.username == name)).all()) == 1
+
+
+@pytest.mark.skipif("postgresql" not in lanes.wanted(), reason="schema.sql is PostgreSQL's")
+def test_schema_sql_is_what_the_migrations_make(worker: str) -> None:
+    with (
+        lanes.database("postgresql", f"schema_a_{worker}") as migrated,
+        lanes.database("postgresql", f"schema_b_{worker}") as written,
+    ):
+        lanes.migrate(migrated)
+        with sa.create_engine(written, poolclass=sa.NullPool).begin() as connection:
+            connection.execute(sa.text((ROOT / "schema.sql").read_text()))
+        assert shape(written) == shape(migrated)
+
+
+@pytest.mark.skipif("postgresql" not in lanes.wanted(), reason="advisory locks are PostgreSQL's")
+def test_a_second_migrator_waits_its_turn(worker: str) -> None:
+    with lanes.database("postgresql", f"turns_{worker}") as url:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.connect() as holder:
+            holder.execute(sa.text("SELECT pg_advisory_lock(7105117)"))
+            waiting = threading.Thread(target=lanes.migrate, args=(url,))
+            waiting.start()
+            waiting.join(1.5)
+            assert waiting.is_alive()
+            assert tables(url) == set()
+            holder.execute(sa.text("SELECT pg_advisory_unlock(7105117)"))
+        waiting.join(30)
+        assert tables(url) == TABLES | {"alembic_version"}

@@ -1,0 +1,325 @@
+"""The budgets of wrong guesses: what an attacker gets, and that honest people are let be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import World
+from tests.people import PASSWORD, Person, wrong
+
+BAD = "wrong horse 77"
+
+
+def login(world: World, identifier: str, password: str = BAD) -> tuple[int, str | None, int | None]:
+    answer = world.api().post("/api/auth/login", {"identifier": identifier, "password": password})
+    return answer.status, answer.code, answer.body.get("retry_after")
+
+
+@pytest.mark.covers("asvs 6.3.1", "attack A02")
+@pytest.mark.parametrize("known", [True, False])
+def test_five_wrong_guesses_lock_an_identifier_known_or_not(world: World, person: Person, known: bool) -> None:
+    identifier = person.email if known else "nobody@example.com"
+    assert [login(world, identifier)[0] for _ in range(6)] == [401] * 5 + [423]
+    assert login(world, identifier) == (423, "account_locked", 900)
+
+
+def test_the_right_password_does_not_open_a_lock(world: World, person: Person) -> None:
+    for _ in range(5):
+        login(world, person.email)
+    assert login(world, person.email, PASSWORD)[1] == "account_locked"
+    world.clock.advance(seconds=899)
+    assert login(world, person.email, PASSWORD) == (423, "account_locked", 1)
+    world.clock.advance(seconds=1)
+    assert login(world, person.email, PASSWORD)[0] == 200
+
+
+def test_each_lock_is_twice_as_long_up_to_a_day(world: World) -> None:
+    locks = []
+    for _ in range(9):
+        for _ in range(5):
+            login(world, "nobody@example.com")
+        _, code, wait = login(world, "nobody@example.com")
+        assert code == "account_locked"
+        locks.append(wait)
+        world.clock.advance(seconds=wait)
+    assert locks[:7] == [900 * 2**n for n in range(7)]
+    assert locks[7:] == [86_400, 86_400]
+
+
+def test_a_complete_sign_in_forgives_a_password_alone_does_not(world: World, person: Person) -> None:
+    for _ in range(3):
+        login(world, person.email)
+    person.ask_signin().ok()
+    login(world, person.email)
+    person.sign_in()
+    assert [login(world, person.email)[0] for _ in range(6)] == [401] * 5 + [423]
+
+
+def test_after_a_quiet_day_old_failures_are_forgotten(world: World, person: Person) -> None:
+    for _ in range(4):
+        login(world, person.email)
+    world.clock.advance(days=1)
+    assert [login(world, person.email)[0] for _ in range(6)] == [401] * 5 + [423]
+
+
+@pytest.mark.covers("attack A05")
+def test_one_budget_covers_every_route_that_verifies(world: World, person: Person) -> None:
+    """Two passwords, one sign-in code, one recovery code, one sign-up code of the same address: five guesses."""
+    signin = person.ask_signin().ok()
+    signin_code = person.code()
+    reset = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+    reset_code = person.code()
+    world.clock.advance(minutes=1)
+    decoy = world.person(email=person.email).ask_signup().ok()
+    login(world, person.email)
+    login(world, person.email)
+    assert person.verify_signin(signin["challenge_id"], wrong(signin_code)).status == 400
+    body = {"challenge_id": reset["challenge_id"], "otp": wrong(reset_code), "new_password": "another horse 9"}
+    assert person.api.post("/api/auth/reset-password", body).status == 400
+    assert person.verify_signup(decoy["challenge_id"], "000000").status == 400
+    assert login(world, person.email)[1] == "account_locked"
+    assert person.verify_signin(signin["challenge_id"], signin_code).code == "account_locked"
+    assert person.api.post("/api/auth/reset-password", body | {"otp": reset_code}).code == "account_locked"
+
+
+@pytest.mark.covers("attack A06")
+def test_every_spelling_hits_one_counter(world: World, person: Person) -> None:
+    local, domain = person.email.split("@")
+    spellings = [
+        person.email.upper(),
+        f" {person.email} ",
+        f"{local.title()}@{domain}",
+        f"{local}@{domain.upper()}",
+        person.email,
+    ]
+    for spelling in spellings:
+        assert login(world, spelling)[0] == 401
+    assert login(world, person.email)[1] == "account_locked"
+
+
+def test_an_account_has_one_budget_over_its_identifiers_and_says_nothing_of_it(world: World) -> None:
+    person = world.person(username="jane").sign_up()
+    for _ in range(5):
+        login(world, person.email)
+    assert login(world, person.email)[1] == "account_locked"
+    # The username looks untouched, and is: but no guess by it is right while the account's budget is spent.
+    assert login(world, "jane", PASSWORD) == (401, "invalid_credentials", None)
+    world.clock.advance(seconds=900)
+    assert login(world, "jane", PASSWORD)[0] == 200
+
+
+def test_a_locked_identifier_tells_nothing_of_another(world: World) -> None:
+    person = world.person(username="jane").sign_up()
+    for _ in range(5):
+        login(world, person.email)
+        login(world, "ghost@example.com")
+    assert login(world, "jane")[0] == login(world, "spook")[0] == 401
+
+
+@pytest.mark.covers("attack A02", "nist N20")
+def test_a_new_challenge_does_not_refill_the_budget(world: World, person: Person) -> None:
+    evaluated = 0
+    for _ in range(4):
+        world.clock.advance(seconds=31)
+        asked = person.ask_signin()
+        if asked.status != 200:
+            break
+        code = wrong(person.code())
+        for _ in range(4):
+            evaluated += person.verify_signin(asked["challenge_id"], code).code == "invalid_code"
+    assert evaluated == 5
+
+
+@pytest.mark.covers("nist N30", "attack A02")
+def test_a_hundred_wrong_guesses_in_a_row_switch_the_password_off_until_recovery(world: World, person: Person) -> None:
+    for _ in range(100):
+        status, code, wait = login(world, person.email)
+        if code == "account_locked":
+            world.clock.advance(seconds=wait)
+            status, code, _ = login(world, person.email)
+        assert (status, code) == (401, "invalid_credentials")
+        world.clock.advance(hours=1)
+    world.clock.advance(days=30)
+    assert login(world, person.email, PASSWORD) == (401, "invalid_credentials", None)
+    asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+    body = {"challenge_id": asked["challenge_id"], "otp": person.code(), "new_password": "a fresh horse 9"}
+    person.api.post("/api/auth/reset-password", body).ok()
+    person.password = "a fresh horse 9"
+    person.sign_in()
+
+
+def test_a_day_has_a_cap_however_guesses_are_paced(make_world) -> None:
+    world = make_world(lockout_seconds=1)
+    evaluated = 0
+    for _ in range(400):
+        status, _, wait = login(world, "nobody@example.com")
+        evaluated += status == 401
+        world.clock.advance(seconds=min(wait or 1, 120))
+    assert evaluated <= 50
+
+
+@pytest.mark.covers("attack A09")
+def test_a_good_sign_in_of_the_attacker_does_not_clear_the_victims_counter(world: World, person: Person) -> None:
+    attacker = world.person().sign_up()
+    for n in range(5):
+        assert login(world, person.email)[0] == 401
+        if n % 2:
+            world.clock.advance(minutes=1)
+            attacker.sign_in()
+    assert login(world, person.email)[1] == "account_locked"
+
+
+@pytest.mark.covers("attack A03")
+def test_without_address_limits_there_is_no_extra_guess(make_world) -> None:
+    world = make_world(ratelimit=False)
+    person = world.person().sign_up()
+    assert [login(world, person.email)[0] for _ in range(20)].count(401) == 5
+
+
+def test_the_budget_outlives_the_limiter_storage(world: World, person: Person) -> None:
+    for _ in range(5):
+        login(world, person.email)
+        for limiter in world.app.extensions["limiter"]:
+            limiter.reset()
+    assert login(world, person.email)[1] == "account_locked"
+
+
+def test_a_locked_refusal_is_audited(world: World) -> None:
+    for _ in range(6):
+        login(world, "nobody@example.com")
+    rows = world.audit(event="signin.refused")
+    assert [row.reason for row in rows] == ["invalid_credentials"] * 5 + ["account_locked"]
+
+
+def test_a_right_password_that_lands_after_the_lock_is_refused(world: World, person: Person) -> None:
+    """Its hash is still being computed while five wrong guesses are settled."""
+
+    class Held:
+        def __init__(self, real: Any) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        def matches(self, stored: str | None, password: bytes) -> bool:
+            right = self.real.matches(stored, password)
+            if right:
+                object.__setattr__(world.kit, "hasher", self.real)
+                assert [login(world, person.email)[0] for _ in range(5)] == [401] * 5
+            return right
+
+    object.__setattr__(world.kit, "hasher", Held(world.kit.hasher))
+    assert login(world, person.email, PASSWORD)[1] == "account_locked"
+
+
+def test_guesses_while_the_account_s_budget_is_spent_do_not_prolong_it(world: World) -> None:
+    person = world.person(username="jane").sign_up()
+    for _ in range(5):
+        login(world, person.email)
+    for _ in range(4):
+        login(world, "jane")
+    world.clock.advance(seconds=900)
+    assert login(world, "jane", PASSWORD)[0] == 200
+
+
+def test_the_day_of_guesses_begins_anew(make_world) -> None:
+    world = make_world(lockout_seconds=1, lockout_threshold=20)
+    assert [login(world, "nobody@example.com")[0] for _ in range(20)] == [401] * 20
+    for _ in range(60):
+        world.clock.advance(hours=1)
+        login(world, "nobody@example.com")
+    world.clock.advance(hours=30)
+    assert login(world, "nobody@example.com")[0] == 401
+
+
+def test_the_day_of_messages_begins_anew(world: World, person: Person) -> None:
+    for _ in range(35):
+        world.clock.advance(minutes=2)
+        last = person.api.post("/api/auth/forgot-password", {"email": person.email}).status
+    assert last == 429
+    world.clock.advance(days=1)
+    assert person.api.post("/api/auth/forgot-password", {"email": person.email}).status == 200
+
+
+def test_a_code_that_waits_its_turn_is_taken_from_the_budget_when_it_goes(world: World, person: Person) -> None:
+    world.clock.advance(minutes=2)
+    for _ in range(6):
+        person.ask_signin().ok()
+    assert world.inbox(person.email).count("code.signin") == 3
+    world.clock.advance(seconds=61)
+    assert world.inbox(person.email).count("code.signin") == 6
+    person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+    assert "code.recovery" not in world.inbox(person.email), "the minute's three are gone: it waits its turn"
+    world.clock.advance(seconds=61)
+    assert world.inbox(person.email)[-1] == "code.recovery"
+
+
+@pytest.mark.covers("attack A10")
+def test_guesses_at_an_address_without_an_account_do_not_follow_it_for_ever(world: World) -> None:
+    """A stranger who tried an address a hundred times must not keep its owner from ever signing up."""
+    for _ in range(119):
+        _, code, wait = login(world, "future@example.com")
+        if code == "account_locked":
+            world.clock.advance(seconds=wait)
+    world.clock.advance(days=2)
+    owner = world.person(email="future@example.com").sign_up()
+    world.clock.advance(minutes=2)
+    owner.sign_in()
+
+
+@pytest.mark.covers("attack A10")
+def test_a_lock_leaves_each_recovery_one_guess(world: World, person: Person) -> None:
+    for _ in range(5):
+        login(world, person.email)
+    body = {"new_password": "another horse 9"}
+    asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+    code = person.code()
+    first = person.api.post(
+        "/api/auth/reset-password", body | {"challenge_id": asked["challenge_id"], "otp": wrong(code)}
+    )
+    second = person.api.post("/api/auth/reset-password", body | {"challenge_id": asked["challenge_id"], "otp": code})
+    assert (first.code, second.code) == ("invalid_code", "account_locked")
+    asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+    person.api.post(
+        "/api/auth/reset-password", body | {"challenge_id": asked["challenge_id"], "otp": person.code()}
+    ).ok()
+    person.password = "another horse 9"
+    world.clock.advance(minutes=2)
+    person.sign_in()
+
+
+def test_a_decoy_s_recovery_has_one_guess_under_a_lock_too(world: World) -> None:
+    for _ in range(5):
+        login(world, "nobody@example.com")
+    asked = world.api().post("/api/auth/forgot-password", {"email": "nobody@example.com"}).ok()
+    body = {"challenge_id": asked["challenge_id"], "otp": "000000", "new_password": "another horse 9"}
+    assert [world.api().post("/api/auth/reset-password", body).code for _ in range(2)] == [
+        "invalid_code",
+        "account_locked",
+    ]
+
+
+@pytest.mark.covers("attack A10", "attack A60")
+def test_messages_that_anybody_can_ask_for_leave_the_owner_theirs(world: World, person: Person) -> None:
+    for _ in range(60):
+        world.clock.advance(minutes=1)
+        person.api.post("/api/auth/forgot-password", {"email": person.email})
+    assert world.inbox(person.email).count("code.recovery") == 14  # half a day's, less the sign-up's
+    world.clock.advance(minutes=2)
+    person.sign_in()
+
+
+@pytest.mark.covers("attack A31")
+def test_the_budget_of_messages_does_not_link_identifiers(world: World) -> None:
+    """Spent by the username, asked for by an address: the answers are the same whoever it belongs to."""
+    owner = world.person(username="bob.b").sign_up()
+    other = world.person().sign_up()
+    for _ in range(3):
+        world.api().post("/api/auth/forgot-password", {"identifier": "bob.b"}).ok()
+    statuses = [
+        world.api().post("/api/auth/forgot-password", {"email": email}).status
+        for email in (owner.email, other.email, "pobody@example.com")
+    ]
+    assert statuses == [200, 200, 200]

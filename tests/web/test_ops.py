@@ -1,0 +1,207 @@
+"""Health, the document, its pages, metrics and headers."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from app.db import Base
+from app.version import VERSION
+from app.web.ops import STATIC
+from tests.conftest import World
+from tests.people import DOCUMENT, Person
+
+
+def test_health_names_its_checks(world: World) -> None:
+    world.courier.start()
+    try:
+        answer = world.api().get("/health")
+    finally:
+        world.courier.stop()
+        world.courier._stopping.clear()
+    limits = "ok" if world.lane.redis_url else "not used"
+    checks = {"database": "ok", "redis": limits, "courier": "ok"}
+    assert (answer.status, answer.body) == (200, {"status": "ok", "version": VERSION, "checks": checks})
+
+
+def test_health_is_degraded_without_a_courier(world: World) -> None:
+    answer = world.api().get("/health")
+    assert (answer.status, answer["status"], answer["checks"]["courier"]) == (200, "degraded", "degraded")
+
+
+def test_health_is_degraded_when_messages_wait_too_long(make_world) -> None:
+    world = make_world(courier="worker")
+    world.courier.start()
+    try:
+        assert world.api().get("/health")["status"] == "ok"
+        world.sends_at_once = False
+        world.person().ask_signup().ok()
+        world.clock.advance(seconds=61)
+        assert world.api().get("/health")["checks"]["courier"] == "degraded"
+    finally:
+        world.courier.stop()
+        world.courier._stopping.clear()
+
+
+def test_being_alive_asks_nobody(world: World) -> None:
+    assert world.api().get("/health/live").body == {"status": "ok"}
+
+
+def test_a_method_that_nobody_declared_makes_no_series(make_world) -> None:
+    world = make_world(metrics_public=True)
+    for n in range(5):
+        world.app.test_client().open("/api/auth/me", method=f"BLAH{n}")
+    text = world.app.test_client().get("/metrics").text
+    assert 'method="other"' in text
+    assert "BLAH" not in text
+
+
+def test_the_document_is_valid_openapi() -> None:
+    validate(DOCUMENT)
+
+
+@pytest.mark.covers("asvs 2.1.1")
+def test_every_string_of_a_body_has_a_longest_form() -> None:
+    def check(schema, where) -> None:
+        kinds = schema.get("anyOf", [schema])
+        for kind in kinds:
+            if kind.get("type") == "string" and "format" not in kind and "enum" not in kind and "const" not in kind:
+                assert "maxLength" in kind, where
+
+    for operations in DOCUMENT["paths"].values():
+        for operation in operations.values():
+            body = operation.get("requestBody")
+            if body:
+                name = body["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+                for field, schema in DOCUMENT["components"]["schemas"][name]["properties"].items():
+                    check(schema, (name, field))
+
+
+def test_every_operation_says_what_it_does() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        for operation in operations.values():
+            assert len(operation["description"]) > 10, path
+            assert operation["summary"], path
+    for schema in DOCUMENT["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_the_examples_of_the_document_are_taken(world: World) -> None:
+    """What the page fills in must get somebody who just presses 'Execute' somewhere."""
+    body = DOCUMENT["components"]["schemas"]["SignupBody"]["examples"][0]
+    assert world.api().post("/api/auth/signup", body).status == 201
+    assert next(iter(DOCUMENT["paths"])) == "/api/auth/signup"
+
+
+@pytest.mark.covers("asvs 3.6.1")
+def test_the_pages_come_from_own_files(world: World) -> None:
+    client = world.app.test_client()
+    for page in ("/docs", "/redoc"):
+        response = client.get(page)
+        assert (response.status_code, response.mimetype) == (200, "text/html")
+        policy = response.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "https:" not in response.text
+        for name in response.text.split('src="')[1:] + response.text.split('href="')[1:]:
+            with client.get(name.split('"')[0]) as file:
+                assert file.status_code == 200
+    assert client.get("/openapi.json").get_json()["openapi"] == "3.1.0"
+    pages = [path.read_text() for path in STATIC.iterdir() if path.suffix in (".js", ".html")]
+    assert not any("cdn." in page for page in pages)
+    for outside in ("x" * 300, "..%2fops.py", "%2e%2e/ops.py", "x.js", "../../config.py"):
+        assert client.get(f"/docs/static/{outside}").status_code == 404
+
+
+@pytest.mark.covers("asvs 13.4.5")
+def test_docs_and_metrics_are_not_served_unless_asked_for(make_world) -> None:
+    client = make_world(docs=False).app.test_client()
+    for path in ("/docs", "/redoc", "/openapi.json", "/docs/static/swagger-ui.css", "/metrics"):
+        assert client.get(path).status_code == 404
+
+
+def test_metrics_count_requests_and_refusals(make_world) -> None:
+    world = make_world(metrics_public=True)
+    world.api().get("/api/auth/me")
+    text = world.app.test_client().get("/metrics").text
+    assert 'latchkey_requests_total{method="GET",route="/api/auth/me",status="401"}' in text
+    assert 'latchkey_refusals_total{code="token_missing"}' in text
+    assert f"latchkey_limits_shared {1.0 if world.lane.redis_url else 0.0}" in text
+
+
+@pytest.mark.covers("asvs 3.5.3")
+def test_reading_changes_nothing(world: World, person: Person) -> None:
+    def everything() -> list[str]:
+        with world.engine.connect() as connection:
+            return [str(connection.execute(table.select()).all()) for table in Base.metadata.sorted_tables]
+
+    asked = person.ask_signin().ok()
+    before = everything()
+    for path in (
+        "/api/auth/me",
+        "/api/auth/sessions",
+        f"/api/auth/challenges/{asked['challenge_id']}",
+        "/health",
+        "/docs",
+    ):
+        for method in ("GET", "HEAD", "OPTIONS"):
+            world.app.test_client().open(path, method=method, headers={"Authorization": f"Bearer {person.token}"})
+    assert everything() == before
+
+
+def test_an_unexpected_fault_tells_nothing(world: World, person: Person, monkeypatch) -> None:
+    monkeypatch.setattr("app.core.sessions.live_account", lambda *_: 1 / 0)
+    response = world.app.test_client().get("/api/auth/me", headers={"Authorization": f"Bearer {person.token}"})
+    assert (response.status_code, response.get_json()["code"]) == (500, "internal_error")
+    assert "Zero" not in response.text
+    assert set(response.get_json()) == {"type", "title", "status", "detail", "code", "request_id"}
+
+
+@pytest.mark.covers("attack A08", "asvs 15.3.4", "asvs 4.1.3")
+def test_a_forwarded_address_is_believed_only_from_trusted_hops(make_world) -> None:
+    cases = {0: "203.0.113.5", 1: "192.0.2.3", 2: "198.51.100.2", 3: "203.0.113.5"}
+    for hops, expected in cases.items():
+        world = make_world(trusted_proxies=hops, ratelimit=False)
+        headers = {"X-Forwarded-For": "198.51.100.2, 192.0.2.3", "X-Real-IP": "1.1.1.1", "Forwarded": "for=2.2.2.2"}
+        world.api().post("/api/auth/login", {"identifier": "a@example.com", "password": "x" * 8}, **headers)
+        assert world.audit()[-1].ip == expected
+
+
+@pytest.mark.covers("attack A08")
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "",
+        "junk",
+        "1.2.3",
+        "::::",
+        "x" * 60_000,
+        "1.2.3.4.5",
+        "'; DROP TABLE",
+        "1.2.3.4:80",
+        "[::1]",
+        "fe80::1%" + "a" * 60,
+    ],
+)
+def test_a_junk_forwarded_address_is_ignored(make_world, junk: str) -> None:
+    world = make_world(trusted_proxies=1, ratelimit=False)
+    world.api().post(
+        "/api/auth/login", {"identifier": "a@example.com", "password": "x" * 8}, **{"X-Forwarded-For": junk}
+    )
+    assert world.audit()[-1].ip == "203.0.113.5"
+
+
+def test_an_ipv4_address_in_ipv6_clothes_is_ipv4(make_world) -> None:
+    world = make_world(trusted_proxies=1, ratelimit=False)
+    headers = {"X-Forwarded-For": "::ffff:198.51.100.2"}
+    world.api().post("/api/auth/login", {"identifier": "a@example.com", "password": "x" * 8}, **headers)
+    assert world.audit()[-1].ip == "198.51.100.2"
+
+
+def test_a_long_or_hostile_user_agent_is_cut_and_cleaned(world: World) -> None:
+    person = world.person()
+    person.api.headers["User-Agent"] = "A" * 1000 + "\x7f"
+    person.sign_up()
+    [session] = person.api.get("/api/auth/sessions", person.token)["items"]
+    assert session["user_agent"] == "A" * 255

@@ -1,0 +1,255 @@
+"""Staying in and getting out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from app.models import RefreshToken, Session, User
+from tests.conftest import World
+from tests.people import Person
+
+
+def test_a_refresh_spends_the_token_and_keeps_the_session(world: World, person: Person) -> None:
+    first = person.tokens
+    fresh = person.refresh().ok()
+    assert fresh["session_id"] == first["session_id"]
+    assert fresh["refresh_token"] != first["refresh_token"]
+    assert person.api.get("/api/auth/me", fresh["access_token"]).status == 200
+    again = person.refresh(fresh["refresh_token"]).ok()
+    assert again["session_id"] == first["session_id"]
+
+
+@pytest.mark.covers("attack A46")
+def test_a_lost_answer_can_be_fetched_again_within_ten_seconds(world: World, person: Person) -> None:
+    old = person.tokens["refresh_token"]
+    first = person.refresh(old).ok()
+    world.clock.advance(seconds=9)
+    second = person.refresh(old).ok()
+    assert second["refresh_token"] == first["refresh_token"]
+    assert person.refresh(first["refresh_token"]).status == 200
+    assert len(world.rows(RefreshToken)) == 3
+
+
+@pytest.mark.covers("attack A46")
+def test_a_token_used_again_after_the_grace_ends_its_session_everywhere(world: World, person: Person) -> None:
+    old = person.tokens["refresh_token"]
+    fresh = person.refresh(old).ok()
+    world.clock.advance(seconds=10)
+    stolen = person.refresh(old)
+    assert (stolen.status, stolen.code) == (401, "token_reused")
+    assert person.api.get("/api/auth/me", fresh["access_token"]).code == "token_revoked"
+    assert person.refresh(fresh["refresh_token"]).code == "token_revoked"
+    assert world.inbox(person.email)[-1] == "notice.token_reused"
+    assert {"session.refused", "session.ended"} <= set(world.events())
+
+
+def test_only_the_immediate_predecessor_has_a_grace(world: World, person: Person) -> None:
+    old = person.tokens["refresh_token"]
+    second = person.refresh(old).ok()["refresh_token"]
+    person.refresh(second).ok()
+    assert person.refresh(old).code == "token_reused"
+
+
+def test_a_refresh_token_lives_seven_days(world: World, person: Person) -> None:
+    world.clock.advance(days=7, seconds=-1)
+    fresh = person.refresh().ok()
+    world.clock.advance(days=7)
+    assert person.refresh(fresh["refresh_token"]).code == "token_expired"
+
+
+@pytest.mark.covers("asvs 7.3.2")
+def test_a_session_ends_after_thirty_days_however_it_is_refreshed(world: World, person: Person) -> None:
+    token = person.tokens["refresh_token"]
+    for _ in range(5):
+        world.clock.advance(days=6)
+        answer = person.refresh(token)
+        if answer.status != 200:
+            break
+        token = answer["refresh_token"]
+        assert answer["refresh_expires_in"] <= 7 * 86400
+    assert answer.code == "token_revoked"
+    assert world.clock.now.day == 21
+
+
+def test_the_last_refresh_token_does_not_outlive_the_session(world: World, person: Person) -> None:
+    token = person.tokens["refresh_token"]
+    for _ in range(4):
+        world.clock.advance(days=6.5)
+        token = (answer := person.refresh(token).ok())["refresh_token"]
+    assert answer["refresh_expires_in"] == 4 * 86400
+
+
+def test_an_unknown_refresh_token_is_invalid(person: Person) -> None:
+    assert person.refresh("A" * 43).code == "token_invalid"
+    assert person.refresh(person.token).code == "token_invalid"
+
+
+@pytest.mark.covers("attack A44")
+def test_a_refresh_token_is_no_bearer_token(person: Person) -> None:
+    answer = person.api.get("/api/auth/me", person.tokens["refresh_token"])
+    assert (answer.status, answer.code) == (401, "token_invalid")
+
+
+def test_an_access_token_lives_fifteen_minutes(world: World, person: Person) -> None:
+    world.clock.advance(seconds=899)
+    assert person.me().status == 200
+    world.clock.advance(seconds=1)
+    answer = person.me()
+    assert (answer.status, answer.code) == (401, "token_expired")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+@pytest.mark.covers("asvs 7.4.1")
+def test_signing_out_ends_the_access_token_at_once(world: World, person: Person) -> None:
+    person.api.post("/api/auth/logout", token=person.token).ok()
+    assert person.me().code == "token_revoked"
+    assert person.refresh().code == "token_revoked"
+    person.api.post("/api/auth/logout", token=person.token).ok()
+
+
+@pytest.mark.covers("nist N47")
+def test_signing_out_works_with_an_expired_access_token(world: World, person: Person) -> None:
+    world.clock.advance(hours=1)
+    person.api.post("/api/auth/logout", token=person.token).ok()
+    assert person.refresh().code == "token_revoked"
+
+
+def test_signing_out_by_refresh_token_works_after_the_access_token_expired(world: World, person: Person) -> None:
+    world.clock.advance(hours=1)
+    body = {"refresh_token": person.tokens["refresh_token"]}
+    person.api.post("/api/auth/logout", body).ok()
+    person.api.post("/api/auth/logout", body).ok()
+    assert person.refresh().code == "token_revoked"
+
+
+def test_signing_out_everywhere(world: World, person: Person) -> None:
+    first = person.token
+    person.sign_in()
+    person.api.post("/api/auth/logout", {"everywhere": True}, person.token).ok()
+    for token in (first, person.token):
+        assert person.api.get("/api/auth/me", token).code == "token_revoked"
+
+
+def test_signing_out_needs_something_to_sign_out(person: Person) -> None:
+    assert person.api.post("/api/auth/logout").code == "token_missing"
+    assert person.api.post("/api/auth/logout", {"refresh_token": "A" * 43}).code == "token_invalid"
+    assert person.api.post("/api/auth/logout", {}, "not.a.token").code == "token_invalid"
+
+
+def test_the_list_shows_own_sessions_newest_first(world: World, person: Person) -> None:
+    world.person().sign_up()
+    for _ in range(2):
+        world.clock.advance(minutes=1)
+        person.sign_in()
+    page = person.api.get("/api/auth/sessions", person.token)
+    assert [item["current"] for item in page["items"]] == [True, False, False]
+    assert page["next_cursor"] is None
+    assert page["items"][0]["amr"] == ["pwd", "email"]
+
+
+def test_the_list_comes_in_pages(world: World, person: Person) -> None:
+    for _ in range(4):
+        world.clock.advance(minutes=1)
+        person.sign_in()
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = person.api.get(f"/api/auth/sessions?limit=2{cursor}", person.token).ok()
+        seen += [item["id"] for item in page["items"]]
+        cursor = f"&cursor={page['next_cursor']}" if page["next_cursor"] else None
+    assert len(seen) == len(set(seen)) == 5
+    for query in ("limit=0", "limit=201", "limit=x", "cursor=x", "limit=1&limit=2"):
+        assert person.api.get(f"/api/auth/sessions?{query}", person.token).code == "validation_failed"
+
+
+def test_one_session_can_be_ended(world: World, person: Person) -> None:
+    first = person.tokens
+    world.clock.advance(minutes=1)
+    person.sign_in()
+    person.api.delete(f"/api/auth/sessions/{first['session_id']}", person.token).ok()
+    assert person.api.get("/api/auth/me", first["access_token"]).code == "token_revoked"
+    assert person.me().status == 200
+    assert person.api.delete(f"/api/auth/sessions/{first['session_id']}", person.token).code == "not_found"
+
+
+@pytest.mark.covers("asvs 8.2.2", "attack A34")
+def test_somebody_elses_session_is_not_there(world: World, person: Person) -> None:
+    other = world.person().sign_up()
+    theirs = person.api.delete(f"/api/auth/sessions/{other.tokens['session_id']}", person.token)
+    nobodys = person.api.delete("/api/auth/sessions/01a1fc6a-56ed-7069-9126-f35c15146f3c", person.token)
+    for answer in (theirs, nobodys):
+        answer.body.pop("request_id")
+    assert (theirs.status, theirs.body) == (nobodys.status, nobodys.body) == (404, nobodys.body)
+    assert other.me().status == 200
+
+
+def test_all_but_this_one_can_be_ended(world: World, person: Person) -> None:
+    first = person.token
+    person.sign_in()
+    answer = person.api.delete("/api/auth/sessions", person.token).ok()
+    assert answer["message"] == "1 other session ended."
+    assert person.api.get("/api/auth/me", first).code == "token_revoked"
+    assert person.me().status == 200
+
+
+def test_the_last_use_is_stamped_by_the_courier(world: World, person: Person) -> None:
+    world.clock.advance(minutes=5)
+    person.me().ok()
+    signed_in_at = world.rows(Session)[0].last_used_at
+    world.courier._stamp()
+    assert world.rows(Session)[0].last_used_at >= signed_in_at + timedelta(minutes=5)
+
+
+def test_only_the_digest_of_a_refresh_token_is_stored(world: World, person: Person) -> None:
+    [row] = world.rows(RefreshToken)
+    assert person.tokens["refresh_token"] not in repr(vars(row))
+    assert len(row.digest) == 64
+
+
+def test_a_missing_token_says_so(world: World) -> None:
+    for headers in ({}, {"Authorization": "Basic abc"}, {"Authorization": "Bearer "}):
+        answer = world.api().get("/api/auth/me", **headers)
+        assert (answer.status, answer.code) == (401, "token_missing")
+    assert world.api().get("/api/auth/me?access_token=x").code == "token_missing"
+
+
+def test_the_role_is_read_at_each_request(world: World, person: Person) -> None:
+    with world.kit.writes.begin() as db:
+        db.query(User).update({"role": "doctor"})
+    assert person.me().code == "token_revoked"
+    fresh = person.refresh().ok()
+    assert person.api.get("/api/auth/me", fresh["access_token"])["role"] == "doctor"
+
+
+def test_a_session_whose_refresh_token_lapsed_is_not_listed(world: World, person: Person) -> None:
+    world.clock.advance(days=7)
+    person.sign_in()
+    assert len(person.api.get("/api/auth/sessions", person.token)["items"]) == 1
+
+
+def test_a_refresh_is_a_use_of_the_session(world: World, person: Person) -> None:
+    world.clock.advance(hours=1)
+    person.refresh().ok()
+    world.courier._stamp()
+    assert world.rows(Session)[0].last_used_at >= world.clock.now - timedelta(minutes=1)
+
+
+def test_a_dead_refresh_token_signs_nobody_out_of_other_sessions(world: World, person: Person) -> None:
+    old = person.tokens["refresh_token"]
+    fresh = person.refresh(old).ok()
+    person.api.post("/api/auth/logout", token=fresh["access_token"]).ok()
+    world.clock.advance(days=60)
+    person.sign_in()
+    for dead in (old, fresh["refresh_token"]):
+        person.api.post("/api/auth/logout", {"refresh_token": dead, "everywhere": True}).ok()
+    person.api.post("/api/auth/logout", {"everywhere": True}, fresh["access_token"]).ok()
+    assert person.me().status == 200
+
+
+def test_a_spent_token_still_ends_its_own_session(world: World, person: Person) -> None:
+    """A client whose answer got lost must be able to leave."""
+    old = person.tokens["refresh_token"]
+    fresh = person.refresh(old).ok()
+    person.api.post("/api/auth/logout", {"refresh_token": old}).ok()
+    assert person.api.get("/api/auth/me", fresh["access_token"]).code == "token_revoked"

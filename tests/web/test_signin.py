@@ -1,0 +1,256 @@
+"""Signing in with a password and a code."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.models import AuditLog, OtpChallenge, Throttle, User
+from tests.conftest import World
+from tests.people import PASSWORD, Person, wrong
+
+
+def test_a_person_signs_in_with_password_and_code(person: Person) -> None:
+    asked = person.ask_signin()
+    assert (asked.status, asked["status"]) == (200, "otp_required")
+    assert (asked["methods"], asked["channel"]) == (["email"], "email")
+    tokens = person.verify_signin(asked["challenge_id"], person.code())
+    assert (tokens.status, tokens["status"]) == (200, "complete")
+    assert tokens["user"]["last_login_at"] is not None
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [str.upper, str.title, lambda e: f"  {e} ", lambda e: e.replace("@", "@EXAMPLE.COM", 1)[: -len("example.com")]],
+)
+def test_any_spelling_of_the_address_signs_in(person: Person, spell) -> None:
+    answer = person.api.post("/api/auth/login", {"identifier": spell(person.email), "password": PASSWORD})
+    assert answer.status == 200
+
+
+def test_it_signs_in_by_username_and_by_phone(world: World) -> None:
+    person = world.person(phone="+919876543210", username="jane")
+    asked = person.ask_signup().ok()
+    pending = person.verify_signup(asked["challenge_id"], person.code()).ok()["pending"]
+    answer = {"challenge_id": pending["challenge_id"], "otp": person.code("sms")}
+    person.api.post("/api/auth/verify-otp", answer).ok()
+    world.clock.advance(minutes=2)
+    for body in (
+        {"username": "Jane"},
+        {"phone": "0091 98765 43210"},
+        {"identifier": "jane"},
+        {"identifier": "+919876543210"},
+    ):
+        asked = person.api.post("/api/auth/login", {**body, "password": PASSWORD}).ok()
+        assert asked["methods"] == ["email", "sms"]
+        world.clock.advance(minutes=1)
+
+
+def test_the_channel_can_be_chosen(world: World) -> None:
+    person = world.person(phone="+919876543210")
+    asked = person.ask_signup().ok()
+    pending = person.verify_signup(asked["challenge_id"], person.code()).ok()["pending"]
+    person.api.post("/api/auth/verify-otp", {"challenge_id": pending["challenge_id"], "otp": person.code("sms")}).ok()
+    asked = person.ask_signin(channel="sms").ok()
+    assert (asked["channel"], asked["destination"]) == ("sms", "+91******3210")
+    person.verify_signin(asked["challenge_id"], person.code("sms")).ok()
+    [current] = [s for s in person.api.get("/api/auth/sessions", person.token)["items"] if s["current"]]
+    assert current["amr"] == ["pwd", "sms"]
+
+
+def test_a_code_can_be_sent_to_the_other_proven_address(world: World) -> None:
+    person = world.person(phone="+919876543210")
+    asked = person.ask_signup().ok()
+    pending = person.verify_signup(asked["challenge_id"], person.code()).ok()["pending"]
+    person.api.post("/api/auth/verify-otp", {"challenge_id": pending["challenge_id"], "otp": person.code("sms")}).ok()
+    asked = person.ask_signin().ok()
+    code = person.code()
+    world.clock.advance(seconds=31)
+    again = person.api.post("/api/auth/resend-otp", {"challenge_id": asked["challenge_id"], "channel": "sms"}).ok()
+    assert (again["channel"], again["destination"]) == ("sms", "+91******3210")
+    assert person.code("sms") == code
+
+
+def test_exactly_one_identifier_must_be_given(person: Person) -> None:
+    for body in ({}, {"email": person.email, "username": "jane"}):
+        answer = person.api.post("/api/auth/login", {**body, "password": PASSWORD})
+        assert (answer.status, answer["errors"][0]["field"]) == (422, "identifier")
+
+
+def test_unknown_wrong_and_disabled_are_one_answer(world: World, person: Person) -> None:
+    disabled = world.person().sign_up()
+    with world.kit.writes.begin() as db:
+        db.query(User).filter_by(email=disabled.email).update({"disabled_at": world.clock.now})
+    bodies = [
+        {"identifier": "nobody@example.com", "password": PASSWORD},
+        {"identifier": "nobody", "password": PASSWORD},
+        {"identifier": "+919811111111", "password": PASSWORD},
+        {"identifier": person.email, "password": "wrong horse 7"},
+        {"identifier": disabled.email, "password": PASSWORD},
+    ]
+    answers = [world.api().post("/api/auth/login", body) for body in bodies]
+    for answer in answers:
+        answer.body.pop("request_id")
+        assert (answer.status, answer.body) == (401, answers[0].body)
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_disabled_user_is_out_at_once(world: World, person: Person) -> None:
+    asked = person.ask_signin().ok()
+    code = person.code()
+    with world.kit.writes.begin() as db:
+        db.query(User).update({"disabled_at": world.clock.now})
+    assert person.me().code == "token_revoked"
+    assert person.refresh().code == "token_revoked"
+    assert person.verify_signin(asked["challenge_id"], code).code == "invalid_code"
+
+
+@pytest.mark.covers("asvs 6.2.8", "attack A65")
+def test_a_password_is_compared_whole_in_nfc(world: World) -> None:
+    person = world.person(password="caf\u00e9 horse battery").sign_up()
+    tries = {
+        "cafe\u0301 horse battery": 200,
+        "caf\u00e9 horse battery ": 401,
+        "Caf\u00e9 horse battery": 401,
+        "caf\u00e9 horse batter": 401,
+    }
+    for password, status in tries.items():
+        assert person.api.post("/api/auth/login", {"email": person.email, "password": password}).status == status
+
+
+@pytest.mark.covers("asvs 6.2.9")
+def test_passwords_of_64_and_256_code_points_sign_in(world: World) -> None:
+    for n, length in enumerate((64, 256)):
+        person = world.person(password="\U0001f511" * (length - 1) + str(n)).sign_up()
+        assert person.ask_signin().status == 200
+        assert world.person(email=person.email, password="\U0001f511" * (length - 1)).ask_signin().status == 401
+
+
+@pytest.mark.covers("attack A16", "asvs 6.6.2")
+def test_a_code_belongs_to_one_sign_in(person: Person) -> None:
+    first = person.ask_signin().ok()
+    first_code = person.code()
+    second = person.ask_signin().ok()
+    second_code = person.code()
+    if first_code != second_code:
+        assert person.verify_signin(second["challenge_id"], first_code).code == "invalid_code"
+        assert person.verify_signin(first["challenge_id"], second_code).code == "invalid_code"
+    person.verify_signin(first["challenge_id"], first_code).ok()
+    person.verify_signin(second["challenge_id"], second_code).ok()
+
+
+def test_a_password_changed_meanwhile_closes_the_sign_in(world: World, person: Person) -> None:
+    thief = world.person("198.51.100.7", email=person.email)
+    asked = thief.ask_signin().ok()
+    code = thief.code()
+    body = {"current_password": PASSWORD, "new_password": "a new horse 42"}
+    person.api.post("/api/auth/change-password", body, person.token).ok()
+    assert thief.verify_signin(asked["challenge_id"], code).code == "challenge_closed"
+
+
+def test_codes_beyond_three_a_minute_wait_their_turn(world: World, person: Person) -> None:
+    world.clock.advance(minutes=5)
+    challenges = [person.ask_signin().ok()["challenge_id"] for _ in range(5)]
+    assert world.inbox(person.email).count("code.signin") == 3
+    world.clock.advance(seconds=61)
+    assert world.inbox(person.email).count("code.signin") == 5
+    codes = {c: person.api.get(f"/api/auth/challenges/{c}")["delivery"] for c in challenges}
+    assert set(codes.values()) == {"sent"}
+
+
+def test_a_day_of_sends_is_bounded(world: World, person: Person) -> None:
+    for _ in range(29):  # and the sign-up's
+        world.clock.advance(minutes=7)
+        person.ask_signin().ok()
+    refused = person.ask_signin()
+    assert (refused.status, refused.code) == (429, "rate_limited")
+    assert len(world.inbox(person.email)) == 30
+
+
+def test_a_new_client_is_told_to_the_owner(world: World) -> None:
+    person = world.person().sign_up()
+    person.sign_in()
+    assert "notice.new_signin" not in world.inbox(person.email)
+    world.clock.advance(minutes=2)
+    elsewhere = world.person("198.51.100.7", email=person.email).sign_in()
+    assert world.inbox(person.email).count("notice.new_signin") == 1
+    elsewhere.sign_in()
+    assert world.inbox(person.email).count("notice.new_signin") == 1
+
+
+def test_the_session_remembers_where_it_came_from(world: World) -> None:
+    person = world.person()
+    person.api.headers["User-Agent"] = "Firefox/120 (X11)"
+    person.sign_up(device_info=None)
+    person.sign_in()
+    asked = person.ask_signin().ok()
+    person.verify_signin(asked["challenge_id"], person.code(), device_info={"model": "Pixel 8", "os": 15}).ok()
+    newest = person.api.get("/api/auth/sessions", person.token)["items"][0]
+    assert (newest["user_agent"], newest["ip"]) == ("Firefox/120 (X11)", "203.0.113.5")
+    assert newest["device_info"] == {"model": "Pixel 8", "os": 15}
+
+
+def test_with_an_optional_second_factor_the_password_is_enough(make_world) -> None:
+    world = make_world(mfa_policy="optional")
+    person = world.person().sign_up()
+    answer = person.ask_signin(device_info={"app": "web"})
+    assert (answer.status, answer["status"]) == (200, "complete")
+    assert world.count(OtpChallenge) == 1
+
+
+@pytest.mark.covers("asvs 11.4.2", "nist N11")
+def test_a_hash_of_an_older_cost_is_renewed_at_sign_in(make_world) -> None:
+    person = make_world().person().sign_up()
+    world = make_world(keep=True, argon2_time_cost=2)  # the same database under a dearer setting
+    before = world.rows(User)[0].password_hash
+    world.person(email=person.email).sign_in()
+    after = world.rows(User)[0].password_hash
+    assert "t=1" in before
+    assert "t=2" in after
+
+
+def test_refusals_name_the_masked_identifier_and_nothing_more(world: World, person: Person) -> None:
+    person.api.post("/api/auth/login", {"identifier": person.email, "password": "wrong horse 7"})
+    [row] = world.audit(event="signin.refused")
+    assert (row.success, row.reason, row.subject) == (
+        False,
+        "invalid_credentials",
+        f"p***@{person.email.split('@')[1]}",
+    )
+    assert (row.ip, row.request_id != "") == ("203.0.113.5", True)
+    for row in world.rows(AuditLog):
+        assert person.email not in repr(vars(row))
+        assert PASSWORD not in repr(vars(row))
+
+
+def test_a_wrong_code_says_how_many_guesses_remain(world: World, person: Person) -> None:
+    asked = person.ask_signin().ok()
+    answer = person.verify_signin(asked["challenge_id"], wrong(person.code()))
+    assert (answer.status, answer.code, answer["attempts_left"]) == (400, "invalid_code", 2)
+    [row] = world.audit(event="code.refused")
+    assert row.facts == {"purpose": "signin", "attempts_left": 2}
+    assert world.count(Throttle) >= 2
+
+
+def test_the_old_password_is_dead_also_while_its_hash_is_renewed(make_world) -> None:
+    """The password changes in the moment in which a sign-in with the old one hashes it at today's cost."""
+    first = make_world(mfa_policy="optional").person().sign_up()
+    world = make_world(keep=True, mfa_policy="optional", argon2_time_cost=2)
+    owner = world.person(email=first.email)
+
+    class Slow:
+        def __init__(self, real) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str):
+            return getattr(self.real, name)
+
+        def hash(self, password: bytes) -> str:
+            object.__setattr__(world.kit, "hasher", self.real)
+            asked = owner.api.post("/api/auth/forgot-password", {"email": owner.email}).ok()
+            body = {"challenge_id": asked["challenge_id"], "otp": owner.code(), "new_password": "a new horse 42"}
+            owner.api.post("/api/auth/reset-password", body).ok()
+            return self.real.hash(password)
+
+    object.__setattr__(world.kit, "hasher", Slow(world.kit.hasher))
+    assert owner.ask_signin().code == "invalid_credentials"
+    assert world.person(email=first.email, password="a new horse 42").ask_signin().status == 200

@@ -1,0 +1,28 @@
+# Sourced by run.sh and test.sh: a .venv with exactly the locked packages of the files given.
+
+find_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
+        if command -v "$name" >/dev/null 2>&1 &&
+            "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+    echo "Python 3.11 or newer is needed and was not found." >&2
+    exit 1
+}
+
+# Installs only when a file changed since the last time: an unchanged start costs nothing.
+ensure_venv() {
+    if [ ! -x .venv/bin/python ]; then
+        "$(find_python)" -m venv .venv
+    fi
+    for file in "$@"; do
+        stamp=".venv/installed-$file"
+        if ! cmp -s "$file" "$stamp"; then
+            echo "Installing $file (once) ..."
+            .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$file"
+            cp "$file" "$stamp"
+        fi
+    done
+}
