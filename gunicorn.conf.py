@@ -11,9 +11,12 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 from prometheus_client import multiprocess  # noqa: E402
 
 from app import logs  # noqa: E402
-from app.start import host, load_or_exit, welcome  # noqa: E402
+from app.delivery.senders.registry import senders_of  # noqa: E402
+from app.start import host, load_or_exit, or_exit, welcome  # noqa: E402
 
-_settings = load_or_exit()  # in the master, so that an unsafe setting stops the start at once
+# In the master, so that an unsafe setting or a template that does not fit stops the start at once.
+_settings = load_or_exit()
+or_exit(lambda: senders_of(_settings))
 
 bind = f"{host(_settings)}:{_settings.port}"
 workers = _settings.web_concurrency

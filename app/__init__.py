@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -19,14 +19,15 @@ from app.crypto.jwt import TokenRing
 from app.crypto.keys import KeyRing
 from app.crypto.passwords import Hasher
 from app.db import db, engine_options, sessions_of
-from app.delivery.courier import Courier
+from app.delivery.courier import Bells, Courier, new_bells, ring
 from app.delivery.senders.registry import senders_of
-from app.web import headers, limits, ops, problems
+from app.web import headers, inbox, limits, ops, problems, webhooks
 from app.web.auth import auth
 from app.web.endpoint import Edge
+from app.web.mobile import mobile
 from app.work import Kit
 
-SURFACES = [auth]
+SURFACES = [auth, mobile]
 HASH_QUEUE = 16  # sign-ins that may wait for a hash slot in one process
 
 
@@ -47,17 +48,17 @@ def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
     app.url_map.merge_slashes = False  # another spelling of a path is another path: 404, never a redirect
     db.init_app(app)
     Migrate(app, db, directory=str(config.ROOT / "migrations"))
-    senders = overrides.pop("senders", None) or senders_of(settings)
-    bell = threading.Event()
-    kit = _kit(app, settings, bell, overrides)
-    courier = Courier(kit, senders, bell, sends=settings.courier == "web")
+    senders = overrides.pop("senders", None) or start.or_exit(partial(senders_of, settings))
+    bells = new_bells()
+    kit = _kit(app, settings, bells, overrides)
+    courier = Courier(kit, senders, bells, sends=settings.courier == "web")
     app.extensions["courier"] = courier
     _install_web(app, kit, courier)
     cli.install(app)
     return app
 
 
-def _kit(app: Flask, settings: Settings, bell: threading.Event, overrides: dict[str, Any]) -> Kit:
+def _kit(app: Flask, settings: Settings, bells: Bells, overrides: dict[str, Any]) -> Kit:
     with app.app_context():
         writes, reads = sessions_of(db.engine)
     parts: dict[str, Any] = {
@@ -71,7 +72,7 @@ def _kit(app: Flask, settings: Settings, bell: threading.Event, overrides: dict[
             settings.jwt_issuer,
             settings.jwt_audience,
         ),
-        "wake": bell.set,
+        "wake": partial(ring, bells),
         "seen": {},
         **overrides,
     }
@@ -98,4 +99,7 @@ def _install_web(app: Flask, kit: Kit, courier: Courier) -> None:
     app.extensions["edge"] = edge = Edge(kit)
     for surface in SURFACES:
         surface.install(app, kit, limiter, edge)
+    webhooks.install(app, kit, edge)
+    if not kit.settings.production:
+        inbox.install(app, kit)
     ops.install(app, kit, limiter, courier, SURFACES)

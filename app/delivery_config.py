@@ -114,7 +114,7 @@ class DeliverySettings(BaseSettings):
     sms_allowed_countries: Names = Field((), description="the only countries that get SMS, such as `IN,NP`; empty: all")
     sms_prices: Prices = Field({}, description="price of one message by country: `IN:0.002,*:0.05`")
     sms_budget_per_day: Decimal = Field(
-        Decimal(0), ge=0, description="money a day for SMS, by `SMS_PRICES`; 0: no bound"
+        Decimal(0), ge=0, le=100_000, description="money a day for SMS, by `SMS_PRICES`; 0: no bound"
     )
     sms_cap_per_prefix: int = Field(
         30, ge=0, description="SMS a day to numbers that differ in their last 3 digits; 0: no bound"

@@ -60,6 +60,10 @@ class RateLimited(Refusal):
     code, message = "rate_limited", "Too many requests. Wait before you try again."
 
 
+class IdempotencyMismatch(Refusal):
+    code, message = "idempotency_mismatch", "This Idempotency-Key was used for another request."
+
+
 class ResendTooSoon(Refusal):
     code, message = "resend_too_soon", "A code was sent a moment ago. Wait before you ask for another."
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from app.config import ROOT, Settings, SettingsError
 from app.production import SECRET_NAMES, incomplete, unsafe
 
 ENV_FILE = ROOT / ".env"
+T = TypeVar("T")
 
 
 def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
@@ -35,8 +37,13 @@ def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
 
 def load_or_exit() -> Settings:
     """`load()` for a start of the service: what it refuses ends the process with its lines on stderr."""
+    return or_exit(load)
+
+
+def or_exit(make: Callable[[], T]) -> T:
+    """What `make` makes; a SettingsError ends the process with its lines on stderr."""
     try:
-        return load()
+        return make()
     except SettingsError as refused:
         raise SystemExit(f"Latchkey does not start:\n{refused}") from None
 
@@ -54,6 +61,8 @@ def welcome(settings: Settings) -> str:
         lines.append(f"Try it in the browser: {base}/docs (reference: {base}/redoc)")
     if "console" in (*settings.email_provider, *settings.sms_provider):
         lines.append("Codes appear here, in this terminal.")
+    if not settings.production:
+        lines.append(f"Messages are shown at {base}/dev/inbox")
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ def test_the_limits_page_has_the_defaults_of_the_settings() -> None:
 
 
 def test_the_limits_page_has_the_constants_of_the_code() -> None:
-    named = re.findall(r"`((?:core|web)\.\w+)\.([A-Z_]+)` = ([\w ]+?) \|", LIMITS)
+    named = re.findall(r"`((?:core|web)\.\w+)\.([A-Z_]+)` = ([\w :,]+?) \|", LIMITS)
     assert len(named) >= 6
     for module, name, value in named:
         assert str(getattr(importlib.import_module(f"app.{module}"), name)) == value, name
@@ -39,6 +39,8 @@ def test_every_setting_that_bounds_something_is_on_the_limits_page() -> None:
         "otp_resend",
         "lockout",
         "sends_per",
+        "sms_cap",
+        "sms_budget",
         "jwt_access_ttl",
         "jwt_refresh_ttl",
         "session_max",

@@ -14,6 +14,7 @@ from app.models import Signup, Throttle, User
 from app.work import Work
 
 DEFAULT_ROLE = "user"
+MOST_ADMINS = 20
 COLUMN = {Kind.EMAIL: User.email, Kind.PHONE: User.phone, Kind.USERNAME: User.username}
 UNPROVEN = {Kind.EMAIL: Signup.email, Kind.PHONE: Signup.phone, Kind.USERNAME: Signup.username}
 
@@ -37,7 +38,10 @@ def look_up(work: Work, identifier: Identifier, budget_key: str) -> Claim:
     """One statement that does the same work whether or not there is anybody."""
     nothing = select(literal(1).label("one")).subquery()
     unproven = and_(
-        UNPROVEN[identifier.kind] == identifier.value, Signup.completed_at.is_(None), Signup.expires_at > work.now
+        UNPROVEN[identifier.kind] == identifier.value,
+        Signup.password_hash.is_not(None),
+        Signup.completed_at.is_(None),
+        Signup.expires_at > work.now,
     )
     query = (
         select(User, Signup, Throttle.key)
@@ -60,6 +64,12 @@ def by_id(work: Work, user_id: UUID) -> User | None:
     return work.db.get(User, user_id)
 
 
+def admins(work: Work) -> list[User]:
+    """Those who are told when something needs a person, the longest serving first."""
+    serving = (User.role == "admin", User.disabled_at.is_(None), User.email.is_not(None))
+    return list(work.db.scalars(select(User).where(*serving).order_by(User.id).limit(MOST_ADMINS)))
+
+
 def create(work: Work, signup: Signup, proven: Identifier) -> User | None:
     """The account of a proven sign-up, with the one address that was proven. None if the address or the
     username has got an owner in the meantime. It takes the sign-up's id, so what was recorded before the
@@ -73,9 +83,10 @@ def create(work: Work, signup: Signup, proven: Identifier) -> User | None:
         phone=proven.value if proven.kind is Kind.PHONE else None,
         role=DEFAULT_ROLE,
         password_hash=signup.password_hash,
+        language=signup.language,
         created_at=work.now,
         last_login_at=None,
-        password_changed_at=work.now,
+        password_changed_at=work.now if signup.password_hash else None,
     )
     return user if work.insert_once(user) else None
 
@@ -102,9 +113,15 @@ def set_contact(work: Work, user: User, proven: Identifier) -> bool:
     return work.if_free(lambda: work.changes(change)) and _reread(work, user)
 
 
-def rename(work: Work, user: User, name: str | None, username: Identifier | None) -> bool:
+def describe(
+    work: Work, user: User, name: str | None, username: Identifier | None, language: str | None = None
+) -> bool:
     """Change what is given. False if the username is another account's by now."""
-    values = {"name": name or user.name, "username": username.value if username else user.username}
+    values = {
+        "name": name or user.name,
+        "username": username.value if username else user.username,
+        "language": language or user.language,
+    }
     change = update(User).where(User.id == user.id).values(values)
     return work.if_free(lambda: work.changes(change)) and _reread(work, user)
 

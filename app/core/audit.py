@@ -35,6 +35,7 @@ class Event(StrEnum):
     SIGNUP_COMPLETED = "signup.completed", "channel"
     SIGNIN_STARTED = "signin.started", "channel"
     SIGNIN_REFUSED = "signin.refused"
+    NUMBER_PROVEN = "number.proven"
     SIGNIN_COMPLETED = "signin.completed", "amr", "new_client"
     CODE_SENT_AGAIN = "code.sent_again", "purpose", "channel"
     CODE_REFUSED = "code.refused", "purpose", "attempts_left"
@@ -52,8 +53,13 @@ class Event(StrEnum):
     ACCOUNT_CHANGED = "account.changed", "fields"
     ACCOUNT_REFUSED = "account.refused"
     ACCOUNT_EXPORTED = "account.exported"
+    CONSENT_GIVEN = "consent.given", "terms", "privacy", "version"
+    CONSENT_WITHDRAWN = "consent.withdrawn", "version"
+    CONSENT_REFUSED = "consent.refused"
     ACCOUNT_ERASED = "account.erased"
     MESSAGE_DROPPED = "message.dropped", "kind", "channel", "why"
+    SHIELD_CLOSED = "shield.closed", "country", "sent", "verified", "until"
+    SHIELD_SHADOWED = "shield.shadowed", "why"
 
 
 def record(

@@ -118,7 +118,8 @@ def issue(work: Work, question: Question) -> OtpChallenge:
 def life(work: Work, question: Question) -> timedelta:
     """How long the code of a question works."""
     s = work.settings
-    usual = s.otp_ttl_sms if channel_of(question.destination) == "sms" else s.otp_ttl
+    by_sms = channel_of(question.destination) == "sms" and question.purpose is not Purpose.FACTOR
+    usual = s.otp_ttl_sms if by_sms else s.otp_ttl
     return timedelta(seconds=s.otp_ttl_reset if question.purpose is Purpose.RECOVERY else usual)
 
 
@@ -126,6 +127,13 @@ def find(work: Work, challenge_id: UUID) -> OtpChallenge | None:
     """A challenge with its user, in one statement, whatever its state."""
     query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(OtpChallenge.id == challenge_id)
     return work.db.scalar(query)
+
+
+def newest(work: Work, purpose: Purpose, destination: Identifier) -> OtpChallenge | None:
+    """The newest challenge of a purpose at a destination, with its user, whatever its state."""
+    here = (OtpChallenge.destination == destination.value, OtpChallenge.purpose == purpose)
+    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*here)
+    return work.db.scalar(query.order_by(OtpChallenge.id.desc()).limit(1))
 
 
 def add_method(row: OtpChallenge, method: str) -> None:
@@ -178,14 +186,15 @@ def resend_in(work: Work, row: OtpChallenge) -> int:
     return max(0, math.ceil((due - work.now).total_seconds()))
 
 
-def sent_again(work: Work, row: OtpChallenge, destination: Identifier, shown: str) -> bool:
-    """Take one of the challenge's sends, to the same or another proven destination. False if none is left,
-    or one was sent less than `resend_in` ago.
+def sent_again(work: Work, row: OtpChallenge, destination: Identifier, shown: str, *, paced: bool = True) -> bool:
+    """Take one of the challenge's sends, to the same or another proven destination. False if none is left or one was
+    sent less than `resend_in` ago; not `paced`, only if the challenge has ended.
     """
     due = work.now - timedelta(seconds=work.settings.otp_resend_in)
+    pace = (OtpChallenge.sends < MAX_SENDS, OtpChallenge.last_sent_at <= due) if paced else ()
     taken = work.changes(
         update(OtpChallenge)
-        .where(OtpChallenge.id == row.id, OtpChallenge.sends < MAX_SENDS, OtpChallenge.last_sent_at <= due)
+        .where(OtpChallenge.id == row.id, *pace)
         .where(OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None), OtpChallenge.expires_at > work.now)
         .values(
             sends=OtpChallenge.sends + 1,

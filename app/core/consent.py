@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.crypto.ids import uuid7
 from app.models import Consent
@@ -24,7 +24,7 @@ def given(work: Work, *, terms: bool, privacy: bool, version: str) -> dict[str, 
     }
 
 
-def record(work: Work, user_id: UUID, given: dict[str, Any]) -> None:
+def record(work: Work, user_id: UUID, given: dict[str, Any]) -> Consent:
     """Keep a consent on the account, with the time and address at which it was given."""
     row = Consent(
         id=uuid7(work.now),
@@ -36,7 +36,16 @@ def record(work: Work, user_id: UUID, given: dict[str, Any]) -> None:
         ip=given["ip"],
     )
     work.db.add(row)
+    return row
 
 
 def of_user(work: Work, user_id: UUID) -> list[Consent]:
     return list(work.db.scalars(select(Consent).where(Consent.user_id == user_id).order_by(Consent.given_at)))
+
+
+def withdraw(work: Work, user_id: UUID, consent_id: UUID) -> Consent | None:
+    """Take a consent back. It stays in the history, with when. None if it is not theirs or was taken back before."""
+    standing = (Consent.id == consent_id, Consent.user_id == user_id, Consent.withdrawn_at.is_(None))
+    if work.changes(update(Consent).where(*standing).values(withdrawn_at=work.now)) != 1:
+        return None
+    return work.db.get(Consent, consent_id, populate_existing=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -29,11 +29,12 @@ class Account:
     email: str | None
     phone: str | None
     role: str
+    language: str | None
     created_at: datetime
     last_login_at: datetime | None
 
 
-LIVE = (User.id, User.name, User.username, User.email, User.phone, User.role, User.created_at, User.last_login_at)
+LIVE = tuple(getattr(User, field.name) for field in fields(Account))
 
 
 def open(work: Work, user: User, amr: Sequence[str], device_info: dict[str, Any] | None) -> Session:

@@ -11,10 +11,12 @@ from sqlalchemy import delete, or_, select, update
 from app.core import throttles
 from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
+from app.crypto.keys import new_token, token_digest
 from app.models import Signup, User, UsernameHold
 from app.work import Work
 
 LIFE = timedelta(days=1)
+GRANT_LIFE = timedelta(minutes=10)  # from the proof of a number to the details
 
 
 def start(
@@ -24,7 +26,7 @@ def start(
     phone: Identifier | None,
     username: Identifier | None,
     name: str | None,
-    password_hash: str,
+    password_hash: str | None,
     consent: dict[str, Any] | None,
 ) -> Signup:
     """Keep what somebody said, for a day. Nothing of it is proven."""
@@ -36,11 +38,41 @@ def start(
         name=name,
         password_hash=password_hash,
         consent=consent,
+        language=work.client.language or None,
         created_at=work.now,
         expires_at=work.now + LIFE,
     )
     work.db.add(row)
     return row
+
+
+def of_number(work: Work, number: Identifier) -> Signup:
+    """The open passwordless sign-up of a number, or a new one: the same work whether or not there is an account."""
+    waiting = (Signup.password_hash.is_(None), Signup.completed_at.is_(None), Signup.expires_at > work.now + GRANT_LIFE)
+    query = select(Signup).where(Signup.phone == number.value, *waiting).order_by(Signup.created_at.desc()).limit(1)
+    nothing = {"email": None, "username": None, "name": None, "password_hash": None, "consent": None}
+    return work.db.scalar(query) or start(work, phone=number, **nothing)
+
+
+def grant(work: Work, row: Signup) -> str:
+    """A token that completes a sign-up whose number was just proven; an earlier one is void."""
+    token = new_token()
+    row.grant_digest, row.grant_expires_at = token_digest(token), work.now + GRANT_LIFE
+    return token
+
+
+def granted(work: Work, token: str) -> Signup | None:
+    """The sign-up that a token completes, also when the token has expired. None for one that was used."""
+    return work.db.scalar(select(Signup).where(Signup.grant_digest == token_digest(token)))
+
+
+def spend_grant(work: Work, row: Signup, *, name: str, email: Identifier | None, consent: dict[str, Any]) -> bool:
+    """Use a token up and keep what its bearer said. False if another request did, or it has expired."""
+    unspent = (Signup.id == row.id, Signup.grant_digest == row.grant_digest, Signup.grant_expires_at > work.now)
+    said = {"name": name, "email": email and email.value, "consent": consent, "grant_digest": None}
+    taken = work.changes(update(Signup).where(*unspent, Signup.completed_at.is_(None)).values(said)) == 1
+    work.db.refresh(row)
+    return taken
 
 
 def find_open(work: Work, signup_id: UUID) -> Signup | None:

@@ -22,6 +22,7 @@ class Purpose(StrEnum):
     CODES = "codes"  # which digits a challenge asks for
     DIGESTS = "digests"  # what is kept of a code
     SUCCESSORS = "successors"  # which refresh token follows another
+    REPEATS = "repeats"  # telling a request sent twice from another one
     CLIENTS = "clients"  # recognising a browser or phone without keeping its address for ever
 
 

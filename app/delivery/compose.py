@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.core import audit, challenges, sends
+from app.core import accounts, audit, challenges, sends, shield, throttles
 from app.core.identifiers import Identifier, Kind
+from app.core.shield import Closing
 from app.crypto import codes
 from app.delivery import messages, outbox
-from app.delivery.outbox import State
+from app.delivery.outbox import Notice, State
 from app.delivery.senders import Outgoing
 from app.models import OtpChallenge, OutboxMessage
 from app.work import Work
@@ -40,12 +41,20 @@ class Claimed:
 
 def claim(work: Work, ids: Sequence[UUID]) -> list[Claimed]:
     """Take messages and make them ready; what must not be sent is dropped, what must wait is put back."""
-    return [ready for row in outbox.claim(work, ids) if (ready := _ready(work, row))]
+    rows = outbox.claim(work, ids)
+    throttles.held(work, {key for row in rows for key in _counters(work, row)})  # all at once, in their order
+    return [ready for row in rows if (ready := _ready(work, row))]
+
+
+def _counters(work: Work, row: OutboxMessage) -> list[str]:
+    """The counters that will be asked about a message."""
+    shielded = list(shield.keys(_recipient(row)).values()) if _is_shielded(work, row) else []
+    return [*shielded, sends.key(_recipient(row))] if outbox.UNPAID in row.facts else shielded
 
 
 def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
     challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
-    why = _objection(work, row, challenge)
+    why = _objection(work, row, challenge) or _stopped(work, row)
     if why:
         drop(work, row, row.lease, why)
         return None
@@ -70,6 +79,33 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
     if row.expires_at and row.expires_at <= work.now:
         return "expired"
     return None
+
+
+def _is_shielded(work: Work, row: OutboxMessage) -> bool:
+    """SMS that cost money, each counted once: a second try is the same message."""
+    return row.channel == "sms" and row.kind != outbox.DECOY and row.attempts == 1 and work.settings.sms_shield != "off"
+
+
+def _stopped(work: Work, row: OutboxMessage) -> str | None:
+    """Why the shield keeps a message back. In its shadow mode it only says what it would have kept."""
+    if not _is_shielded(work, row):
+        return None
+    number = _recipient(row)
+    verdict = shield.judge(work, number)
+    if verdict.closing:
+        _raise_alarm(work, verdict.closing)
+    if verdict.why and work.settings.sms_shield == "shadow":
+        audit.record(work, audit.Event.SHIELD_SHADOWED, number.masked, user_id=row.user_id, why=verdict.why)
+        return None
+    return verdict.why
+
+
+def _raise_alarm(work: Work, closing: Closing) -> None:
+    facts = {**asdict(closing), "until": closing.until.isoformat()}
+    log.warning("SMS to %(country)s are stopped: %(verified)s of %(sent)s codes were used", facts)
+    audit.record(work, audit.Event.SHIELD_CLOSED, **facts)
+    for admin in accounts.admins(work):
+        outbox.notice(work, Notice.SHIELD_CLOSED, Identifier(Kind.EMAIL, admin.email or ""), admin, **facts)
 
 
 def _in_turn(work: Work, row: OutboxMessage) -> bool:
@@ -122,4 +158,18 @@ def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: 
     dropped = outbox.settle(work, message, lease, State.DROPPED, last_error=why)
     if dropped and why != outbox.NOBODY:
         facts: dict[str, Any] = {"kind": message.kind, "channel": message.channel, "why": why}
-        audit.record(work, audit.Event.MESSAGE_DROPPED, user_id=message.user_id, reason=why, **facts)
+        shown = message.masked if isinstance(message, Outgoing) else _recipient(message).masked
+        audit.record(work, audit.Event.MESSAGE_DROPPED, shown, user_id=message.user_id, reason=why, **facts)
+
+
+def preview(work: Work, limit: int) -> list[tuple[OutboxMessage, Outgoing | None]]:
+    """The last messages as they read, newest first; None for one that cannot be made. Sends nothing."""
+    return [(row, _previewed(work, row)) for row in outbox.newest(work, limit)]
+
+
+def _previewed(work: Work, row: OutboxMessage) -> Outgoing | None:
+    challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
+    try:
+        return _words(work, row, challenge)
+    except (KeyError, ValueError, messages.Unmade):
+        return None

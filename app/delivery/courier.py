@@ -1,6 +1,7 @@
 """The courier: takes due messages from the outbox and hands them to the senders.
 
-A thread of each web process by default, or `flask courier` processes; any number may run beside each other.
+Threads of each web process by default, or `flask courier` processes; any number may run beside each other. Each
+channel has a thread of its own: a hanging SMS provider keeps no mail waiting.
 Nothing is sent inside a unit of work: claim, commit, send, then mark in a unit of its own.
 """
 
@@ -27,47 +28,74 @@ STAMP_S = 60.0  # how often the last use of sessions is written
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 900.0
 GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
+REPORT_S = 15.0  # how long a report may take
 CLIENT = Client(user_agent="courier")
+CHANNELS = ("email", "sms")
+STAMPING = "email"  # the thread that also stamps the last use of sessions
+
+Bells = dict[str, threading.Event]
 
 log = logging.getLogger("latchkey.courier")
 
 
+def new_bells() -> Bells:
+    return {channel: threading.Event() for channel in CHANNELS}
+
+
+def ring(bells: Bells) -> None:
+    """Wake every thread that sends."""
+    for bell in bells.values():
+        bell.set()
+
+
 class Courier:
-    def __init__(self, kit: Kit, senders: Mapping[str, Sender], bell: threading.Event, *, sends: bool = True) -> None:
-        """`senders`: one for each channel. `bell`: set when a message was queued in this process. Without
+    def __init__(self, kit: Kit, senders: Mapping[str, Sender], bells: Bells, *, sends: bool = True) -> None:
+        """`senders`: one for each channel. `bells`: set when a message was queued in this process. Without
         `sends` it only stamps the last use of sessions: others send.
         """
         self.sends = sends
         self.kit = kit
         self._senders = senders
-        self._bell = bell
+        self._bells = bells
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._stamped_at = kit.clock()
 
     def start(self) -> None:
-        """Run in a thread of this process. Call it after the fork."""
-        self._thread = threading.Thread(target=self.run, name="courier", daemon=True)
-        self._thread.start()
+        """Run in threads of this process. Call it after the fork."""
+        self._threads = [
+            threading.Thread(target=self._run, args=(channel,), name=f"courier-{channel}", daemon=True)
+            for channel in self._bells
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, patience: float = 10.0) -> None:
-        """Finish the message in hand and end. What is left stays queued."""
+        """Finish the messages in hand and end. What is left stays queued."""
         self._stopping.set()
-        self._bell.set()
-        if self._thread:
-            self._thread.join(patience)
+        ring(self._bells)
+        for thread in self._threads:
+            thread.join(patience)
+
+    def run(self) -> None:
+        """Run until stopped: what `flask courier` does."""
+        self.start()
+        self._stopping.wait()
+        self.stop()
 
     @property
     def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
-    def run(self) -> None:
+    def _run(self, channel: str) -> None:
         """Send until stopped. A fault is logged and the loop goes on."""
+        bell = self._bells[channel]
         while not self._stopping.is_set():
-            self._bell.clear()
+            bell.clear()
             try:
-                busy = self.sends and self.round() > 0
-                self._stamp()
+                busy = self.sends and self.round(channel) > 0
+                if channel == STAMPING:
+                    self._stamp()
             except Unavailable:
                 log.warning("the database is away; messages wait")
                 busy = False
@@ -75,11 +103,11 @@ class Courier:
                 log.exception("the courier stumbled")
                 busy = False
             if not busy:
-                self._bell.wait(POLL_S * random.uniform(0.8, 1.2))  # noqa: S311 (jitter, not a secret)
+                bell.wait(POLL_S * random.uniform(0.8, 1.2))  # noqa: S311 (jitter, not a secret)
 
-    def round(self) -> int:
+    def round(self, channel: str) -> int:
         """Claim a batch and deliver it. Returns how many messages were due: 0 means that nothing waits."""
-        ids = run(self.kit, lambda work: outbox.due(work, BATCH), client=CLIENT, reads=True)
+        ids = run(self.kit, lambda work: outbox.due(work, channel, BATCH), client=CLIENT, reads=True)
         if not ids:
             return 0
         claimed = run(self.kit, lambda work: compose.claim(work, ids), client=CLIENT)
@@ -141,14 +169,21 @@ def _sent(work: Work, claimed: Claimed, receipt: Receipt) -> None:
 
 
 def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
-    """Queue a message again after a pause that doubles, if it would still come in time; else it has failed."""
+    """Queue a message again after a pause, if it would still come in time; else it has failed.
+
+    The pause doubles, and is at least what the provider asked for. After an SMS's 'unknown' it is long enough for a
+    report to say that the message arrived, and then another provider is tried first.
+    """
     out = claimed.outgoing
     pause = min(FIRST_RETRY_S * 2 ** (claimed.attempts - 1), LONGEST_RETRY_S) * random.uniform(0.8, 1.2)  # noqa: S311
-    at = work.now + timedelta(seconds=pause)
+    unknown = failure.reason is Reason.UNKNOWN
+    patience = REPORT_S if unknown and out.channel == "sms" else 0.0
+    at = work.now + timedelta(seconds=max(pause, failure.retry_after or 0, patience))
     last = out.expires_at or claimed.created_at + GIVE_UP
     if failure.reason is Reason.PERMANENT or at >= last:
         outbox.settle(work, out, claimed.lease, State.FAILED, last_error=failure.text[:255])
         facts: dict[str, Any] = {"kind": out.kind, "channel": out.channel, "why": failure.text}
         audit.record(work, audit.Event.MESSAGE_DROPPED, out.masked, user_id=out.user_id, reason=failure.reason, **facts)
         return
-    outbox.settle(work, out, claimed.lease, State.QUEUED, next_attempt_at=at, last_error=failure.text[:255])
+    avoid = {"avoid": failure.provider or None} if unknown else {}
+    outbox.settle(work, out, claimed.lease, State.QUEUED, next_attempt_at=at, last_error=failure.text[:255], **avoid)

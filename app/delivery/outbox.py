@@ -19,6 +19,7 @@ from app.core import accounts, challenges
 from app.core.challenges import Purpose, channel_of
 from app.core.identifiers import Identifier
 from app.crypto.ids import uuid7
+from app.delivery.reports import Report, Said
 from app.models import OtpChallenge, OutboxMessage, User
 from app.work import Work
 
@@ -61,6 +62,7 @@ class Named(Protocol):
 
 
 NOBODY = "nobody"  # why a decoy is dropped
+SHIELD = "shield_"  # how the shield's reasons begin
 DECOY = "decoy"  # a message to nobody: the same work as a real one
 
 
@@ -132,9 +134,18 @@ def delivery(work: Work, challenge: OtpChallenge) -> str:
     if challenge.purpose == Purpose.RECOVERY:
         return State.SENT
     first_only = challenge.purpose != Purpose.SIGNIN  # a decoy sends no second one, and must not stand out by it
-    query = select(OutboxMessage.state).where(OutboxMessage.challenge_id == challenge.id)
+    query = select(OutboxMessage.state, OutboxMessage.last_error).where(OutboxMessage.challenge_id == challenge.id)
     order = OutboxMessage.id.asc() if first_only else OutboxMessage.id.desc()
-    return SHOWN.get(State(work.db.scalar(query.order_by(order).limit(1)) or State.QUEUED), State.QUEUED)
+    state, why = work.db.execute(query.order_by(order).limit(1)).one_or_none() or (State.QUEUED, None)
+    if state == State.DROPPED and (why == NOBODY or str(why).startswith(SHIELD)):
+        return State.SENT  # that nobody is there, or that the shield is up, is not the caller's to know
+    return SHOWN.get(State(state), State.QUEUED)
+
+
+def newest(work: Work, limit: int) -> list[OutboxMessage]:
+    """The last messages to somebody, newest first."""
+    query = select(OutboxMessage).where(OutboxMessage.kind != DECOY)
+    return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
 
 
 def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
@@ -147,9 +158,11 @@ def forget_person(work: Work, user_id: UUID) -> None:
     work.changes(delete(OutboxMessage).where(OutboxMessage.user_id == user_id))
 
 
-def due(work: Work, limit: int) -> list[UUID]:
-    """The messages that a courier may claim now, newest first: somebody still waits for those. Decoys last."""
-    query = select(OutboxMessage.id).where(_claimable(work.now))
+def due(work: Work, channel: str, limit: int) -> list[UUID]:
+    """The messages of a channel that a courier may claim now, newest first: somebody still waits for those. Decoys
+    last.
+    """
+    query = select(OutboxMessage.id).where(_claimable(work.now), OutboxMessage.channel == channel)
     newest = query.order_by(OutboxMessage.kind == DECOY, OutboxMessage.created_at.desc())
     return list(work.db.scalars(newest.limit(limit)))
 
@@ -182,6 +195,38 @@ def settle(work: Work, message: Named, lease: str | None, state: State, **values
         return work.changes(delete(OutboxMessage).where(*ours)) == 1
     known = {"state": state, "lease": None, "leased_until": None, "settled_at": work.now if settled else None}
     return work.changes(update(OutboxMessage).where(*ours).values(known | values)) == 1
+
+
+def reported(work: Work, report: Report) -> OutboxMessage | None:
+    """The message that a report is about: by our own id or the provider's, and to the number that it names."""
+    same = (OutboxMessage.provider == report.provider, OutboxMessage.provider_id == report.provider_id)
+    query = select(OutboxMessage).where(OutboxMessage.channel == "sms")
+    row = work.db.scalar(query.where(OutboxMessage.id == report.message_id)) if report.message_id else None
+    row = row or work.db.scalar(query.where(*same).limit(1))
+    return row if row and report.number in ("", row.recipient.lstrip("+")) else None
+
+
+def move_forward(work: Work, row: OutboxMessage, report: Report) -> bool:
+    """Note that a message is sent or delivered, unless that or more is known. Whoever holds it loses its lease."""
+    delivered = report.said is Said.DELIVERED
+    before = (State.QUEUED, State.SENDING, *((State.SENT, State.FAILED) if delivered else ()))
+    known = {"provider": report.provider, "provider_id": report.provider_id, "last_error": None}
+    return _reported(work, row, before, State.DELIVERED if delivered else State.SENT, **known)
+
+
+def fall_back(work: Work, row: OutboxMessage, report: Report, state: State) -> bool:
+    """Note that a provider lost a message: `state` says whether it is queued for another one or has failed."""
+    why = {"avoid": report.provider, "last_error": f"{report.provider} reported {report.said} {report.code}".strip()}
+    before = (State.QUEUED, State.SENDING, State.SENT)
+    return _reported(work, row, before, state, next_attempt_at=work.now, **why)
+
+
+def _reported(work: Work, row: OutboxMessage, before: Sequence[State], state: State, **values: Any) -> bool:
+    settled = None if state is State.QUEUED else work.now
+    known = {"state": state, "lease": None, "leased_until": None, "settled_at": settled}
+    change = update(OutboxMessage).where(OutboxMessage.id == row.id, OutboxMessage.state.in_(before))
+    work.wakes = work.wakes or state is State.QUEUED
+    return work.changes(change.values(known | values)) == 1
 
 
 def oldest_due(work: Work) -> datetime | None:

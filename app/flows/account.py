@@ -99,16 +99,16 @@ def confirm_contact(work: Work, challenge_id: UUID, code: str) -> User:
     return user
 
 
-def rename(work: Work, name: str | None, username: Identifier | None) -> User:
-    """Change name and username, those that are given. Raises UsernameTaken."""
+def describe(work: Work, name: str | None, username: Identifier | None, language: str | None = None) -> User:
+    """Change name, username and the language of messages, those that are given. Raises UsernameTaken."""
     user = me(work)
     if username and username.value != user.username and not signups.hold_username(work, username, user.id.hex):
         raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken())
-    if not accounts.rename(work, user, name, username):
+    if not accounts.describe(work, user, name, username, language):
         raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken())
     if username:
         signups.release_username(work, username)
-    changed = [field for field, value in (("name", name), ("username", username)) if value]
+    changed = [field for field, value in (("name", name), ("username", username), ("language", language)) if value]
     audit.record(work, Event.ACCOUNT_CHANGED, fields=changed)
     return user
 

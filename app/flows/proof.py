@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from app.core import accounts, audit, challenges, lockout, sends, sessions, signups
+from app.core import accounts, audit, challenges, lockout, passwords, sends, sessions, signups
 from app.core.audit import Event
 from app.core.challenges import Outcome, Purpose, Question
 from app.core.identifiers import Identifier, Kind
@@ -18,6 +18,7 @@ from app.errors import (
     AccountLocked,
     ChallengeClosed,
     InvalidCode,
+    InvalidCredentials,
     RateLimited,
     Refusal,
     ResendTooSoon,
@@ -79,6 +80,11 @@ def ask(
     return challenge
 
 
+def ask_silently(work: Work, question: Question) -> OtpChallenge:
+    """Store a question that no message carries: what is asked, the person knows or has. No code answers it."""
+    return challenges.issue(work, replace(question, purpose=Purpose.FACTOR))
+
+
 def ask_contact(work: Work, user_id: UUID, session_id: UUID, address: Identifier) -> OtpChallenge:
     """Ask for the proof of an address that shall become the user's. The caller has taken leave."""
     purpose = Purpose.CHANGE_PHONE if address.kind is Kind.PHONE else Purpose.CHANGE_EMAIL
@@ -101,7 +107,7 @@ def ask_again(work: Work, challenge_id: UUID, channel: str | None = None) -> Otp
     RateLimited.
     """
     row = challenges.find(work, challenge_id)
-    if row is None or not challenges.is_open(work, row):
+    if row is None or not challenges.is_open(work, row) or row.purpose == Purpose.FACTOR:
         raise _refused(work, row, ChallengeClosed())
     wait = challenges.resend_in(work, row)
     if wait:
@@ -109,11 +115,23 @@ def ask_again(work: Work, challenge_id: UUID, channel: str | None = None) -> Otp
     if row.sends >= challenges.MAX_SENDS:
         left = int((row.expires_at - work.now).total_seconds()) + 1
         raise _refused(work, row, RateLimited(retry_after=left))
-    destination = _other(row, channel) or challenges.destination(row)
+    return _send_again(work, row, _other(row, channel) or challenges.destination(row), paced=True)
+
+
+def repeat(work: Work, row: OtpChallenge) -> OtpChallenge:
+    """Send the code of an open challenge again for somebody who has taken leave (`ask_leave`), which is pace enough.
+
+    Raises ChallengeClosed.
+    """
+    return _send_again(work, row, challenges.destination(row), paced=False)
+
+
+def _send_again(work: Work, row: OtpChallenge, destination: Identifier, *, paced: bool) -> OtpChallenge:
     shown = row.shown if destination.value == row.destination else destination.masked
-    wait = sends.charge(work, destination, invited=row.purpose == Purpose.SIGNIN)
-    if not challenges.sent_again(work, row, destination, shown):
-        raise _refused(work, row, ResendTooSoon(retry_after=max(1, challenges.resend_in(work, row))))
+    wait = sends.charge(work, destination, invited=row.purpose in (Purpose.SIGNIN, Purpose.PHONE))
+    if not challenges.sent_again(work, row, destination, shown, paced=paced):
+        soon = ResendTooSoon(retry_after=max(1, challenges.resend_in(work, row)))
+        raise _refused(work, row, soon if paced else ChallengeClosed())
     outbox.code(work, row, wait)
     about = challenges.filed_under(row)
     audit.record(work, Event.CODE_SENT_AGAIN, row.shown, user_id=about, purpose=row.purpose, channel=row.channel)
@@ -133,7 +151,7 @@ def _other(row: OtpChallenge, channel: str | None) -> Identifier | None:
 
 def check(
     work: Work,
-    challenge_id: UUID,
+    challenge_id: UUID | None,
     code: str,
     fits: Callable[[OtpChallenge], bool],
     accept: Callable[[OtpChallenge], None] = lambda _: None,
@@ -147,23 +165,46 @@ def check(
     if not re.fullmatch(rf"[0-9]{{{work.settings.otp_length}}}", code, re.ASCII):
         message = f"The code is {work.settings.otp_length} digits."
         raise audit.refusal(work, Event.CODE_REFUSED, None, ValidationFailed.field("otp", "invalid_format", message))
-    row = challenges.find(work, challenge_id)
+    row = _asked(work, challenge_id, fits)
+    return _settle(work, row, challenges.is_right(work, row, code), accept)
+
+
+def check_password(work: Work, challenge_id: UUID, password: str) -> Proven:
+    """Settle a guess at the password that policy asks after a code, and burn the challenge if it is right.
+
+    Raises ChallengeClosed, AccountLocked, InvalidCredentials, Overloaded.
+    """
+    row = _asked(work, challenge_id, lambda row: row.purpose == Purpose.FACTOR)
+    if not challenges.is_open(work, row):
+        raise _refused(work, row, ChallengeClosed())
+    right = passwords.matches(work, row.user.password_hash if row.user else None, password)
+    return _settle(work, row, right, wrong=InvalidCredentials)
+
+
+def _asked(work: Work, challenge_id: UUID | None, fits: Callable[[OtpChallenge], bool]) -> OtpChallenge:
+    row = challenges.find(work, challenge_id) if challenge_id else None
     if row is None:
         raise _refused(work, None, ChallengeClosed())
     if not fits(row):
         challenges.answer(work, row, False)
         raise _refused(work, row, ChallengeClosed())
-    return _settle(work, row, code, accept)
+    return row
 
 
-def _settle(work: Work, row: OtpChallenge, code: str, accept: Callable[[OtpChallenge], None]) -> Proven:
+def _settle(
+    work: Work,
+    row: OtpChallenge,
+    right: bool,
+    accept: Callable[[OtpChallenge], None] = lambda _: None,
+    wrong: type[Refusal] = InvalidCode,
+) -> Proven:
     recovers = row.purpose == Purpose.RECOVERY
     budget = lockout.hold(work, row.budget_key, challenges.subject(row), rebinding=recovers)
     # A lock leaves each recovery one guess, or a stranger could keep the owner from the way back.
     cap = 1 if recovers and (budget.wait or budget.silent) else None
     if budget.wait and not cap:
         raise _refused(work, row, AccountLocked(retry_after=budget.wait))
-    right = challenges.is_right(work, row, code) and (cap == 1 or not budget.silent) and _stands(work, row)
+    right = right and (cap == 1 or not budget.silent) and _stands(work, row)
     objection = _objection(accept, row) if right else None
     if right and recovers and row.user:
         lockout.hold_all(work, row.user)  # in their order, before the challenge: they will be forgiven
@@ -173,7 +214,7 @@ def _settle(work: Work, row: OtpChallenge, code: str, accept: Callable[[OtpChall
         raise _refused(work, row, locked or ChallengeClosed())
     if outcome is Outcome.WRONG:
         lockout.count_wrong(work, budget)
-        raise _refused(work, row, InvalidCode(attempts_left=challenges.attempts_left(work, row)))
+        raise _refused(work, row, wrong(attempts_left=challenges.attempts_left(work, row)))
     if objection:
         raise _refused(work, row, objection)
     return Proven(row, budget)
@@ -189,6 +230,8 @@ def _stands(work: Work, row: OtpChallenge) -> bool:
         changed = row.stands_on and row.stands_on != row.user.password_changed_at
         still_theirs = challenges.destination(row) in accounts.contacts(row.user)
         return row.user.disabled_at is None and still_theirs and not changed
+    if row.purpose == Purpose.PHONE:  # the number is proven, whoever has it by now
+        return row.signup_id is not None
     return bool(row.signup_id and signups.find_open(work, row.signup_id))
 
 

@@ -35,6 +35,7 @@ def start(work: Work, identifier: Identifier, channel: str | None = None) -> Otp
         user_id=user.id if user and found else None,
         stands_on=user.password_changed_at if user and found else None,
         shown=identifier.masked if typed else HIDDEN,
+        language=user.language if user else None,
     )
     challenge = proof.ask(work, question)
     audit.record(

@@ -105,8 +105,9 @@ def advance(
     step = policy.next_step(accounts.standing(user), frozenset(methods), work.settings.mfa_policy)
     if step == policy.DONE:
         return finish(work, user, methods, budget, device_info=device_info)
+    by_message = policy.PASSWORD not in step.methods
     chosen = channel if channel in step.methods else step.methods[0]
-    destination = accounts.contact(user, chosen)
+    destination = accounts.contact(user, chosen if by_message else methods[-1])
     if step == policy.NO_WAY or destination is None:
         raise audit.refusal(work, Event.SIGNIN_REFUSED, None, Forbidden(), user_id=user.id)
     question = Question(
@@ -116,8 +117,10 @@ def advance(
         user_id=user.id,
         stands_on=user.password_changed_at,
         methods=methods,
+        language=user.language,
     )
-    challenge = proof.ask_in_turn(work, question, Event.SIGNIN_REFUSED)
+    in_turn = proof.ask_in_turn(work, question, Event.SIGNIN_REFUSED) if by_message else None
+    challenge = in_turn or proof.ask_silently(work, question)
     audit.record(work, Event.SIGNIN_STARTED, destination.masked, user_id=user.id, channel=challenge.channel)
     return Asked(challenge, step.methods)
 
@@ -150,6 +153,14 @@ def verify(work: Work, challenge_id: UUID, code: str, device_info: DeviceInfo = 
     return admit(work, proven, tuple(proven.challenge.methods.split()), device_info)
 
 
+def verify_password(work: Work, challenge_id: UUID, password: str, device_info: DeviceInfo = None) -> SignedIn:
+    """The password after a code by SMS. Raises ChallengeClosed, InvalidCredentials, AccountLocked, Overloaded."""
+    proven = proof.check_password(work, challenge_id, password)
+    user, before = proven.challenge.user, tuple(proven.challenge.methods.split())
+    assert user is not None
+    return finish(work, user, (*before, policy.PASSWORD), proven.budget, device_info=device_info)
+
+
 def _fits(row: OtpChallenge) -> bool:
     finishes_signup = row.purpose == Purpose.SIGNUP and policy.PASSWORD in row.methods.split()
     return row.purpose == Purpose.SIGNIN or finishes_signup
@@ -161,27 +172,47 @@ def admit(work: Work, proven: Proven, before: tuple[str, ...], device_info: Devi
     `before`: the methods proven before this answer. Raises ChallengeClosed if the address has got an owner in
     the meantime.
     """
-    row = proven.challenge
+    row, methods = proven.challenge, (*before, proven.challenge.channel)
     signup = signups.find_open(work, row.signup_id) if row.signup_id else None
-    user = _open_account(work, signup, proven) if signup else row.user
-    if user is None:
+    if signup:
+        return open_account(work, signup, proven.destination, methods, proven.budget, device_info=device_info)
+    if row.user is None:
         raise audit.refusal(work, Event.CODE_REFUSED, row.shown, ChallengeClosed(), purpose=row.purpose)
-    signed_in = finish(work, user, (*before, row.channel), proven.budget, device_info=device_info)
-    second = signups.other_address(signup, proven.destination) if signup else None
+    return finish(work, row.user, methods, proven.budget, device_info=device_info)
+
+
+def open_account(
+    work: Work,
+    signup: Signup,
+    proven: Identifier,
+    methods: tuple[str, ...],
+    budget: Budget,
+    *,
+    device_info: DeviceInfo = None,
+) -> SignedIn:
+    """The account that a sign-up becomes once an address of it is proven, and the way in; its second address is asked.
+
+    Raises ChallengeClosed if the address has got an owner in the meantime.
+    """
+    user = _created(work, signup, proven)
+    if user is None:
+        raise audit.refusal(work, Event.SIGNUP_REFUSED, proven.masked, ChallengeClosed())
+    signed_in = finish(work, user, methods, budget, device_info=device_info)
+    second = signups.other_address(signup, proven)
     if second is None or sends.ask(work, second):
         return signed_in  # there is none, or its budget is spent: the account stands all the same
     pending = proof.ask_contact(work, user.id, signed_in.session.id, second)
     return replace(signed_in, pending=pending)
 
 
-def _open_account(work: Work, signup: Signup, proven: Proven) -> User | None:
-    user = accounts.create(work, signup, proven.destination)
+def _created(work: Work, signup: Signup, proven: Identifier) -> User | None:
+    user = accounts.create(work, signup, proven)
     if user is None or not signups.complete(work, signup):
         return None
     if signup.consent:
         consent.record(work, user.id, signup.consent)
-    row = proven.challenge
-    audit.record(work, Event.SIGNUP_COMPLETED, row.shown, user_id=user.id, channel=row.channel)
+    channel = challenges.channel_of(proven)
+    audit.record(work, Event.SIGNUP_COMPLETED, proven.masked, user_id=user.id, channel=channel)
     return user
 
 

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -15,7 +16,8 @@ from flask_limiter import Limiter, RateLimitExceeded
 from pydantic import BaseModel
 
 from app import errors
-from app.core import audit
+from app.core import audit, repeats
+from app.core.repeats import Answered
 from app.errors import Refusal
 from app.web import limits, problems, transport
 from app.web.guards import ANYBODY, Guard
@@ -39,6 +41,7 @@ class Endpoint:
     guard: Guard
     limit: str | None
     reads: bool  # a unit that only reads
+    repeatable: bool  # takes an Idempotency-Key
     refusals: tuple[type[Refusal], ...]  # beyond those that body, guard and limit bring
 
     @property
@@ -67,6 +70,8 @@ class Endpoint:
             found.append(errors.InsufficientUserAuthentication)
         if self.limit:
             found.append(errors.RateLimited)
+        if self.repeatable:
+            found.append(errors.IdempotencyMismatch)
         return list(dict.fromkeys(found))
 
 
@@ -90,13 +95,14 @@ class Surface:
         guard: Guard = ANYBODY,
         limit: str | None = None,
         reads: bool = False,
+        repeatable: bool = False,
         refusals: tuple[type[Refusal], ...] = (),
     ) -> Callable[[View], View]:
         """Declare the decorated view as an endpoint."""
 
         def declare(view: View) -> View:
             self.endpoints.append(
-                Endpoint(method, path, view, reply, status, body, query, guard, limit, reads, refusals)
+                Endpoint(method, path, view, reply, status, body, query, guard, limit, reads, repeatable, refusals)
             )
             return view
 
@@ -120,15 +126,35 @@ def _handler(endpoint: Endpoint, kit: Kit) -> Callable[..., Response]:
         claims = endpoint.guard.claims(kit)
         given: list[BaseModel] = [transport.query(endpoint.query)] if endpoint.query else []
         given += [transport.body(endpoint.body)] if endpoint.body else []
+        key = transport.idempotency_key() if endpoint.repeatable else None
 
         def story(work: Work) -> Any:
             work.caller = endpoint.guard.admit(work, claims)
-            return endpoint.view(work, *given, **path)
+            tell = partial(endpoint.view, work, *given, **path)
+            return _once(work, _repeated(work, key, given), tell) if key else tell()
 
-        answer = run(kit, story, client=transport.client(kit.settings), reads=endpoint.reads)
+        try:
+            answer = run(kit, story, client=transport.client(kit.settings), reads=endpoint.reads)
+        except Answered as before:
+            answer = before.answer
         return _reply(answer, endpoint.status)
 
     return handle
+
+
+def _repeated(work: Work, key: str, given: list[BaseModel]) -> repeats.Request:
+    caller = str(work.caller.user_id or limits.network(work.client.address))
+    body = "\n".join(part.model_dump_json() for part in given)
+    return repeats.Request(request.endpoint or "", caller, key, body)
+
+
+def _once(work: Work, repeated: repeats.Request, tell: Callable[[], Any]) -> Any:
+    """Do it unless it was done: asked now, and again under the lock if the unit has to pause before it writes."""
+    work.claim, work.claimed = partial(repeats.claim, request=repeated), True
+    work.claim(work)
+    answer = tell()
+    repeats.keep(work, repeated, answer)
+    return answer
 
 
 def _reply(answer: Any, status: int) -> Response:

@@ -71,6 +71,7 @@ Password = Annotated[str, _text(256), AfterValidator(_no_nul)]
 Code = Annotated[str, _text(64), AfterValidator(_printable)]
 Token = Annotated[str, _text(512), AfterValidator(_printable)]
 Channel = Literal["email", "sms"]
+Language = Annotated[str, _text(16), AfterValidator(_printable)]
 Flag = Annotated[bool, Field(strict=True)]
 DeviceInfo = Annotated[
     dict[Annotated[str, StringConstraints(strict=True)], Any] | None,

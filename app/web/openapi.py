@@ -48,6 +48,12 @@ HEALTH = {
     },
 }
 HEALTH_REPLY = {"content": {"application/json": {"schema": {"$ref": REF.format(model="Health")}}}}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A repeat within 24 h gets the first answer and sends nothing.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}
 OPERATIONS = {
     "/health": {
         "get": {
@@ -82,6 +88,45 @@ OPERATIONS = {
         }
     },
 }
+SECRET_PATH = {
+    "name": "secret",
+    "in": "path",
+    "required": True,
+    "description": "`WEBHOOK_SECRET`",
+    "schema": {"type": "string"},
+}
+
+
+def _webhook(name: str, about: str, codes: dict[str, str], *parameters: dict[str, Any]) -> dict[str, Any]:
+    bad = {
+        status: {
+            "description": f"`{code}`",
+            "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}},
+        }
+        for status, code in {**codes, "413": "payload_too_large", "503": "unavailable"}.items()
+    }
+    return {
+        "operationId": f"webhook_{name}",
+        "tags": ["operations"],
+        "summary": "A provider's delivery reports",
+        "description": about,
+        "parameters": list(parameters),
+        "responses": {"204": {"description": "taken"}, **bad},
+    }
+
+
+WEBHOOKS = {
+    "/api/webhooks/twilio": {
+        "post": _webhook("twilio", "Signed by `X-Twilio-Signature` over `PUBLIC_URL`.", {"403": "forbidden"})
+    },
+    "/api/webhooks/msg91/{secret}": {
+        "post": _webhook("msg91", "Versions 2, 3 and New.", {"404": "not_found"}, SECRET_PATH)
+    },
+    "/api/webhooks/gupshup/{secret}": {
+        "get": _webhook("gupshup_get", "One event, as parameters.", {"404": "not_found"}, SECRET_PATH),
+        "post": _webhook("gupshup", "Up to 20 events.", {"404": "not_found"}, SECRET_PATH),
+    },
+}
 ABOUT = """\
 Sign people in with a password and a one-time code. Try it here: `POST /api/auth/signup`, read the code where the
 service runs, `POST /api/auth/verify-otp`, then put the access token into *Authorize*.
@@ -103,7 +148,7 @@ def document(surfaces: list[Surface]) -> dict[str, Any]:
         "info": {"title": "Latchkey", "version": VERSION, "description": ABOUT},
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in (*(surface.name for surface in surfaces), "operations")],
-        "paths": {**paths, **OPERATIONS},
+        "paths": {**paths, **WEBHOOKS, **OPERATIONS},
         "components": {
             "schemas": schemas,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
@@ -121,6 +166,7 @@ def _operation(surface: Surface, endpoint: Endpoint, schemas: dict[str, Any]) ->
         "responses": _responses(endpoint, schemas),
     }
     parameters = _path_parameters(endpoint) + _query_parameters(endpoint, schemas)
+    parameters += [IDEMPOTENCY_KEY] if endpoint.repeatable else []
     if parameters:
         operation["parameters"] = parameters
     if endpoint.body:

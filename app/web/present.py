@@ -8,10 +8,10 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from app.core import challenges
+from app.core import challenges, policy
 from app.core.sessions import Account
 from app.flows.signin import Asked, SignedIn
-from app.models import OtpChallenge, Session, User
+from app.models import Consent, OtpChallenge, Session, User
 from app.work import Work
 
 
@@ -26,6 +26,7 @@ class UserReply(TypedDict):
     email: str | None
     phone: str | None
     role: str
+    language: str | None
     mfa: list[str]
     created_at: str
     last_login_at: str | None
@@ -65,6 +66,39 @@ class TokensReply(TypedDict):
     pending: NotRequired[ChallengeReply]
 
 
+class KnownReply(TokensReply):
+    is_new_user: bool
+
+
+class FactorReply(TypedDict):
+    message: str
+    status: str
+    methods: list[str]
+    challenge_id: str
+    expires_in: int
+
+
+class RegistrationReply(TypedDict):
+    message: str
+    is_new_user: bool
+    registration_token: str
+    expires_in: int
+
+
+class ConsentReply(TypedDict):
+    id: str
+    terms: bool
+    privacy: bool
+    version: str
+    given_at: str
+    ip: str
+    withdrawn_at: str | None
+
+
+class ConsentsReply(TypedDict):
+    items: list[ConsentReply]
+
+
 class SessionReply(TypedDict):
     id: str
     current: bool
@@ -98,6 +132,7 @@ def user(row: User | Account) -> UserReply:
         "email": row.email,
         "phone": row.phone,
         "role": row.role,
+        "language": row.language,
         "mfa": [],
         "created_at": instant(row.created_at),
         "last_login_at": _maybe(row.last_login_at),
@@ -109,7 +144,7 @@ def challenge(work: Work, row: OtpChallenge) -> ChallengeReply:
         "challenge_id": str(row.id),
         "channel": row.channel,
         "destination": row.shown,
-        "expires_in": max(0, math.ceil((row.expires_at - work.now).total_seconds())),
+        "expires_in": _left(work, row.expires_at),
         "resend_in": challenges.resend_in(work, row),
     }
 
@@ -131,13 +166,41 @@ def tokens(work: Work, signed_in: SignedIn, message: str) -> TokensReply:
         "token_type": "Bearer",
         "expires_in": work.settings.jwt_access_ttl,
         "refresh_token": signed_in.refresh_token,
-        "refresh_expires_in": math.ceil((signed_in.refresh_expires_at - work.now).total_seconds()),
+        "refresh_expires_in": _left(work, signed_in.refresh_expires_at),
         "session_id": str(signed_in.session.id),
         "user": user(signed_in.user),
     }
     if signed_in.pending:
         reply["pending"] = challenge(work, signed_in.pending)
     return reply
+
+
+def factor(work: Work, next_step: Asked, message: str) -> FactorReply:
+    """What remains to be proven after a code by SMS; `pwd` is RFC 8176's word, not a person's."""
+    names = {policy.PASSWORD: "password"}
+    return {
+        "message": message,
+        "status": "factor_required",
+        "methods": [names.get(method, method) for method in next_step.methods],
+        "challenge_id": str(next_step.challenge.id),
+        "expires_in": _left(work, next_step.challenge.expires_at),
+    }
+
+
+def _left(work: Work, until: datetime) -> int:
+    return max(0, math.ceil((until - work.now).total_seconds()))
+
+
+def consent(row: Consent) -> ConsentReply:
+    return {
+        "id": str(row.id),
+        "terms": row.terms,
+        "privacy": row.privacy,
+        "version": row.version,
+        "given_at": instant(row.given_at),
+        "ip": row.ip,
+        "withdrawn_at": _maybe(row.withdrawn_at),
+    }
 
 
 def session(work: Work, row: Session) -> SessionReply:

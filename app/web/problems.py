@@ -23,6 +23,7 @@ STATUS: dict[type[Refusal], int] = {
     errors.AccountLocked: 423,
     errors.RateLimited: 429,
     errors.ResendTooSoon: 429,
+    errors.IdempotencyMismatch: 422,
     errors.TokenMissing: 401,
     errors.TokenInvalid: 401,
     errors.TokenExpired: 401,

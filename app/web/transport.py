@@ -12,11 +12,13 @@ from pydantic import BaseModel, ValidationError
 
 from app.config import Settings
 from app.crypto.keys import new_token
+from app.delivery import messages
 from app.errors import MalformedJson, PayloadTooLarge, TokenMissing, UnsupportedMediaType, ValidationFailed
 from app.work import Client
 
 LONGEST_BODY = 64 * 1024
 LONGEST_AGENT = 255
+IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,128}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CODES = {"missing": "required", "string_too_long": "too_long", "string_too_short": "too_short"}
 OWN_CODES = {"control_characters", "too_complex"}  # raised by web/fields.py
@@ -34,8 +36,26 @@ def client(settings: Settings) -> Client:
     """Who is calling. Made once a request."""
     if "client" not in g:
         agent = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())
-        g.client = Client(address(settings), agent[:LONGEST_AGENT], g.request_id)
+        g.client = Client(address(settings), agent[:LONGEST_AGENT], g.request_id, language(settings))
     return g.client  # type: ignore[no-any-return]
+
+
+def language(settings: Settings) -> str:
+    """The language of ours that the request prefers (RFC 4647, section 3.4, over RFC 9110's Accept-Language); empty if
+    it asks for none of them. Flask's own choice would take a less wanted `en` before `hi` for `hi-IN`.
+    """
+    ours = {name.lower(): name for name in messages.languages(settings)}
+    wanted = (tag.lower() for tag, quality in request.accept_languages if quality > 0)
+    found = (ours.get(tag) or ours.get(tag.partition("-")[0]) for tag in wanted)
+    return next((name for name in found if name), "")
+
+
+def known_language(settings: Settings, text: str | None) -> str | None:
+    """A language that somebody chose. Raises ValidationFailed if there are no templates for it."""
+    if text is not None and text not in messages.languages(settings):
+        known = ", ".join(messages.languages(settings))
+        raise ValidationFailed.field("language", "unknown_language", f"There are messages in: {known}.")
+    return text
 
 
 def address(settings: Settings) -> str:
@@ -66,6 +86,15 @@ def bearer() -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise TokenMissing()
     return token.strip()
+
+
+def idempotency_key() -> str | None:
+    """The key that makes a repeat of this request harmless, if the client sent one. Raises ValidationFailed."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        message = "1 to 128 printable ASCII characters."
+        raise ValidationFailed.field("Idempotency-Key", "invalid", message)
+    return key
 
 
 def body(model: type[B]) -> B:

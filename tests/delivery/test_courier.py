@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from app.delivery import courier as courier_module
 from app.delivery import outbox
-from app.delivery.courier import Courier
+from app.delivery.courier import Courier, new_bells
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 from app.models import OutboxMessage
 from app.work import run
@@ -42,7 +42,7 @@ def quiet(world: World) -> World:
 
 
 def courier(world: World, sender: Any) -> Courier:
-    return Courier(world.kit, {"email": sender, "sms": MemorySender("sms")}, threading.Event())
+    return Courier(world.kit, {"email": sender, "sms": MemorySender("sms")}, new_bells())
 
 
 def states(world: World) -> list[str]:
@@ -55,8 +55,8 @@ def test_a_temporary_failure_is_tried_again_with_the_same_code(quiet: World, rea
     sender = Failing(reason, reason, accepts_first=reason is Reason.UNKNOWN)
     busy = courier(quiet, sender)
     for _ in range(3):
-        busy.round()
-        quiet.clock.advance(seconds=10)
+        busy.round("email")
+        quiet.clock.advance(seconds=20)
     assert len({m.code for m in sender.messages}) == 1
     assert states(quiet) == ["sent"]
     [row] = quiet.rows(OutboxMessage)
@@ -69,7 +69,7 @@ def test_the_pause_between_tries_doubles(quiet: World) -> None:
     pauses = []
     for _ in range(5):
         quiet.clock.now = max(quiet.clock.now, quiet.rows(OutboxMessage)[0].next_attempt_at)
-        busy.round()
+        busy.round("email")
         pauses.append((quiet.rows(OutboxMessage)[0].next_attempt_at - quiet.clock.now).total_seconds())
     for n, pause in enumerate(pauses):
         assert 0.79 * 2**n <= pause <= 1.21 * 2**n
@@ -78,7 +78,7 @@ def test_the_pause_between_tries_doubles(quiet: World) -> None:
 def test_a_permanent_failure_ends_it_and_is_audited(quiet: World) -> None:
     person = quiet.person()
     asked = person.ask_signup().ok()
-    courier(quiet, Failing(Reason.PERMANENT)).round()
+    courier(quiet, Failing(Reason.PERMANENT)).round("email")
     assert states(quiet) == ["failed"]
     assert person.api.get(f"/api/auth/challenges/{asked['challenge_id']}")["delivery"] == "failed"
     [row] = quiet.audit(event="message.dropped")
@@ -90,7 +90,7 @@ def test_an_expired_code_is_never_sent(quiet: World) -> None:
     quiet.person().ask_signup().ok()
     quiet.clock.advance(seconds=300)
     sender = MemorySender("email")
-    courier(quiet, sender).round()
+    courier(quiet, sender).round("email")
     assert sender.messages == []
     assert states(quiet) == ["dropped"]
     assert quiet.audit(event="message.dropped")[0].reason == "closed"
@@ -108,7 +108,7 @@ def test_a_code_that_expires_in_the_courier_s_hands_is_not_sent(quiet: World) ->
             return super().send(message)
 
     sender = Slow("email")
-    courier(quiet, sender).round()
+    courier(quiet, sender).round("email")
     assert len(sender.messages) == 1
     assert states(quiet) == ["dropped", "sent"]
 
@@ -118,7 +118,7 @@ def test_retries_end_before_the_code_expires(quiet: World) -> None:
     sender = Failing(*[Reason.TRANSIENT] * 100)
     busy = courier(quiet, sender)
     for _ in range(100):
-        busy.round()
+        busy.round("email")
         quiet.clock.advance(seconds=4)
     [row] = quiet.rows(OutboxMessage)
     assert row.state in ("failed", "dropped")
@@ -130,10 +130,10 @@ def test_a_used_code_is_not_sent_again(quiet: World) -> None:
     asked = person.ask_signup().ok()
     sender = Failing(Reason.UNKNOWN, accepts_first=True)
     busy = courier(quiet, sender)
-    busy.round()
+    busy.round("email")
     person.verify_signup(asked["challenge_id"], sender.messages[0].code).ok()
-    quiet.clock.advance(seconds=5)
-    busy.round()
+    quiet.clock.advance(seconds=20)
+    busy.round("email")
     assert len(sender.messages) == 1
     assert states(quiet) == ["dropped"]
 
@@ -149,10 +149,10 @@ def test_a_courier_that_dies_after_sending_is_followed_by_one_that_repeats_the_c
 
     dying, heir = Dies("email"), MemorySender("email")
     with pytest.raises(SystemExit):
-        courier(quiet, dying).round()
-    assert courier(quiet, heir).round() == 0, "the lease still holds"
+        courier(quiet, dying).round("email")
+    assert courier(quiet, heir).round("email") == 0, "the lease still holds"
     quiet.clock.now += outbox.LEASE
-    assert courier(quiet, heir).round() == 1
+    assert courier(quiet, heir).round("email") == 1
     assert [m.code for m in heir.messages] == [m.code for m in dying.messages]
 
 
@@ -172,7 +172,7 @@ def test_the_newest_message_goes_first(quiet: World) -> None:
     for person in people:
         person.ask_signup().ok()
     sender = MemorySender("email")
-    courier(quiet, sender).round()
+    courier(quiet, sender).round("email")
     assert [m.recipient for m in sender.messages] == [p.email for p in reversed(people)]
 
 
@@ -187,7 +187,7 @@ def test_a_message_that_cannot_be_made_does_not_stop_the_others(quiet: World) ->
         db.execute(sa.text("UPDATE otp_challenges SET key_id = 'gone' WHERE destination = :d"), {"d": broken.email})
         assert db.scalar(sa.select(challenge))
     sender = MemorySender("email")
-    courier(quiet, sender).round()
+    courier(quiet, sender).round("email")
     assert [m.recipient for m in sender.messages] == [whole.email]
     assert states(quiet) == ["dropped", "sent"]
 
@@ -199,7 +199,7 @@ def test_a_sender_that_stumbles_counts_as_unknown(quiet: World) -> None:
         def send(self, _message: Outgoing) -> Receipt:
             raise ZeroDivisionError
 
-    courier(quiet, Stumbles("email")).round()
+    courier(quiet, Stumbles("email")).round("email")
     [row] = quiet.rows(OutboxMessage)
     assert (row.state, row.last_error) == ("queued", "the sender stumbled")
 
@@ -213,7 +213,7 @@ def test_a_notice_is_given_up_after_a_day(quiet: World, person: Person) -> None:
     sender = Failing(*[Reason.TRANSIENT] * 1000)
     busy = courier(quiet, sender)
     for _ in range(200):
-        busy.round()
+        busy.round("email")
         quiet.clock.advance(minutes=15)
     [row] = quiet.rows(OutboxMessage, kind="notice.password_changed")
     assert row.state == "failed"
@@ -230,7 +230,7 @@ def test_many_couriers_send_each_message_once(quiet: World) -> None:
 
     def work(one: Courier) -> None:
         barrier.wait()
-        while one.round():
+        while one.round("email"):
             pass
 
     threads = [threading.Thread(target=work, args=(one,)) for one in crowd]
@@ -296,7 +296,7 @@ def test_a_batch_that_takes_too_long_lets_its_lease_lapse(quiet: World) -> None:
             return super().send(message)
 
     sender = Slow("email")
-    courier(quiet, sender).round()
+    courier(quiet, sender).round("email")
     assert len(sender.messages) == 1
     assert states(quiet) == ["sending", "sent"]
 
@@ -327,12 +327,12 @@ def test_decoys_do_not_keep_honest_messages_waiting(quiet: World) -> None:
     for n in range(20):
         quiet.api().post("/api/auth/forgot-password", {"email": f"nobody{n}@example.com"}).ok()
     sender = MemorySender("email")
-    assert courier(quiet, sender).round() == courier_module.BATCH
+    assert courier(quiet, sender).round("email") == courier_module.BATCH
     assert [m.recipient for m in sender.messages] == [honest.email]
-    assert courier(quiet, sender).round() > 0, "a batch of decoys is no reason to rest"
+    assert courier(quiet, sender).round("email") > 0, "a batch of decoys is no reason to rest"
 
 
 def test_the_notice_of_an_erasure_is_forgotten_also_when_it_cannot_be_sent(quiet: World, person: Person) -> None:
     person.api.delete("/api/auth/me", person.token).ok()
-    courier(quiet, Failing(Reason.PERMANENT)).round()
+    courier(quiet, Failing(Reason.PERMANENT)).round("email")
     assert quiet.count(OutboxMessage) == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,7 @@ from tests.people import Person
 from tests.service import Service, running
 
 _numbers = itertools.count(1)
-WIDE = {"sends_per_minute": 10_000, "sends_per_day_email": 10_000}
+WIDE = {"sends_per_minute": 10_000, "sends_per_day_email": 10_000, "sends_per_day_sms": 10_000, "sms_cap_per_prefix": 0}
 
 
 @dataclass
@@ -31,6 +33,18 @@ class Arena:
     def person(self, **details: Any) -> Person:
         details = {"email": f"racer{next(_numbers)}@example.com", **details}
         return Person(self.service.api(), self.mailbox.code, **details)
+
+    def sms_code(self, number: str) -> str:
+        """The newest code to a number, as the console sender printed it."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if found := re.findall(rf"OTP for \+91\*+{number[-4:]}: (\d+)", self.service.log.read_text()):
+                return found[-1]
+            time.sleep(0.05)
+        raise AssertionError(f"no code was printed for {number}")
+
+    def number(self) -> str:
+        return f"+9198765{next(_numbers):05d}"
 
     def scalar(self, query: sa.Select[Any]) -> Any:
         with self.engine.connect() as connection:

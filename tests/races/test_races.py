@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 
-from app.models import OtpChallenge, RefreshToken, Session, Throttle, User
-from tests.people import Answer, wrong
+from app.models import OtpChallenge, OutboxMessage, RefreshToken, Session, Throttle, User
+from tests.people import PASSWORD, Answer, wrong
 from tests.races.conftest import Arena
 from tests.service import at_once
 
@@ -159,6 +159,71 @@ def test_recoveries_beside_sign_ins_by_username_all_finish(arena: Arena) -> None
         "overloaded",
     }
     assert seen["ok"] >= 1
+
+
+def send_otp(arena: Arena, number: str, **headers: str) -> Answer:
+    return arena.service.api().post("/api/v1/auth/send-otp", {"mobile_number": number}, **headers)
+
+
+@pytest.mark.covers("attack A13")
+def test_of_200_right_answers_by_phone_one_wins_and_one_account_is_made(arena: Arena) -> None:
+    number, api = arena.number(), arena.service.api()
+    send_otp(arena, number).ok()
+    body = {"mobile_number": number, "otp": arena.sms_code(number)}
+    answers = at_once(200, lambda _: api.post("/api/v1/auth/verify-otp", body))
+    assert codes(answers) == {"ok": 1, "challenge_closed": 199}
+    [proven] = [a for a in answers if a.status == 200]
+    body = {"registration_token": proven["registration_token"], "name": "Asha", "consent": True}
+    answers = at_once(40, lambda _: api.post("/api/v1/auth/complete-registration", body))
+    assert codes(answers) == {"ok": 1, "token_invalid": 39}
+    assert arena.scalar(sa.select(sa.func.count()).where(User.phone == number)) == 1
+
+
+def test_send_otp_at_once_makes_one_challenge_and_keeps_to_its_budget(arena: Arena) -> None:
+    number = arena.number()
+    answers = at_once(40, lambda _: send_otp(arena, number))
+    assert codes(answers) == {"ok": 40}
+    assert len({a["challenge_id"] for a in answers}) == 1
+
+
+REPEATED = {
+    "/api/auth/signup": lambda _: {"email": f"{uuid4().hex}@example.com", "password": PASSWORD},
+    "/api/auth/forgot-password": lambda _: {"email": f"{uuid4().hex}@example.com"},
+    "/api/v1/auth/send-otp": lambda arena: {"mobile_number": arena.number()},
+}
+
+
+@pytest.mark.parametrize("path", REPEATED)
+def test_50_requests_with_one_key_make_one_message_and_one_answer(arena: Arena, path: str) -> None:
+    key, body, api = {"Idempotency-Key": uuid4().hex}, REPEATED[path](arena), arena.service.api()
+    before = arena.scalar(sa.select(sa.func.count()).select_from(OutboxMessage))
+    answers = at_once(50, lambda _: api.post(path, body, **key), threads=50)
+    assert codes(answers) == {"ok": 50}
+    assert len({str(sorted(a.body.items())) for a in answers}) == 1
+    assert arena.scalar(sa.select(sa.func.count()).select_from(OutboxMessage)) == before + 1
+
+
+def test_50_resends_with_one_key_are_one(arena: Arena) -> None:
+    person = arena.person()
+    asked = person.ask_signup().ok()
+    row = OtpChallenge.id == UUID(asked["challenge_id"])
+    with arena.engine.begin() as connection:
+        sent_at = connection.scalar(sa.select(OtpChallenge.last_sent_at).where(row))
+        connection.execute(sa.update(OtpChallenge).where(row).values(last_sent_at=sent_at - timedelta(minutes=1)))
+    body, key = {"challenge_id": asked["challenge_id"]}, {"Idempotency-Key": uuid4().hex}
+    answers = at_once(50, lambda _: person.api.post("/api/auth/resend-otp", body, **key), threads=50)
+    assert codes(answers) == {"ok": 50}
+    assert arena.scalar(sa.select(OtpChallenge.sends).where(row)) == 2
+
+
+@pytest.mark.covers("attack A46")
+def test_a_refresh_token_used_again_after_the_grace_ends_its_session(arena: Arena) -> None:
+    person = arena.person().sign_up()
+    spent = person.tokens["refresh_token"]
+    fresh = person.refresh(spent).ok()
+    time.sleep(10.5)
+    assert person.refresh(spent).code == "token_reused"
+    assert person.refresh(fresh["refresh_token"]).code == "token_revoked"
 
 
 def test_nothing_failed_on_the_way(arena: Arena) -> None:

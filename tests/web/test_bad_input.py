@@ -32,6 +32,12 @@ GOOD: dict[str, Any] = {
     "device_info": {"a": 1},
     "consent": True,
     "everywhere": False,
+    "language": "en",
+    "mobile_number": "+919876543210",
+    "registration_token": "A" * 43,
+    "terms": True,
+    "privacy": True,
+    "version": "1",
 }
 
 
@@ -122,7 +128,14 @@ HOSTILE = {
     "line separator": "a\u2028b",
     "newline": "a\nb",
 }
-FREE = {"everywhere": {"true"}, "consent": {"true"}, "device_info": {"object"}}
+FREE = {
+    "everywhere": {"true"},
+    "terms": {"true"},
+    "privacy": {"true"},
+    "version": {"empty"},
+    "consent": {"true"},
+    "device_info": {"object"},
+}
 NULLABLE_ABSENT = "null"
 
 

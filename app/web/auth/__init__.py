@@ -6,6 +6,7 @@ from app.web.auth import login  # isort: skip
 from app.web.auth import password  # isort: skip
 from app.web.auth import session  # isort: skip
 from app.web.auth import account  # isort: skip
+from app.web.auth import consents  # isort: skip
 from app.web.auth.surface import auth
 
-__all__ = ["account", "auth", "login", "password", "session", "signup"]
+__all__ = ["account", "auth", "consents", "login", "password", "session", "signup"]

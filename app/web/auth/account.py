@@ -9,9 +9,9 @@ from typing_extensions import TypedDict
 from app import errors
 from app.core import identifiers
 from app.flows import account
-from app.web import export, limits, present
+from app.web import export, limits, present, transport
 from app.web.auth.surface import auth
-from app.web.fields import Body, Name, Typed, example
+from app.web.fields import Body, Language, Name, Typed, example
 from app.web.guards import BEARER, RECENT
 from app.web.present import AskedReply, Message, UserReply
 from app.work import Work
@@ -22,6 +22,7 @@ class ProfileBody(Body):
 
     name: Name | None = None
     username: Typed | None = None
+    language: Language | None = None
 
 
 class EmailBody(Body):
@@ -54,10 +55,11 @@ def me(work: Work) -> Any:
 
 
 @auth.add("PATCH", "/me", body=ProfileBody, reply=UserReply, guard=BEARER, refusals=(errors.UsernameTaken,))
-def rename(work: Work, body: ProfileBody) -> Any:
-    """Change your name or username."""
+def describe(work: Work, body: ProfileBody) -> Any:
+    """Change your name, your username or the language of the messages to you."""
     username = identifiers.username(body.username) if body.username else None
-    return present.user(account.rename(work, body.name, username))
+    language = transport.known_language(work.settings, body.language)
+    return present.user(account.describe(work, body.name, username, language))
 
 
 @auth.add("DELETE", "/me", reply=Message, guard=RECENT)

@@ -6,11 +6,22 @@ from typing import Any
 
 from app import errors
 from app.flows import signin
-from app.flows.signin import Asked
+from app.flows.signin import Asked, SignedIn
 from app.web import limits, present
-from app.web.auth.signup import ANSWERS, AnswerBody
+from app.web.auth.signup import ANSWERS
 from app.web.auth.surface import auth
-from app.web.fields import Channel, DeviceInfo, Identified, Password, Typed, example
+from app.web.fields import (
+    SOME_ID,
+    Body,
+    ChallengeId,
+    Channel,
+    Code,
+    DeviceInfo,
+    Identified,
+    Password,
+    Typed,
+    example,
+)
 from app.web.present import StepReply, TokensReply
 from app.work import Work
 
@@ -37,9 +48,25 @@ def start_login(work: Work, body: LoginBody) -> Any:
     return present.tokens(work, result, "You are signed in.")
 
 
-@auth.add("POST", "/login/verify", body=AnswerBody, reply=TokensReply, limit=limits.GUESSES,
-          refusals=(*ANSWERS, errors.InvalidCredentials))  # fmt: skip
-def verify_login(work: Work, body: AnswerBody) -> Any:
-    """Answer the code of a sign-in."""
-    signed_in = signin.verify(work, body.challenge_id, body.otp, body.device_info)
-    return present.tokens(work, signed_in, "You are signed in.")
+class LoginAnswerBody(Body):
+    model_config = example(challenge_id=SOME_ID, otp="123456")
+
+    challenge_id: ChallengeId
+    otp: Code | None = None
+    password: Password | None = None
+    device_info: DeviceInfo = None
+
+
+@auth.add("POST", "/login/verify", body=LoginAnswerBody, reply=TokensReply, limit=limits.GUESSES,
+          refusals=(*ANSWERS, errors.InvalidCredentials, errors.Overloaded))  # fmt: skip
+def verify_login(work: Work, body: LoginAnswerBody) -> Any:
+    """Answer a sign-in with its code, or with the password where a code by SMS came first (`factor_required`)."""
+    return present.tokens(work, _answered(work, body), "You are signed in.")
+
+
+def _answered(work: Work, body: LoginAnswerBody) -> SignedIn:
+    if body.password is not None and body.otp is None:
+        return signin.verify_password(work, body.challenge_id, body.password, body.device_info)
+    if body.otp is None or body.password is not None:
+        raise errors.ValidationFailed.field("otp", "required", "Give the code, or the password where it is asked for.")
+    return signin.verify(work, body.challenge_id, body.otp, body.device_info)

@@ -36,7 +36,7 @@ class ChangeBody(Body):
     new_password: Password
 
 
-@auth.add("POST", "/forgot-password", body=ForgotBody, reply=AskedReply, limit=limits.SENDS)
+@auth.add("POST", "/forgot-password", body=ForgotBody, reply=AskedReply, limit=limits.SENDS, repeatable=True)
 def forgot_password(work: Work, body: ForgotBody) -> Any:
     """Ask for a recovery code. Always the same answer, whether or not there is an account."""
     challenge = recovery.start(work, body.who(work), body.channel)

@@ -76,7 +76,7 @@ class ContactReply(TypedDict):
 
 
 @auth.add(
-    "POST", "/signup", status=201, body=SignupBody, reply=AskedReply, limit=limits.SENDS,
+    "POST", "/signup", status=201, body=SignupBody, reply=AskedReply, limit=limits.SENDS, repeatable=True,
     refusals=(errors.UsernameTaken, errors.Overloaded),
 )  # fmt: skip
 def start_signup(work: Work, body: SignupBody) -> Any:
@@ -108,7 +108,7 @@ def _signed_up(work: Work, body: AnswerBody) -> TokensReply:
 
 
 @auth.add(
-    "POST", "/resend-otp", body=ResendBody, reply=AskedReply, limit=limits.SENDS,
+    "POST", "/resend-otp", body=ResendBody, reply=AskedReply, limit=limits.SENDS, repeatable=True,
     refusals=(errors.ChallengeClosed, errors.ResendTooSoon),
 )  # fmt: skip
 def resend_otp(work: Work, body: ResendBody) -> Any:

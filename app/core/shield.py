@@ -1,0 +1,121 @@
+"""The shield against SMS pumping: somebody who earns on messages asks for codes to thousands of numbers.
+
+Daily caps by prefix, by country, in all and in money; and a breaker that closes a country where hardly any code comes
+back. The courier asks before it sends, so a caller sees no difference.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+
+from app.core import throttles
+from app.core.identifiers import Identifier
+from app.delivery_config import ANYWHERE
+from app.models import OtpChallenge, OutboxMessage, Throttle
+from app.work import Work
+
+SAMPLE = 100  # codes that the breaker looks at
+LOWEST_SHARE = 20  # percent of them that must have been used
+TYPING = timedelta(seconds=60)  # younger codes may still be on their way into the form
+FIRST_REST, LONGEST_REST = timedelta(hours=1), timedelta(days=1)
+UNITS = 10_000  # of money, in one of SMS_PRICES' currency
+PREFIX = 3  # digits at the end in which adjacent numbers differ
+SENT = ("sent", "delivered")
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A country was closed just now."""
+
+    country: str
+    sent: int
+    verified: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    why: str | None = None  # the message should not be sent
+    closing: Closing | None = None
+
+
+def keys(number: Identifier) -> dict[str, str]:
+    """The counters of a number, by what they count."""
+    country = number.country or ""
+    named = {"prefix": number.value[:-PREFIX], "country": country, "closed": country, "day": "", "budget": ""}
+    return {what: throttles.key("sms", what, value) for what, value in named.items()}
+
+
+def judge(work: Work, number: Identifier) -> Verdict:
+    """Whether an SMS to this number may go, and if so take it from every counter."""
+    allowed = work.settings.sms_allowed_countries
+    if allowed and number.country not in allowed:
+        return Verdict("shield_not_allowed")
+    at = keys(number)
+    rows = throttles.held(work, at.values())
+    verdict = _breaker(work, number.country or "", rows[at["closed"]])
+    if verdict.why:
+        return verdict
+    counted = [(what, rows[at[what]], amount, cap) for what, amount, cap in _counters(work, number)]
+    for what, row, amount, cap in counted:
+        if cap and _today(work, row) + amount > cap:
+            return Verdict(f"shield_{what}")
+    for _, row, amount, cap in counted:
+        row.day_count, row.touched_at = row.day_count + (amount if cap else 0), work.now
+    return Verdict()
+
+
+def _counters(work: Work, number: Identifier) -> list[tuple[str, int, int]]:
+    """What is counted, by how much this message raises it, and to what it may rise."""
+    s = work.settings
+    price = s.sms_prices.get(number.country or "", s.sms_prices.get(ANYWHERE, 0))
+    return [
+        ("prefix", 1, s.sms_cap_per_prefix),
+        ("country", 1, s.sms_cap_per_country),
+        ("day", 1, s.sms_cap_per_day),
+        ("budget", math.ceil(price * UNITS), int(s.sms_budget_per_day * UNITS)),
+    ]
+
+
+def _today(work: Work, row: Throttle) -> int:
+    if row.day_ends_at <= work.now:
+        row.day_count, row.day_ends_at = 0, work.now + throttles.DAY
+    return row.day_count
+
+
+def _breaker(work: Work, country: str, row: Throttle) -> Verdict:
+    """Closed, or to be closed now. After a rest the sample begins anew; each closing in a row rests twice as long."""
+    if row.locked_until and row.locked_until > work.now:
+        return Verdict("shield_closed")
+    sent, verified = _sample(work, country, row.locked_until)
+    if sent < SAMPLE:
+        return Verdict()
+    if verified * 100 >= LOWEST_SHARE * sent:
+        row.level = 0
+        return Verdict()
+    until = work.now + min(FIRST_REST * 2**row.level, LONGEST_REST)
+    row.locked_until = row.touched_at = until
+    row.level = min(row.level + 1, 20)
+    return Verdict("shield_closed", Closing(country, sent, verified, until))
+
+
+def _sample(work: Work, country: str, since: datetime | None) -> tuple[int, int]:
+    """Of the last codes sent to a country: how many, and how many of them came back."""
+    here = (OutboxMessage.country == country, OutboxMessage.state.in_(SENT))
+    then = [OutboxMessage.created_at <= work.now - TYPING]
+    if since:
+        then.append(OutboxMessage.created_at >= since)
+    query = (
+        select(OtpChallenge.used_at)
+        .select_from(OutboxMessage)
+        .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
+        .where(*here, *then, OutboxMessage.kind.like("code.%"))
+        .order_by(OutboxMessage.created_at.desc())
+        .limit(SAMPLE)
+    )
+    used = list(work.db.scalars(query))
+    return len(used), sum(at is not None for at in used)

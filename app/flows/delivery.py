@@ -1,0 +1,46 @@
+"""What providers report of messages. A report moves a message forward and proves nothing about its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from app.core import audit, challenges
+from app.core.audit import Event
+from app.delivery import outbox
+from app.delivery.outbox import State
+from app.delivery.reports import Report, Said
+from app.models import OutboxMessage
+from app.work import Work
+
+MOST_TRIES = 3  # messages a code may cost because providers lost them
+
+
+def note(work: Work, reports: Sequence[Report]) -> None:
+    """Take reports in, in whatever order and however often they come. Those of unknown messages are ignored."""
+    for report in reports:
+        row = outbox.reported(work, report)
+        if row is not None:
+            _note(work, row, report)
+
+
+def _note(work: Work, row: OutboxMessage, report: Report) -> None:
+    if report.said in (Said.SENT, Said.DELIVERED):
+        outbox.move_forward(work, row, report)
+    elif report.provider_id == row.provider_id or row.provider_id is None:
+        again = report.said is Said.LOST and row.attempts < MOST_TRIES and _still_wanted(work, row)
+        if outbox.fall_back(work, row, report, State.QUEUED if again else State.FAILED) and not again:
+            facts: dict[str, Any] = {
+                "kind": row.kind,
+                "channel": row.channel,
+                "why": f"{report.provider} {report.code}".strip(),
+            }
+            audit.record(work, Event.MESSAGE_DROPPED, user_id=row.user_id, reason="reported", **facts)
+
+
+def _still_wanted(work: Work, row: OutboxMessage) -> bool:
+    """True if its code would still be accepted when another provider has sent it."""
+    challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
+    soon = work.now + timedelta(seconds=5)
+    return challenge is not None and challenges.is_open(work, challenge) and challenge.expires_at > soon

@@ -1,0 +1,63 @@
+"""The development inbox: the last messages, as a page and as JSON, so that nobody needs a mail account to try things.
+
+Outside production only. The codes are derived for the page as they were for the message; none is stored.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from app.delivery import compose
+from app.delivery.senders import Outgoing
+from app.models import OutboxMessage
+from app.web import present
+from app.work import Kit, Work, run
+
+SHOWN = 50
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_pages = Environment(loader=PackageLoader("app.web", "pages"), autoescape=select_autoescape(["html"]))
+
+
+def install(app: Flask, kit: Kit) -> None:
+    """Register the route on an app that is not in production."""
+    dev = Blueprint("dev", __name__)
+    dev.get("/dev/inbox", endpoint="inbox")(lambda: inbox(kit))
+    app.register_blueprint(dev)
+
+
+def inbox(kit: Kit) -> Response:
+    """A page for a browser, JSON for whoever asks for it by `Accept` or `?format=json`."""
+    items = run(kit, _items, reads=True)
+    offered = ["text/html", "application/json"]
+    wants_json = request.args.get("format") == "json" or request.accept_mimetypes.best_match(offered) == offered[1]
+    if wants_json:
+        return Response(json.dumps({"items": items}), mimetype="application/json")
+    response = Response(_pages.get_template("inbox.html").render(items=items), mimetype="text/html")
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
+    return response
+
+
+def _items(work: Work) -> list[dict[str, Any]]:
+    return [_item(row, message) for row, message in compose.preview(work, SHOWN)]
+
+
+def _item(row: OutboxMessage, message: Outgoing | None) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "at": present.instant(row.created_at),
+        "to": row.recipient,
+        "channel": row.channel,
+        "kind": row.kind,
+        "language": row.language,
+        "state": row.state,
+        "why": row.last_error,
+        "code": message.code if message else "",
+        "subject": message.subject if message else "",
+        "text": message.text if message else "",
+    }

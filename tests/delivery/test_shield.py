@@ -1,0 +1,208 @@
+"""The shield against SMS pumping: caps, countries, money, the breaker; and that no caller sees a difference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.models import OtpChallenge, OutboxMessage, User
+from tests.conftest import World
+from tests.people import Answer
+
+EVEN = {"sms_cap_per_prefix": 0}  # for what is not about prefixes
+VERIFIED_EACH = 3
+
+
+@pytest.fixture
+def shielded(make_world: Any) -> Any:
+    """Worlds with an open front door: what is tested is behind it."""
+    return lambda **settings: make_world(ratelimit=False, **settings)
+
+
+def ask(world: World, number: str) -> Answer:
+    return world.api().post("/api/v1/auth/send-otp", {"mobile_number": number}).ok()
+
+
+def sent(world: World) -> list[str]:
+    world.deliver()
+    return [m.recipient for m in world.senders["sms"].messages]
+
+
+def reasons(world: World) -> Counter[str]:
+    return Counter(row.reason for row in world.audit(event="message.dropped"))
+
+
+def mobile(n: int, stem: str = "+9198") -> str:
+    return f"{stem}{n:08d}"
+
+
+def test_only_allowed_countries_get_sms_and_the_answer_is_the_same(shielded: Any) -> None:
+    world = shielded(sms_allowed_countries=("IN",))
+    answers = [ask(world, number) for number in ("+919876543210", "+447911123456")]
+    assert sent(world) == ["+919876543210"]
+    assert len({tuple(sorted(a.body)) for a in answers}) == 1
+    shown = [world.api().get(f"/api/auth/challenges/{a['challenge_id']}")["delivery"] for a in answers]
+    assert shown == ["sent", "sent"]
+    assert reasons(world) == {"shield_not_allowed": 1}
+    [row] = world.audit(event="message.dropped")
+    assert row.subject == "+44******3456"
+
+
+@pytest.mark.covers("attack A41")
+def test_adjacent_numbers_have_one_daily_cap(shielded: Any) -> None:
+    world = shielded(sms_cap_per_prefix=5)
+    for n in range(12):
+        ask(world, mobile(76543000 + n))
+    ask(world, mobile(76544000))
+    assert len(sent(world)) == 6
+    assert reasons(world) == {"shield_prefix": 7}
+    world.clock.advance(days=1)
+    world.senders["sms"].messages.clear()
+    ask(world, mobile(76543020))
+    assert len(sent(world)) == 1
+
+
+def test_one_number_in_twenty_spellings_has_one_budget(shielded: Any) -> None:
+    world = shielded(**EVEN)
+    spellings = [f"{plus}91{gap}98765{gap}43210" for plus in ("+", "00", " +", "+ ".strip()) for gap in ("", " ", "-", ".", " (0) "[:1])]  # fmt: skip
+    answers = [world.api().post("/api/v1/auth/send-otp", {"mobile_number": s}).status for s in spellings]
+    assert len(spellings) == 20
+    assert Counter(answers) == {200: 3, 429: 17}
+    assert len(sent(world)) == 3
+
+
+def test_caps_by_country_and_in_all(shielded: Any) -> None:
+    world = shielded(sms_cap_per_country=4, sms_cap_per_day=6, **EVEN)
+    for n in range(8):
+        ask(world, mobile(70000000 + n * 5000))
+        ask(world, f"+4479111{20000 + n * 777:05d}")
+    assert Counter(number[:3] for number in sent(world)).most_common() in (
+        [("+91", 3), ("+44", 3)],
+        [("+44", 3), ("+91", 3)],
+    )
+    assert set(reasons(world)) <= {"shield_country", "shield_day"}
+    assert sum(reasons(world).values()) == 10
+
+
+def test_a_budget_in_money(shielded: Any) -> None:
+    world = shielded(sms_prices="IN:0.002,*:0.05", sms_budget_per_day="0.055", **EVEN)
+    assert ask(world, "+447911123456")
+    assert ask(world, "+447911125556")
+    for n in range(5):
+        ask(world, mobile(70000000 + n * 5000))
+    assert Counter(number[:3] for number in sent(world)) == {"+44": 1, "+91": 2}
+    assert reasons(world) == {"shield_budget": 4}
+
+
+def fill(world: World, total: int, verified: int, stem: str = "+9170") -> None:
+    """A past of codes to a country, of which so many came back."""
+    for n in range(total):
+        number = f"{stem}{n * 1009 % 100_000_000:08d}"
+        asked = ask(world, number)
+        if n < verified:
+            with world.kit.writes() as db:
+                db.execute(
+                    sa.update(OtpChallenge).where(OtpChallenge.destination == number).values(used_at=world.clock.now)
+                )
+                db.commit()
+        assert asked["challenge_id"]
+    world.deliver()
+    world.clock.advance(seconds=61)
+
+
+@pytest.mark.covers("attack A41")
+def test_a_country_where_hardly_a_code_comes_back_is_closed_and_the_admins_are_told(shielded: Any) -> None:
+    world = shielded(**EVEN)
+    admin = world.person(email="admin@example.com").sign_up()
+    with world.kit.writes() as db:
+        db.execute(sa.update(User).values(role="admin"))
+        db.commit()
+    fill(world, 100, 19)
+    ask(world, "+917012345678")
+    ask(world, "+447911123456")
+    assert sent(world)[-1] == "+447911123456"
+    assert reasons(world) == {"shield_closed": 1}
+    [row] = world.audit(event="shield.closed")
+    assert (row.facts["country"], row.facts["sent"], row.facts["verified"]) == ("IN", 100, 19)
+    ask(world, "+917012345679")
+    assert len(world.audit(event="shield.closed")) == 1
+    told = [m for m in world.senders["email"].messages if m.kind == "notice.shield_closed"]
+    assert [m.recipient for m in told] == [admin.email]
+    assert "Of the last 100 codes sent to IN by SMS only 19 were used" in told[0].text
+
+
+def test_a_country_where_codes_come_back_stays_open(shielded: Any) -> None:
+    world = shielded(**EVEN)
+    fill(world, 100, 20)
+    ask(world, "+917012345678")
+    assert sent(world)[-1] == "+917012345678"
+    assert world.audit(event="shield.closed") == []
+
+
+def test_codes_that_are_still_being_typed_do_not_count(shielded: Any) -> None:
+    world = shielded(**EVEN)
+    fill(world, 100, 0)
+    world.clock.advance(seconds=-30)
+    ask(world, "+917012345678")
+    assert sent(world)[-1] == "+917012345678"
+
+
+def test_a_closed_country_opens_again_and_the_next_rest_is_longer(shielded: Any) -> None:
+    world = shielded(**EVEN)
+    rests = []
+    for _ in range(2):
+        fill(world, 100, 0)
+        ask(world, "+917012345678")
+        world.deliver()
+        until = world.audit(event="shield.closed")[-1].facts["until"]
+        closed = world.audit(event="shield.closed")[-1].at
+        rests.append((datetime.fromisoformat(until) - closed).total_seconds())
+        world.clock.now = datetime.fromisoformat(until)
+        world.senders["sms"].messages.clear()
+    assert rests == [3600, 7200]
+
+
+def test_the_shadow_only_reports(shielded: Any) -> None:
+    world = shielded(sms_shield="shadow", sms_allowed_countries=("US",), sms_cap_per_prefix=1)
+    for n in range(3):
+        ask(world, mobile(76543000 + n))
+    assert len(sent(world)) == 3
+    assert [row.facts["why"] for row in world.audit(event="shield.shadowed")] == ["shield_not_allowed"] * 3
+    assert not reasons(world)
+
+
+def test_off_is_off(shielded: Any) -> None:
+    world = shielded(sms_shield="off", sms_cap_per_prefix=1, sms_allowed_countries=("US",))
+    for n in range(3):
+        ask(world, mobile(76543000 + n))
+    assert len(sent(world)) == 3
+
+
+def test_a_second_try_of_a_message_is_counted_once(shielded: Any) -> None:
+    world = shielded(sms_cap_per_day=1, **EVEN)
+    ask(world, "+919876543210")
+    [row] = world.rows(OutboxMessage)
+    with world.kit.writes() as db:
+        db.execute(sa.update(OutboxMessage).values(state="queued", attempts=1, next_attempt_at=row.created_at))
+        db.commit()
+    assert len(sent(world)) == 2
+
+
+def test_a_flood_over_countries_and_adjacent_numbers_trips_within_the_bounds(shielded: Any) -> None:
+    """700 sends; `bench` has the 10,000."""
+    world = shielded(sms_cap_per_prefix=5, sms_cap_per_country=25, sms_cap_per_day=90)
+    client, statuses = world.app.test_client(), Counter()
+    for n in range(700):
+        stem = ("+9198765", "+4479111", "+1202555", "+2348031", "+6281234")[n % 5]
+        number = f"{stem}{n * 7:04d}" if stem == "+1202555" else f"{stem}{n * 7:05d}"
+        statuses[client.post("/api/v1/auth/send-otp", json={"mobile_number": number}).status_code] += 1
+    world.deliver()
+    numbers = [m.recipient for m in world.senders["sms"].messages]
+    assert max(Counter(number[:-3] for number in numbers).values()) <= 5
+    assert max(Counter(m.country for m in world.senders["sms"].messages).values()) <= 25
+    assert 80 <= len(numbers) <= 90, "bounded, and not everybody is stopped"
+    assert set(statuses) <= {200, 422}, "no caller is told (422: no such number)"
