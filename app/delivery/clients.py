@@ -5,8 +5,11 @@ What a stranger sends as User-Agent must never stand in official mail: it could 
 
 from __future__ import annotations
 
+APP = "app"  # some app; the templates have the word for it
 PROGRAMS = (  # the first that is found; the order matters, for most pretend to be several
     ("Edg/", "Edge"),
+    ("EdgA/", "Edge"),
+    ("EdgiOS/", "Edge"),
     ("OPR/", "Opera"),
     ("SamsungBrowser/", "Samsung Internet"),
     ("Firefox/", "Firefox"),
@@ -14,26 +17,30 @@ PROGRAMS = (  # the first that is found; the order matters, for most pretend to 
     ("CriOS/", "Chrome"),
     ("Chrome/", "Chrome"),
     ("Safari/", "Safari"),
-    ("okhttp/", "an Android app"),
-    ("CFNetwork/", "an Apple app"),
-    ("Dart/", "a mobile app"),
+    ("okhttp/", APP),
+    ("CFNetwork/", APP),
+    ("Dart/", APP),
     ("curl/", "curl"),
-    ("python-", "a Python program"),
-    ("node", "a Node program"),
+    ("python-", "Python"),
+    ("node", "Node.js"),
 )
 SYSTEMS = (
     ("Windows", "Windows"),
     ("Android", "Android"),
-    ("iPhone", "an iPhone"),
-    ("iPad", "an iPad"),
-    ("Mac OS X", "a Mac"),
+    ("okhttp/", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Mac OS X", "Mac"),
+    ("CFNetwork/", "iOS/macOS"),
     ("CrOS", "ChromeOS"),
     ("Linux", "Linux"),
 )
 
 
-def name(user_agent: str) -> str:
-    """`Firefox on Linux`, `an Android app`, or `an unknown program`."""
-    program = next((said for mark, said in PROGRAMS if mark in user_agent), "an unknown program")
-    system = next((said for mark, said in SYSTEMS if mark in user_agent), "")
-    return f"{program} on {system}" if system else program
+def find(user_agent: str) -> tuple[str, str]:
+    """Program and system, such as `Firefox` and `Linux`; empty what is not known."""
+    return _first(PROGRAMS, user_agent), _first(SYSTEMS, user_agent)
+
+
+def _first(names: tuple[tuple[str, str], ...], user_agent: str) -> str:
+    return next((name for mark, name in names if mark in user_agent), "")

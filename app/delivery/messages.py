@@ -1,11 +1,18 @@
 """The words of a message: subject, text and HTML from the templates of one folder, a folder within it a language.
 
-A translator writes one text file a message and `words.txt`; the HTML is the same paragraphs in `mail.html`, escaped.
-`TEMPLATES_DIR` has the same shape, and what stands there wins.
+A translator writes one text file a message and `words.txt`, the words that they share; the HTML is the same paragraphs
+in `mail.html`, escaped: the code alone in a paragraph is shown large, lines of `label: value` become a table.
+
+`TEMPLATES_DIR` has the same shape, and what stands there wins, file by file and word by word. What a language lacks is
+said in English.
 """
 
 from __future__ import annotations
 
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -13,16 +20,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError, select_autoescape
+from jinja2.exceptions import TemplatesNotFound
 
 from app.config import Settings
 from app.delivery import clients
 
 TEMPLATES = Path(__file__).with_name("templates")
 ENGLISH = "en"  # what is not translated is said in English
+TAG = re.compile(r"(?=.{2,16}$)[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # of a language (RFC 5646), as long as is stored
+# What stands behind the brand colour, and the contrast to it (WCAG 2.2: 4.5 for AA, 7 for AAA).
+LIGHT, DARK = ("#f4f5f7", 4.5), ("#1f2329", 7.0)
+# What breaks lines, or turns the words after it around.
+BREAKS = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
-NoTemplate = TemplateNotFound
-Unmade = TemplateError
+
+class Unmade(Exception):
+    """A template is broken; the text names it."""
+
+
+class NoTemplate(Unmade, LookupError):
+    """There is no such message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +50,21 @@ class Words:
     html: str
 
 
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.split("\n")
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and value of each line, if all of several have them."""
+        pairs = [(label, value) for label, colon, value in (line.partition(": ") for line in self.lines) if colon]
+        return pairs if len(pairs) == len(self.lines) > 1 else []
+
+
 def languages(settings: Settings) -> tuple[str, ...]:
     """The languages that there are templates for, English first."""
     return _languages(settings.templates_dir)
@@ -39,8 +72,10 @@ def languages(settings: Settings) -> tuple[str, ...]:
 
 @cache
 def _languages(own: Path | None) -> tuple[str, ...]:
-    folders = [folder for root in _roots(own) if root.is_dir() for folder in root.iterdir() if folder.is_dir()]
-    found = {folder.name for folder in folders if (folder / "words.txt").exists()}
+    folders = [
+        folder for root in _roots(own) if root.is_dir() for folder in root.iterdir() if any(folder.glob("*.txt"))
+    ]
+    found = {folder.name for folder in folders if TAG.fullmatch(folder.name)}
     return (ENGLISH, *sorted(found - {ENGLISH}))
 
 
@@ -50,7 +85,7 @@ def _roots(own: Path | None) -> tuple[Path, ...]:
 
 @cache
 def _environment(own: Path | None) -> Environment:
-    loader = FileSystemLoader(_roots(own))
+    loader = FileSystemLoader(_roots(own), encoding="utf-8-sig")
     return Environment(loader=loader, autoescape=select_autoescape(["html"]), undefined=StrictUndefined)
 
 
@@ -64,73 +99,171 @@ def render(
     code: str = "",
     minutes: int = 0,
 ) -> Words:
-    """The words of one message. `kind`: `code.<purpose>` or `notice.<what>`. Raises NoTemplate, Unmade, KeyError."""
-    page = _Page(settings, language)
-    known = page.known | {"code": code, "minutes": minutes} | page.readable(facts)
-    name = kind
-    if code:
-        name, known["act"] = "code", kind.partition(".")[2]
-    subject, text = _split(page.text(f"{name}.txt", known))
+    """The words of one message. `kind`: `code.<purpose>` or `notice.<what>`. Raises NoTemplate, Unmade."""
+    family, _, what = kind.partition(".")
+    about = {"kind": kind, "act": what, "channel": channel, "code": code, "minutes": minutes}
+    page = _Page(settings, language, facts | about)
+    if family == "code":
+        page.must_know(what)
+    name = f"{family}.txt" if family == "code" else f"{kind}.txt"
+    subject, paragraphs = page.letter(name)
     if channel == "sms":
-        family = "code" if code else "notice"
-        short = page.text(f"{family}.sms.txt", known | {"subject": subject}).strip()
+        short = page.text(f"{family}.sms.txt", subject=subject).strip()
         return Words(subject, _for_autofill(settings, short, code), "")
-    paragraphs = [p for p in text.split("\n\n") if p]
-    preview = paragraphs[0].partition("\n")[0]
-    html = page.html(known | {"subject": subject, "paragraphs": paragraphs, "preview": preview})
-    return Words(subject, text + "\n", html)
+    html = page.html(name, subject=subject, paragraphs=paragraphs, preview=_preview(paragraphs, code))
+    return Words(subject, "\n\n".join(p.text for p in [*paragraphs, Paragraph(page.sender)]) + "\n", html)
 
 
 class _Page:
-    """The templates of one language with what every message knows."""
+    """The templates of one message with what they may say."""
 
-    def __init__(self, settings: Settings, language: str) -> None:
+    def __init__(self, settings: Settings, language: str, facts: dict[str, Any]) -> None:
+        self._roots = _roots(settings.templates_dir)
         self._environment = _environment(settings.templates_dir)
-        self._language = language
-        lines = self.text("words.txt", {}).splitlines()
-        self._words = dict(line.split(": ", 1) for line in lines if ": " in line)
-        self.known: dict[str, Any] = {
-            "brand": settings.brand_name,
+        self._language = language if language in languages(settings) else ENGLISH
+        brand, support = _on_one_line(settings.brand_name), _on_one_line(settings.support_email)
+        self.sender = f"{brand} · {support}" if support else brand
+        self._known = {name: _on_one_line(fact) for name, fact in facts.items()} | {
+            "brand": brand,
+            "support": support,
+            "sender": self.sender,
             "logo": settings.brand_logo_url,
-            "color": settings.brand_color,
-            "support": settings.support_email,
-            "language": language,
-            "words": self._words,
+            "color": _readable(settings.brand_color, *LIGHT),
+            "color_in_the_dark": _readable(settings.brand_color, *DARK),
         }
 
-    def text(self, name: str, known: dict[str, Any]) -> str:
-        places = [f"{self._language}/{name}", f"{ENGLISH}/{name}"]
-        return self._environment.select_template(places).render(known)
+    def must_know(self, act: str) -> None:
+        if act not in self._words(ENGLISH):
+            raise NoTemplate(f"code.{act}")
 
-    def html(self, known: dict[str, Any]) -> str:
-        return self._environment.get_template("mail.html").render(known)
+    def letter(self, name: str) -> tuple[str, list[Paragraph]]:
+        """Subject and paragraphs of a message."""
+        head, _, body = self.text(name).lstrip().partition("\n")
+        if not head.startswith("Subject:"):
+            raise Unmade(f"{self._translated(name).filename}: must begin with 'Subject:'")
+        parts = ("\n".join(map(str.strip, part.strip().split("\n"))) for part in re.split(r"\n\s*\n", body))
+        return _on_one_line(head.removeprefix("Subject:")), [Paragraph(part) for part in parts if part]
 
-    def readable(self, facts: dict[str, Any]) -> dict[str, Any]:
-        found = dict(facts)
-        if "at" in found:
-            found["at"] = self._date(found["at"])
-        if "until" in found:
-            found["until"] = self._date(found["until"])
-        if "client" in found:
-            found["client"] = clients.name(found["client"])
+    def text(self, name: str, **more: Any) -> str:
+        template = self._translated(name)
+        return self._filled(template, _language(template), more)
+
+    def html(self, name: str, **more: Any) -> str:
+        """The mail around the paragraphs of a text, in that one's language."""
+        return self._filled(self._template("mail.html"), _language(self._translated(name)), more)
+
+    def _translated(self, name: str) -> Template:
+        return self._template(f"{self._language}/{name}", f"{ENGLISH}/{name}")
+
+    def _template(self, *places: str) -> Template:
+        with _named(places[0]):
+            try:
+                return self._environment.select_template(places)
+            except TemplatesNotFound as error:
+                raise NoTemplate(places[0]) from error
+
+    def _filled(self, template: Template, language: str, more: dict[str, Any]) -> str:
+        words = self._words(language)
+        with _named(str(template.filename)):
+            said = _said(self._known, words) | {"words": words, "language": language}
+            return template.render(self._known | said | more)
+
+    def _words(self, language: str) -> dict[str, str]:
+        """The shared words of a language: the operator's over ours over the English ones."""
+        found: dict[str, str] = {}
+        for spoken in (ENGLISH, language):
+            for root in reversed(self._roots):
+                found |= _read_words(root / spoken / "words.txt")
         return found
 
-    def _date(self, text: str) -> str:
-        at = datetime.fromisoformat(text)
-        month = self._words["months"].split(",")[at.month - 1]
-        return f"{at.day} {month} {at.year}, {at:%H:%M} UTC"
+
+def _language(template: Template) -> str:
+    return (template.name or "").partition("/")[0]
 
 
-def _split(rendered: str) -> tuple[str, str]:
-    head, _, body = rendered.partition("\n")
-    return head.removeprefix("Subject: ").strip(), body.strip()
+def _read_words(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    with _named(str(path)):
+        lines = path.read_text("utf-8-sig").splitlines()
+    return {key.strip(): words.strip() for key, colon, words in (line.partition(":") for line in lines) if colon}
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Say of whatever goes wrong with a template which one it is."""
+    try:
+        yield
+    except Unmade:
+        raise
+    except TemplateSyntaxError as error:
+        raise Unmade(f"{error.filename or place}, line {error.lineno}: {error.message}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [f"{f.filename}, line {f.lineno}" for f in frames if f.filename.endswith((".txt", ".html"))]
+        raise Unmade(f"{inside[-1] if inside else place}: {type(error).__name__}: {error}") from error
+
+
+def _on_one_line(fact: Any) -> Any:
+    return BREAKS.sub(" ", fact).strip() if isinstance(fact, str) else fact
+
+
+def _said(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
+    """The facts that are said in words: times, and the program."""
+    said: dict[str, str] = {name: _date(facts[name], words) for name in ("at", "until") if name in facts}
+    if "client" in facts:
+        program, system = clients.find(facts["client"])
+        program = words.get(program, program)
+        both = _put(words["client"], program=program, system=system)
+        said["client"] = both if program and system else program or system or words["unknown"]
+    return said
+
+
+def _date(text: str, words: dict[str, str]) -> str:
+    at, months = datetime.fromisoformat(text), words["months"].split(",")
+    if len(months) != 12:
+        raise Unmade("words.txt: `months` must be 12 names with commas between them, not " + words["months"])
+    return _put(
+        words["date"], day=str(at.day), month=months[at.month - 1].strip(), year=str(at.year), time=f"{at:%H:%M}"
+    )
+
+
+def _put(pattern: str, **values: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), pattern)
+
+
+def _preview(paragraphs: list[Paragraph], code: str) -> str:
+    """What a list of mails shows beside the subject: the beginning, without the code that the subject has."""
+    return " ".join(line for p in paragraphs[:3] if p.text != code and not p.rows for line in p.lines)
 
 
 def _for_autofill(settings: Settings, text: str, code: str) -> str:
-    """The lines that let phones and browsers fill a code in: Android's app hash, and last the origin that it is
-    for (WebOTP, 'Origin-bound one-time codes delivered via SMS').
+    """The lines that let phones and browsers fill a code in: Android's app hash, which may stand anywhere, and in the
+    last line the origin that it is for, which is always one of https ('Origin-bound one-time codes delivered via SMS').
     """
-    host = urlsplit(settings.public_url).hostname if settings.public_url else None
-    lines = [settings.android_app_hash, f"@{host} #{code}" if host else ""] if code else []
-    extra = [line for line in lines if line]
+    url = urlsplit(settings.public_url)
+    origin = f"@{url.hostname} #{code}" if url.scheme == "https" and url.hostname else ""
+    extra = [line for line in (settings.android_app_hash, origin) if line and code]
     return "\n\n".join([text, "\n".join(extra)]) if extra else text
+
+
+def _readable(color: str, behind: str, contrast: float) -> str:
+    """A colour, made lighter or darker until it can be read on what is behind it."""
+    aim = 255 if _luminance(_channels(behind)) < 0.5 else 0
+    mixed = ([round(c + (aim - c) * step / 20) for c in _channels(color)] for step in range(21))
+    return next("#" + bytes(c).hex() for c in mixed if _contrast(c, _channels(behind)) >= contrast)
+
+
+def _channels(color: str) -> list[int]:
+    return list(bytes.fromhex(color.removeprefix("#")))
+
+
+def _contrast(one: list[int], other: list[int]) -> float:
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(channels: list[int]) -> float:
+    """How bright a colour is (WCAG 2.2, relative luminance)."""
+    linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(share * c for share, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
