@@ -6,37 +6,41 @@
     provider = "gupshup"            # or msg91
     kind = "code.signin"            # or a notice; "code.*" for every code
     language = "en"
-    text = "{#var#} is your Clinic code to sign in. Valid {#var#} minutes. Do not share it."
+    text = "{#var#} is your Clinic code to sign in. Valid {#var#}. Do not share it."
     dlt_id = "1107160000000000001"  # of the template; entity_id and sender if the account has no default
     provider_id = "65f0c0ffee"      # MSG91's own id of the template, with
     variables = { OTP = "code", MIN = "minutes" }
 
 At the start our own words are held against each text; one that differs stops it, because the operators would
-drop it in silence.
+drop it in silence. `{#var#}` stands for at most 30 characters: "3 minutes" above, for there is also "1 minute".
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from app.config import Settings, SettingsError
 from app.core import challenges
 from app.delivery import messages
+from app.delivery.outbox import Notice
 from app.delivery.senders import Outgoing
 
 LONGEST_VALUE = 30  # characters a variable may have
-SAMPLE = {
-    "at": "2026-01-01T00:00:00+00:00",
-    "ip": "203.0.113.5",
-    "client": "",
-    "changed": "sms",
-    "now": "+91******3210",
-}
+EVERY_CODE = "code.*"
+CODES = tuple(f"code.{purpose}" for purpose in challenges.SENT)
+NOTICES = tuple(str(notice) for notice in Notice if notice is not Notice.SHIELD_CLOSED)  # that one goes by mail
+
+# What messages say differently: the last minute is not 'minutes', and either address may be the one that changed.
+CODE_SAMPLES: list[dict[str, Any]] = [{"facts": {}, "minutes": 3}, {"facts": {}, "minutes": 1}]
+FACTS = {"at": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.5", "client": "", "now": "+91******3210"}
+NOTICE_SAMPLES: list[dict[str, Any]] = [{"facts": FACTS | {"changed": changed}} for changed in ("sms", "email")]
 
 
 class Template(BaseModel):
@@ -63,9 +67,19 @@ class Template(BaseModel):
         return {name: value for name, value in given.items() if value}
 
     @property
+    def label(self) -> str:
+        return f"{self.provider}, {self.kind}, {self.language}"
+
+    @property
     def pattern(self) -> re.Pattern[str]:
         fixed = [re.escape(part) for part in self.text.split("{#var#}")]
         return re.compile(f".{{0,{LONGEST_VALUE}}}".join(fixed), re.DOTALL)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    template: list[Template] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,35 +93,58 @@ class Registered:
 
 
 def _covers(template: Template, kind: str) -> bool:
-    return template.kind == kind or (template.kind == "code.*" and kind.startswith("code."))
+    return template.kind == kind or (template.kind == EVERY_CODE and kind in CODES)
 
 
 def load(settings: Settings, provider: str) -> Registered:
-    """The templates of a provider, each held against our words. Raises SettingsError."""
+    """The templates of a provider, each held against our words. Raises SettingsError, a line for each mistake."""
     if settings.dlt_file is None:
         return Registered(())
     try:
-        tables = tomllib.loads(settings.dlt_file.read_text()).get("template", [])
-        templates = tuple(Template(**table) for table in tables)
-    except (OSError, tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
-        raise SettingsError(f"DLT_FILE: {settings.dlt_file} cannot be read ({type(error).__name__})") from error
-    ours = tuple(template for template in templates if template.provider == provider)
-    for template in ours:
-        _check(settings, template)
-    return Registered(ours)
+        found = _File.model_validate(tomllib.loads(settings.dlt_file.read_text("utf-8-sig"))).template
+    except OSError as error:
+        raise SettingsError(f"DLT_FILE: cannot read {settings.dlt_file}: {error.strerror}") from error
+    except ValidationError as error:
+        raise SettingsError("\n".join(map(_mistake, error.errors()))) from error
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+        raise SettingsError(f"DLT_FILE: {settings.dlt_file} is not TOML in UTF-8: {error}") from error
+    ours = {number: template for number, template in enumerate(found, 1) if template.provider == provider}
+    wrong = [f"DLT_FILE: template {n} ({t.label}) {why}" for n, t in ours.items() for why in _objections(settings, t)]
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return Registered(tuple(ours.values()))
 
 
-def _check(settings: Settings, template: Template) -> None:
-    kinds = [f"code.{p}" for p in challenges.SENT] if template.kind == "code.*" else [template.kind]
-    for kind in kinds:
-        facts: dict[str, Any] = {} if kind.startswith("code.") else SAMPLE
-        code = "0" * settings.otp_length if kind.startswith("code.") else ""
+def _mistake(error: ErrorDetails) -> str:
+    """A line such as `DLT_FILE: template 2, language: Field required`."""
+    places = [f"template {part + 1}" if isinstance(part, int) else part for part in error["loc"]]
+    return f"DLT_FILE: {', '.join(places[1:] or places)}: {error['msg']}"
+
+
+def _objections(settings: Settings, template: Template) -> Iterator[str]:
+    """What is wrong with a template that is well-formed, as the end of a sentence about it."""
+    kinds = CODES if template.kind == EVERY_CODE else (template.kind,)
+    if template.kind not in (EVERY_CODE, *CODES, *NOTICES):
+        yield f"is of no kind that is sent; there are {', '.join((EVERY_CODE, *CODES, *NOTICES))}"
+    elif template.language not in messages.languages(settings):
+        yield f"is in no language that there is; there are {', '.join(messages.languages(settings))}"
+    elif template.provider == "msg91" and not template.provider_id:
+        yield "needs `provider_id`, MSG91's own id of it"
+    elif template.provider == "msg91" and kinds[0] in CODES and "code" not in template.variables.values():
+        yield 'needs `variables` with the name of one that is the "code"'
+    else:
+        yield from (why for kind in kinds for why in _differences(settings, template, kind))
+
+
+def _differences(settings: Settings, template: Template, kind: str) -> Iterator[str]:
+    code = "0" * settings.otp_length if kind in CODES else ""
+    samples = CODE_SAMPLES if code else NOTICE_SAMPLES
+    for sample in samples[:1] if template.provider == "msg91" else samples:  # MSG91 puts it together by itself
         try:
-            words = messages.render(settings, kind, "sms", facts, language=template.language, code=code, minutes=3)
-        except (LookupError, messages.NoTemplate) as error:
-            raise SettingsError(f"DLT_FILE: there is no message {kind} in {template.language}") from error
+            words = messages.render(settings, kind, "sms", language=template.language, code=code, **sample)
+        except (LookupError, messages.Unmade) as error:
+            yield f"cannot be held against {kind}, which cannot be made: {error}"
+            return
         if not template.pattern.fullmatch(words.text):
-            raise SettingsError(
-                f"DLT_FILE: the text registered for {template.kind} in {template.language} is not what would be sent: "
-                f"{words.text!r}; register that, or change it in TEMPLATES_DIR"
-            )
+            yield f"has another text than {kind}: {words.text!r}; register that, or change it in TEMPLATES_DIR"
+            return

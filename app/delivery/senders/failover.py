@@ -6,6 +6,7 @@ tried at once: the message may be on its way, and a report may say so.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,10 @@ from app.delivery_config import ANYWHERE
 
 OPEN_AFTER = 3  # failures in a row
 REST_S = 30.0  # then one message probes
+ENOUGH_S = 10.0  # after this no further one is begun: the message is ours for 30 s
 NEXT = (Reason.TRANSIENT, Reason.THROTTLED, Reason.CONFIGURATION)
+
+log = logging.getLogger("latchkey.courier")
 
 
 @dataclass(slots=True)
@@ -37,12 +41,10 @@ class Circuit:
     def note(self, failure: SendFailed | None, now: float) -> None:
         if failure is None or failure.reason is Reason.PERMANENT:  # the provider works
             self.failures, self.rests_until = 0, 0.0
-            return
-        self.failures += 1
-        if failure.retry_after:
-            self.rests_until = now + failure.retry_after
-        elif self.failures >= OPEN_AFTER:
-            self.rests_until = now + REST_S
+        elif failure.reason is not Reason.CONFIGURATION:  # that may be of one country or template: others get through
+            self.failures += 1
+            rest = failure.retry_after or (REST_S if self.failures >= OPEN_AFTER else 0)
+            self.rests_until = max(self.rests_until, now + rest)
 
 
 class Failover:
@@ -62,21 +64,39 @@ class Failover:
         self._lock = threading.Lock()
 
     def send(self, message: Outgoing) -> Receipt:
+        """Hand a message to the first that takes it; else raise what the last one said, with its name. `retry_after`
+        is then the shortest wait, if every one asked for one.
+        """
+        order, started, waits = self._order(message), self._clock(), dict[str, int]()
         last = SendFailed(Reason.TRANSIENT, "every provider rests after failures")
-        for name in self._order(message):
+        for name in order:
+            if self._clock() - started > ENOUGH_S:
+                break
             if not self._try(name):
                 continue
             try:
-                receipt = self._senders[name].send(message)
+                return self._ask(name, message)
             except SendFailed as failure:
-                self._note(name, failure)
-                last = SendFailed(failure.reason, f"{name}: {failure.text}", failure.retry_after, name)
+                last, waits[name] = failure, failure.retry_after or 0
                 if failure.reason not in NEXT:
                     break
-            else:
-                self._note(name, None)
-                return receipt
+        last.retry_after = min(waits.get(name, 0) for name in order) or None
         raise last
+
+    def _ask(self, name: str, message: Outgoing) -> Receipt:
+        try:
+            receipt = self._senders[name].send(message)
+        except SendFailed as failed:
+            failure = failed
+        except Exception:
+            log.exception("%s stumbled over message %s", name, message.id)
+            failure = SendFailed(Reason.UNKNOWN, "the sender stumbled")
+        else:
+            self._note(name, None)
+            return receipt
+        self._note(name, failure)
+        log.warning("%s did not take message %s: %s (%s)", name, message.id, failure.text, failure.reason)
+        raise SendFailed(failure.reason, f"{name}: {failure.text}", failure.retry_after, name) from failure
 
     def _order(self, message: Outgoing) -> list[str]:
         usual = tuple(self._senders)

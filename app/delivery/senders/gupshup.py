@@ -34,7 +34,7 @@ class GupshupSender:
         registered = template.registration() if template else {}
         reply = http.post(
             self._url,
-            data={
+            form={
                 "method": "SendMessage",
                 "auth_scheme": "plain",
                 "v": "1.1",
@@ -50,9 +50,10 @@ class GupshupSender:
             raise http.refused(reply)
         parts = [part.strip() for part in reply.text.split("|")]
         if parts[0].lower() == "success" and len(parts) >= 3 and parts[2]:
-            return Receipt(self.name, parts[2][:128])
+            return Receipt(self.name, parts[2][: http.LONGEST_ID])
         if parts[0].lower() == "error" and len(parts) >= 2:
-            raise SendFailed(CODES.get(parts[1], Reason.TRANSIENT), f"the provider answered error {parts[1][:8]}")
+            code = parts[1] if parts[1] in CODES else "of an unknown kind"
+            raise SendFailed(CODES.get(code, Reason.TRANSIENT), f"the provider answered error {code}")
         raise http.refused(reply, "with neither success nor error")
 
 

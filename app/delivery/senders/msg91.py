@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from app.config import Settings
 from app.delivery import dlt
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed, http
 
-# Words of a refusal, and what they mean; MSG91 has no stable codes in this answer. The first that is found.
+# Words or codes of a refusal, and what they mean: there are no codes in most. The first that is found, from the top.
 WORDS = {
-    "mobile": Reason.PERMANENT,
-    "number": Reason.PERMANENT,
-    "limit": Reason.THROTTLED,
-    "duplicate": Reason.THROTTLED,
-    "auth": Reason.CONFIGURATION,
-    "authkey": Reason.CONFIGURATION,
-    "template": Reason.CONFIGURATION,
-    "flow": Reason.CONFIGURATION,
-    "sender": Reason.CONFIGURATION,
-    "balance": Reason.CONFIGURATION,
-    "account": Reason.CONFIGURATION,
-    "ip": Reason.CONFIGURATION,
+    "auth authkey authentication unauthorized credentials ip whitelisted 201 207 208 418": Reason.CONFIGURATION,
+    "template flow variable variables sender route country 103 106 107 203": Reason.CONFIGURATION,
+    "balance account 301 302 303 505": Reason.CONFIGURATION,
+    "duplicate twice 311": Reason.UNKNOWN,  # it has the same message already
+    "limit many 506": Reason.THROTTLED,
+    "mobile mobiles number 101 202": Reason.PERMANENT,
 }
 
 
@@ -45,19 +40,22 @@ class Msg91Sender:
             "short_url": "0",
             "recipients": [{"mobiles": message.recipient.lstrip("+"), **variables}],
         }
-        reply = http.post(self._url, json=body, headers={"authkey": self._key, "accept": "application/json"})
-        said = reply.json()
-        if reply.status == 200 and said.get("type") == "success" and said.get("message"):
-            return Receipt(self.name, str(said["message"])[:128])
+        reply = http.post(self._url, json=body, headers={"authkey": self._key, "Accept": "application/json"})
+        said, accepted = reply.json(), reply.id_at("message")
+        if reply.status == 200 and said.get("type") == "success" and accepted:
+            return Receipt(self.name, accepted)
         raise _refused(reply, said)
 
 
 def _refused(reply: http.Reply, said: dict[str, Any]) -> SendFailed:
-    if reply.status != 200 or said.get("type") != "error":
+    if reply.status not in (200, 400) or said.get("type") != "error":
         return http.refused(reply)
-    words = str(said.get("message", "")).lower().replace(".", " ").replace(",", " ").split()
-    reason = next((meaning for word, meaning in WORDS.items() if word in words), Reason.TRANSIENT)
-    return SendFailed(reason, "the provider answered an error")
+    spoken = re.findall(r"[a-z]+|\d+", f"{said.get('code', '')} {said.get('message', '')}".lower())
+    for known, reason in WORDS.items():
+        for word in known.split():
+            if word in spoken:
+                return SendFailed(reason, f"the provider answered an error: {word}", reply.retry_after)
+    return SendFailed(Reason.TRANSIENT, "the provider answered an error of an unknown kind", reply.retry_after)
 
 
 def build(settings: Settings, _channel: str) -> Msg91Sender:

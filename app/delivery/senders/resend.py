@@ -5,7 +5,7 @@ from __future__ import annotations
 from email.headerregistry import Address
 
 from app.config import Settings
-from app.delivery.senders import Outgoing, Receipt, http
+from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed, http
 
 
 class ResendSender:
@@ -27,10 +27,19 @@ class ResendSender:
         }
         headers = {"Authorization": f"Bearer {self._key}", "Idempotency-Key": str(message.id)}
         reply = http.post(self._url, json=body, headers=headers)
-        accepted = reply.json().get("id")
-        if reply.status != 200 or not accepted:
-            raise http.refused(reply)
-        return Receipt(self.name, str(accepted)[:128])
+        accepted = reply.id_at("id")
+        if reply.status == 200 and accepted:
+            return Receipt(self.name, accepted)
+        if reply.status == 409:
+            return _taken_before(reply)
+        raise http.refused(reply)
+
+
+def _taken_before(reply: http.Reply) -> Receipt:
+    """A repeat that is not word for word the same is refused by its key: fewer minutes are left, and so it says."""
+    if reply.json().get("name") == "invalid_idempotent_request":
+        return Receipt(ResendSender.name)
+    raise SendFailed(Reason.UNKNOWN, "the provider has this message in hand already")
 
 
 def build(settings: Settings, _channel: str) -> ResendSender:

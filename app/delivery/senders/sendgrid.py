@@ -27,7 +27,7 @@ class SendgridSender:
         reply = http.post(self._url, json=body, headers={"Authorization": f"Bearer {self._key}"})
         if reply.status != 202:
             raise http.refused(reply)
-        return Receipt(self.name, reply.headers.get("x-message-id", "")[:128] or None)
+        return Receipt(self.name, reply.headers.get("x-message-id", "")[: http.LONGEST_ID] or None)
 
 
 def build(settings: Settings, _channel: str) -> SendgridSender:

@@ -47,6 +47,9 @@ class SmtpSender:
             raise _refused(error) from error
         try:
             code, reply = smtp.data(mail.as_bytes())
+        except smtplib.SMTPDataError as error:  # refused before the message was handed over
+            self._drop()
+            raise _refused(error) from error
         except (OSError, smtplib.SMTPException) as error:
             self._drop()
             raise SendFailed(Reason.UNKNOWN, f"no answer to the message: {type(error).__name__}") from error

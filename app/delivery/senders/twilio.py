@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http import HttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
@@ -13,19 +13,26 @@ from twilio.rest import Client
 from app.config import Settings
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed, http
 
-OFFICIAL = "https://api.twilio.com"
 SHORTEST_VALIDITY_S, LONGEST_VALIDITY_S = 6, 36_000  # Twilio advises more than 5
-CODES = {
+CODES = {  # what is not here goes by its HTTP status
     20003: Reason.CONFIGURATION,  # credentials
     20429: Reason.THROTTLED,
     21211: Reason.PERMANENT,  # not a number
+    21212: Reason.CONFIGURATION,  # of the sender: not a number
     21408: Reason.CONFIGURATION,  # country not enabled in the account
+    21603: Reason.CONFIGURATION,  # no sender
+    21606: Reason.CONFIGURATION,  # a sender that cannot send SMS
+    21608: Reason.CONFIGURATION,  # a trial account sends to proven numbers only
+    21609: Reason.CONFIGURATION,  # PUBLIC_URL is no address that Twilio can call
     21610: Reason.PERMANENT,  # the recipient has opted out
+    21612: Reason.CONFIGURATION,  # this sender cannot reach that number
     21614: Reason.PERMANENT,  # not a mobile
+    21659: Reason.CONFIGURATION,  # a sender that is not Twilio's
+    21660: Reason.CONFIGURATION,  # another account's sender
     30003: Reason.TRANSIENT,  # handset unreachable
     30005: Reason.PERMANENT,  # unknown handset
     30006: Reason.PERMANENT,  # landline
-    30007: Reason.TRANSIENT,  # filtered as spam
+    30007: Reason.CONFIGURATION,  # filtered as spam
     30008: Reason.TRANSIENT,  # unknown
     30034: Reason.CONFIGURATION,  # sender not registered
 }
@@ -41,14 +48,7 @@ class TwilioSender:
         self._public_url = settings.public_url
 
     def send(self, message: Outgoing) -> Receipt:
-        try:
-            accepted = self._messages.create(to=message.recipient, body=message.text, **self._options(message))
-        except TwilioException as error:
-            raise _refused(error) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SendFailed(Reason.TRANSIENT, f"the answer makes no sense: {type(error).__name__}") from error
-        if not accepted.sid:
-            raise SendFailed(Reason.TRANSIENT, "the answer names no message")
+        accepted = self._messages.create(to=message.recipient, body=message.text, **self._options(message))
         return Receipt(self.name, accepted.sid)
 
     def _options(self, message: Outgoing) -> dict[str, Any]:
@@ -68,21 +68,20 @@ class _Wire(HttpClient):  # type: ignore[misc]
         self._base = base
 
     def request(self, _method: str, url: str, **given: Any) -> Response:
-        target = self._base + url.removeprefix(OFFICIAL)
-        reply = http.post(target, **{name: given.get(name) for name in ("data", "headers", "auth", "params")})
-        if reply.status != 201 and not 400 <= reply.status < 500:
-            raise http.refused(reply)
-        if reply.status == 429:
-            raise http.refused(reply, str(reply.json().get("code", "")))
-        return Response(reply.status, reply.text, reply.headers)
+        """The library's way to send. Of an answer it gets the message's id alone, so that junk cannot trip it."""
+        target = self._base + urlsplit(url).path  # whatever host its own environment variables name
+        reply = http.post(target, form=given["data"], headers=given["headers"], auth=given["auth"])
+        accepted = reply.id_at("sid")
+        if reply.status != 201 or not accepted:
+            raise _refused(reply)
+        return Response(reply.status, json.dumps({"sid": accepted}))
 
 
-def _refused(error: TwilioException) -> SendFailed:
-    if not isinstance(error, TwilioRestException):
-        return SendFailed(Reason.TRANSIENT, f"the answer makes no sense: {type(error).__name__}")
-    text = f"the provider answered {error.status} {error.code or ''}".strip()
-    known = CODES.get(error.code or 0)
-    return SendFailed(known, text) if known else http.refused(http.Reply(error.status, "", {}), str(error.code or ""))
+def _refused(reply: http.Reply) -> SendFailed:
+    code = reply.json().get("code")
+    if reply.status == 429 or not isinstance(code, int) or code not in CODES:
+        return http.refused(reply, f"with the code {code}" if isinstance(code, int) and 0 < code < 100_000 else "")
+    return SendFailed(CODES[code], f"the provider answered {reply.status} with the code {code}", reply.retry_after)
 
 
 def build(settings: Settings, _channel: str) -> TwilioSender:

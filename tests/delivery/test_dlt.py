@@ -1,0 +1,239 @@
+"""Templates registered for Indian routes: read from their file, and held against what would be sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.config import Settings, SettingsError
+from app.core import challenges
+from app.delivery import dlt
+from app.delivery.dlt import LONGEST_VALUE, Registered
+from app.delivery.senders.registry import senders_of
+from tests.providers import ACCOUNT, message
+
+GOOD = """
+[[template]]
+provider = "gupshup"
+kind = "code.signin"
+language = "en"
+text = "{#var#} is your Latchkey code to sign in. Valid {#var#}. Do not share it."
+dlt_id = "1107160000000000001"
+"""
+OWN = {
+    "en/code.sms.txt": '{{ code }} is your {{ brand }} code to {{ words[act] }}. Valid {{ minutes }} minute{{ "" if minutes == 1 else "s" }}. Do not share it.',
+    "en/notice.sms.txt": "{{ brand }}: {{ subject }}. Not you?",
+    "en/notice.contact_changed.txt": "Subject: Your {{ brand }} {{ words[changed] }} was changed\n\nIt was.",
+    "en/words.txt": "signin: sign in\nsms: phone number\nemail: e-mail address\n",
+    "hi/code.sms.txt": "{{ code }} आपका {{ brand }} कोड है।",
+}
+Loader = Callable[..., Registered]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Loader:
+    """Loads a file of this text; the words of messages are the ones above."""
+    for name, text in OWN.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+
+    def load(text: str | bytes, provider: str = "gupshup", **settings: Any) -> Registered:
+        path = tmp_path / "dlt.toml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        given = {"dlt_file": path, "templates_dir": tmp_path} | settings
+        return dlt.load(Settings(_env_file=None, **given), provider)
+
+    return load
+
+
+def refusal(load: Loader, text: str | bytes, provider: str = "gupshup", **settings: Any) -> str:
+    with pytest.raises(SettingsError) as refused:
+        load(text, provider, **settings)
+    lines = str(refused.value).splitlines()
+    assert lines
+    assert all(line.startswith("DLT_FILE: ") for line in lines)
+    return str(refused.value)
+
+
+def test_the_example_in_the_module_fits_the_words_that_are_sent(tmp_path: Path) -> None:
+    lines = [line[4:] for line in (dlt.__doc__ or "").splitlines() if line.startswith("    ")]
+    (tmp_path / "dlt.toml").write_text("\n".join(lines))
+    settings = Settings(_env_file=None, dlt_file=tmp_path / "dlt.toml", brand_name="Clinic")
+    [template] = dlt.load(settings, "gupshup").templates
+    assert template.registration() == {"dltTemplateId": "1107160000000000001"}
+
+
+def test_without_a_file_nothing_is_registered() -> None:
+    assert dlt.load(Settings(_env_file=None), "gupshup").of(message()) is None
+
+
+def test_a_template_that_fits_is_found_for_its_messages(load: Loader) -> None:
+    registered = load(GOOD)
+    assert registered.of(message()).registration() == {"dltTemplateId": "1107160000000000001"}
+    assert registered.of(message(kind="code.phone")) is None
+    assert registered.of(message(language="hi")) is None
+    assert registered.of(message(code="")) is None
+
+
+def test_templates_of_another_provider_are_left_alone(load: Loader) -> None:
+    assert load(GOOD, "msg91").templates == ()
+    assert load(GOOD.replace("your", "a wrong"), "msg91").templates == ()
+
+
+def test_another_text_stops_the_start_and_the_line_says_what_would_be_sent(load: Loader) -> None:
+    line = refusal(load, GOOD + GOOD.replace("Do not share it.", "Keep it."))
+    assert line == (
+        "DLT_FILE: template 2 (gupshup, code.signin, en) has another text than code.signin: "
+        "'000000 is your Latchkey code to sign in. Valid 3 minutes. Do not share it.'; "
+        "register that, or change it in TEMPLATES_DIR"
+    )
+
+
+def test_the_last_minute_is_held_against_the_text_too(load: Loader) -> None:
+    assert "Valid 1 minute." in refusal(load, GOOD.replace("Valid {#var#}.", "Valid {#var#} minutes."))
+
+
+def test_the_lines_for_autofill_are_a_part_of_the_text(load: Loader) -> None:
+    assert "@auth.example.com #000000" in refusal(load, GOOD, public_url="https://auth.example.com")
+    load(GOOD.replace(" it.", " it.\\n\\n@auth.example.com #{#var#}"), public_url="https://auth.example.com")
+
+
+def test_a_variable_stands_for_thirty_characters(load: Loader) -> None:
+    text = GOOD.replace("your Latchkey code", "your {#var#} code")
+    load(text, brand_name="B" * LONGEST_VALUE)
+    assert "BBBB" in refusal(load, text, brand_name="B" * (LONGEST_VALUE + 1))
+    load(text.replace("your {#var#}", "your {#var#}{#var#}"), brand_name="B" * 60)
+
+
+def test_what_stands_in_the_text_is_no_pattern(load: Loader) -> None:
+    refusal(load, GOOD.replace("Do not share it.", ".*"))
+
+
+def test_one_template_may_serve_every_code(load: Loader) -> None:
+    text = GOOD.replace("code.signin", "code.*").replace("to sign in", "to {#var#}")
+    registered = load(text)
+    for purpose in challenges.SENT:
+        assert registered.of(message(kind=f"code.{purpose}"))
+    assert registered.of(message(code="")) is None
+    assert "has another text than code.signup" in refusal(load, GOOD.replace("code.signin", "code.*"))
+
+
+def test_a_kind_s_own_template_comes_before_the_one_of_every_code(load: Loader) -> None:
+    every = GOOD.replace("code.signin", "code.*").replace("to sign in", "to {#var#}").replace("0001", "0002")
+    registered = load(every + GOOD)
+    assert registered.of(message()).dlt_id.endswith("0001")
+    assert registered.of(message(kind="code.phone")).dlt_id.endswith("0002")
+
+
+def test_a_notice_is_held_against_the_text_for_either_address(load: Loader) -> None:
+    text = GOOD.replace("code.signin", "notice.contact_changed")
+    text = re.sub(r'text = ".*"', 'text = "Latchkey: Your Latchkey {#var#} was changed. Not you?"', text)
+    assert load(text).of(message(code="", kind="notice.contact_changed"))
+    assert "was changed" in refusal(load, text.replace("Latchkey {#var#} was", "Latchkey phone number was"))
+
+
+def test_the_text_of_another_language(load: Loader) -> None:
+    text = re.sub(r'text = ".*"', 'text = "{#var#} आपका Latchkey कोड है।"', GOOD.replace('"en"', '"hi"'))
+    assert load(text).of(message(language="hi"))
+    assert load(b"\xef\xbb\xbf" + text.encode()).of(message(language="hi"))  # as Notepad writes it
+    assert "आपका" in refusal(load, text.replace("कोड", "अंक"))
+
+
+UNKNOWN = {
+    'kind = "code.signin"': [
+        ('kind = "signin"', "template 1 (gupshup, signin, en) is of no kind that is sent; there are code.*, code."),
+        ('kind = "code.sigin"', "is of no kind that is sent"),
+        ('kind = "notice.*"', "is of no kind that is sent"),
+        ('kind = "words"', "is of no kind that is sent"),
+        ('kind = "notice.shield_closed"', "is of no kind that is sent"),
+        ("", "template 1, kind: Field required"),
+        ("kind = 5", "template 1, kind: Input should be a valid string"),
+        ("kind = ", "is not TOML in UTF-8: Invalid value (at line 4"),
+    ],
+    'language = "en"': [
+        ('language = "fr"', "template 1 (gupshup, code.signin, fr) is in no language that there is; there are en, "),
+        ('language = "../en"', "is in no language that there is"),
+    ],
+    'provider = "gupshup"': [
+        ('provider = "twilio"', "template 1, provider: Input should be 'msg91' or 'gupshup'"),
+        ('provider = "gupshup"\nentityid = "1"', "template 1, entityid: Extra inputs are not permitted"),
+        ('provider = "gupshup"\nvariables = { OTP = "pin" }', "template 1, variables, OTP: Input should be 'code', "),
+        ('provider = "gupshup"\nprovider = "gupshup"', "is not TOML in UTF-8: Cannot overwrite a value"),
+    ],
+    'dlt_id = "1107160000000000001"': [
+        ("dlt_id = 1107160000000000001", "template 1, dlt_id: Input should be a valid string"),
+    ],
+    "[[template]]": [
+        ("[template]", "template: Input should be a valid list"),
+        ("[[templates]]", "template: Field required"),
+        ("[[template]]\n[[template]]", "template 1, provider: Field required"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"), [(right, *case) for right, cases in UNKNOWN.items() for case in cases]
+)
+def test_a_mistake_in_the_file_is_named(load: Loader, right: str, wrong: str, words: str) -> None:
+    assert right in GOOD
+    assert words in refusal(load, GOOD.replace(right, wrong))
+
+
+@pytest.mark.parametrize("text", ["", "\n", "template = []", b"\xff\xfe\x00", "{", "[[template]]"])
+def test_a_file_with_nothing_in_it_stops_the_start(load: Loader, text: str | bytes) -> None:
+    assert re.search("template|TOML", refusal(load, text))
+
+
+def test_every_mistake_has_a_line(load: Loader) -> None:
+    lines = refusal(load, GOOD.replace("code.signin", "a") + GOOD + GOOD.replace("code.signin", "b")).splitlines()
+    assert [line.split(" ")[2] for line in lines] == ["1", "3"]
+
+
+def test_a_file_that_is_not_there_is_named(load: Loader, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    assert f"cannot read {missing}: No such file" in refusal(load, "", dlt_file=missing)
+    assert "cannot read" in refusal(load, "", dlt_file=tmp_path)
+
+
+def test_a_template_of_ours_that_is_broken_is_named_too(load: Loader, tmp_path: Path) -> None:
+    (tmp_path / "en" / "code.sms.txt").write_text("{{ coed }}")
+    line = refusal(load, GOOD)
+    assert "template 1 (gupshup, code.signin, en) cannot be held against code.signin, which cannot be made" in line
+    assert "coed" in line
+
+
+def msg91(variables: str = '{ OTP = "code", MIN = "minutes", NAME = "brand" }', more: str = "") -> str:
+    text = GOOD.replace("gupshup", "msg91").replace("Valid {#var#}.", "Valid {#var#} minutes.")
+    return f'{text}provider_id = "65f0c0ffee"\nvariables = {variables}\n{more}'
+
+
+def test_msg91_gets_its_variables_cut_to_what_is_allowed(load: Loader) -> None:
+    template = load(msg91(), "msg91").of(message())
+    values = template.values(message(brand="B" * 60, minutes=7))
+    assert values == {"OTP": "123456", "MIN": "7", "NAME": "B" * LONGEST_VALUE}
+
+
+def test_a_code_is_never_longer_than_a_variable() -> None:
+    with pytest.raises(ValidationError):
+        Settings(_env_file=None, otp_length=LONGEST_VALUE + 1)
+    assert max(m.le for m in Settings.model_fields["otp_length"].metadata if hasattr(m, "le")) < LONGEST_VALUE
+
+
+def test_msg91_needs_its_own_id_and_a_place_for_the_code(load: Loader) -> None:
+    without_id = msg91().replace("provider_id", "dlt_id_of_it").replace('dlt_id_of_it = "65f0c0ffee"\n', "")
+    assert "template 1 (msg91, code.signin, en) needs `provider_id`" in refusal(load, without_id, "msg91")
+    for variables in ("{}", '{ NAME = "brand" }'):
+        assert 'needs `variables` with the name of one that is the "code"' in refusal(load, msg91(variables), "msg91")
+
+
+def test_the_start_of_the_service_holds_the_templates_of_the_providers_in_use(load: Loader, tmp_path: Path) -> None:
+    refusal(load, GOOD.replace("your", "a wrong"))  # the file is written
+    given = ACCOUNT | {"dlt_file": tmp_path / "dlt.toml", "templates_dir": tmp_path}
+    senders_of(Settings(_env_file=None, **given, sms_provider="twilio,msg91"))
+    with pytest.raises(SettingsError, match="template 1"):
+        senders_of(Settings(_env_file=None, **given, sms_provider="twilio,gupshup"))
