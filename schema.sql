@@ -133,10 +133,14 @@ CREATE TABLE otp_challenges (
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
     used_at TIMESTAMP WITH TIME ZONE,
     void_at TIMESTAMP WITH TIME ZONE,
+    grant_digest VARCHAR(64),
+    grant_expires_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_otp_challenges PRIMARY KEY (id),
     CONSTRAINT fk_otp_challenges_user_id FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE,
-    CONSTRAINT fk_otp_challenges_signup_id FOREIGN KEY(signup_id) REFERENCES signups (id) ON DELETE CASCADE
+    CONSTRAINT fk_otp_challenges_signup_id FOREIGN KEY(signup_id) REFERENCES signups (id) ON DELETE CASCADE,
+    CONSTRAINT uq_otp_challenges_grant_digest UNIQUE (grant_digest)
 );
+CREATE INDEX ix_otp_challenges_budget_key ON otp_challenges (budget_key);
 CREATE INDEX ix_otp_challenges_destination ON otp_challenges (destination);
 CREATE INDEX ix_otp_challenges_expires_at ON otp_challenges (expires_at);
 CREATE INDEX ix_otp_challenges_signup_id ON otp_challenges (signup_id);
@@ -150,6 +154,7 @@ CREATE TABLE sessions (
     user_agent VARCHAR(255) NOT NULL,
     device_info JSON,
     client_key VARCHAR(64) NOT NULL,
+    cookie_digest VARCHAR(64),
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     auth_time TIMESTAMP WITH TIME ZONE NOT NULL,
     last_used_at TIMESTAMP WITH TIME ZONE NOT NULL,
@@ -157,7 +162,8 @@ CREATE TABLE sessions (
     revoked_at TIMESTAMP WITH TIME ZONE,
     revoked_why VARCHAR(32),
     CONSTRAINT pk_sessions PRIMARY KEY (id),
-    CONSTRAINT fk_sessions_user_id FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE
+    CONSTRAINT fk_sessions_user_id FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE,
+    CONSTRAINT uq_sessions_cookie_digest UNIQUE (cookie_digest)
 );
 CREATE INDEX ix_sessions_expires_at ON sessions (expires_at);
 CREATE INDEX ix_sessions_user_id_client_key ON sessions (user_id, client_key);

@@ -21,13 +21,14 @@ from app.crypto.passwords import Hasher
 from app.db import db, engine_options, sessions_of
 from app.delivery.courier import Bells, Courier, new_bells, ring
 from app.delivery.senders.registry import senders_of
-from app.web import headers, inbox, limits, ops, problems, webhooks
+from app.web import cors, headers, inbox, limits, ops, problems, webhooks
 from app.web.auth import auth
+from app.web.browser import browser
 from app.web.endpoint import Edge
 from app.web.mobile import mobile
 from app.work import Kit
 
-SURFACES = [auth, mobile]
+SURFACES = [auth, mobile, browser]
 HASH_QUEUE = 16  # sign-ins that may wait for a hash slot in one process
 
 
@@ -95,6 +96,7 @@ def _hasher(settings: Settings) -> Hasher:
 def _install_web(app: Flask, kit: Kit, courier: Courier) -> None:
     problems.install(app)
     headers.install(app, kit.settings)
+    cors.install(app, kit.settings)
     limiter = limits.build(app, kit.settings)
     app.extensions["edge"] = edge = Edge(kit)
     for surface in SURFACES:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -20,6 +21,7 @@ class SettingsError(ValueError):
     """The service must not start like this. `str()` says why, one line a problem."""
 
 
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
 DRIVERS = {
     "postgres": "postgresql+psycopg2",
@@ -64,17 +66,18 @@ class Settings(DeliverySettings):
     sends_per_minute: int = Field(3, ge=1, description="messages a minute to one destination, over all routes")
     sends_per_day_email: int = Field(30, ge=1, description="e-mails a day to one destination, over all routes")
     sends_per_day_sms: int = Field(10, ge=1, description="SMS a day to one destination, over all routes")
+    roles: Names = Field(
+        ("admin", "doctor", "user"), description="the roles a user can have; must name `admin` and `user`"
+    )
     mfa_policy: Literal["required", "optional"] = Field(
         "required", description="`required`: a code after the password; `optional`: only with an enrolled factor"
     )
+    mfa_required_roles: Names = Field((), description="roles that always give a code, such as `admin,doctor`")
     lockout_threshold: int = Field(5, ge=1, le=20, description="wrong guesses that lock an identifier")
     lockout_seconds: int = Field(900, ge=1, le=DAY, description="first lock; doubles up to a day")
     password_min_length: int = Field(8, ge=8, le=64, description="shortest password, code points")
     argon2_memory_kib: int = Field(19_456, ge=8, description="Argon2id memory, KiB")
     argon2_time_cost: int = Field(2, ge=1, description="Argon2id passes")
-    roles: Names = Field(
-        ("admin", "doctor", "user"), description="the roles a user can have; must name `admin` and `user`"
-    )
 
     default_phone_region: str = Field(
         "", pattern="^([A-Z]{2})?$", description="country of numbers typed without a prefix, such as `IN`"
@@ -87,6 +90,7 @@ class Settings(DeliverySettings):
 
     ratelimit: bool = Field(True, description="the limits by client address; guess budgets hold without them")
     trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front; 0 ignores `X-Forwarded-For`")
+    cors_origins: Names = Field((), description="other origins whose pages may call, such as `https://app.example.com`")
     docs: bool | None = Field(None, description="serve `/docs`, `/redoc`, `/openapi.json`; default: not in production")
     metrics_public: bool = Field(False, description="serve `/metrics` to anybody who can reach it")
     debug: bool = Field(False, description="verbose logs; refused in production")
@@ -130,6 +134,20 @@ class Settings(DeliverySettings):
     def _needed_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not {"admin", "user"} <= set(value):
             raise ValueError("must name at least admin and user")
+        return value
+
+    @field_validator("mfa_required_roles")
+    @classmethod
+    def _known_roles(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if strange := set(value) - set(info.data.get("roles", value)):
+            raise ValueError(f"names {', '.join(sorted(strange))}, which ROLES does not")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _whole_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(ORIGIN.fullmatch(origin) for origin in value):
+            raise ValueError("must be origins such as https://app.example.com, without a path; * is none")
         return value
 
     @classmethod

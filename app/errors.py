@@ -96,6 +96,10 @@ class Forbidden(Refusal):
     code, message = "forbidden", "You may not do this."
 
 
+class CrossSiteRequest(Refusal):
+    code, message = "cross_site_request", "Another site may not do this."
+
+
 class NotFound(Refusal):
     code, message = "not_found", "There is nothing here."
 

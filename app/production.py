@@ -72,6 +72,9 @@ def _unsafe_delivery(s: Settings) -> Iterator[str]:
     for name in ("public_url", "sendgrid_base_url", "resend_base_url", "twilio_base_url", "msg91_base_url"):
         if urlsplit(getattr(s, name)).scheme == "http" and urlsplit(getattr(s, name)).hostname not in NEARBY:
             yield f"{name.upper()} is not https"
+    for origin in s.cors_origins:
+        if origin.startswith("http:") and urlsplit(origin).hostname not in NEARBY:
+            yield "CORS_ORIGINS names an origin that is not https"
     reports = {"msg91", "gupshup"} & set(s.sms_provider)
     if reports and s.webhook_secret.get_secret_value() and weak(s.webhook_secret.get_secret_value()):
         yield f"WEBHOOK_SECRET {weak(s.webhook_secret.get_secret_value())}; {MAKE_ONE}"

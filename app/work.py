@@ -41,6 +41,7 @@ class Client:
     address: str = ""
     user_agent: str = ""
     request_id: str = ""
+    keeps_cookie: bool = False  # a browser whose session is a cookie, not tokens
     language: str = ""  # the one of ours that the client prefers, if it asks for any
 
 

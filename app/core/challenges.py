@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
@@ -19,10 +20,12 @@ from sqlalchemy.orm import joinedload
 from app.core.identifiers import Identifier, Kind
 from app.crypto import codes
 from app.crypto.ids import uuid7
+from app.crypto.keys import new_token, token_digest
 from app.models import OtpChallenge
 from app.work import Work
 
 FALLBACK_LANGUAGE = "en"
+GRANT_LIFE = timedelta(minutes=5)
 MAX_SENDS = 5  # messages one challenge allows, over all channels
 
 
@@ -134,6 +137,33 @@ def newest(work: Work, purpose: Purpose, destination: Identifier) -> OtpChalleng
     here = (OtpChallenge.destination == destination.value, OtpChallenge.purpose == purpose)
     query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*here)
     return work.db.scalar(query.order_by(OtpChallenge.id.desc()).limit(1))
+
+
+def newest_of(work: Work, budget_key: str, purposes: Sequence[Purpose]) -> OtpChallenge | None:
+    """The newest challenge that was asked for an identifier, with its user, if it is open."""
+    asked = (OtpChallenge.budget_key == budget_key, OtpChallenge.purpose.in_(purposes))
+    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*asked)
+    row = work.db.scalar(query.order_by(OtpChallenge.id.desc()).limit(1))
+    return row if row and is_open(work, row) else None
+
+
+def grant(work: Work, row: OtpChallenge) -> str:
+    """What a right answer is exchanged for, where the next step comes later: a token for a few minutes, used once."""
+    token = new_token()
+    row.grant_digest, row.grant_expires_at = token_digest(token), work.now + GRANT_LIFE
+    return token
+
+
+def granted(work: Work, token: str) -> OtpChallenge | None:
+    """The challenge of a grant, with its user. None if it is unknown, used or has expired."""
+    lasting = (OtpChallenge.grant_digest == token_digest(token), OtpChallenge.grant_expires_at > work.now)
+    return work.db.scalar(select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*lasting))
+
+
+def spend_grant(work: Work, row: OtpChallenge) -> bool:
+    """Use a grant up. False if another request did."""
+    mine = (OtpChallenge.id == row.id, OtpChallenge.grant_digest == row.grant_digest)
+    return work.changes(update(OtpChallenge).where(*mine).values(grant_digest=None)) == 1
 
 
 def add_method(row: OtpChallenge, method: str) -> None:

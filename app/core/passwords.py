@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from app.crypto import legacy
 from app.errors import ValidationFailed
 from app.models import User
 from app.work import Work
@@ -82,7 +83,19 @@ def matches(work: Work, stored: str | None, password: str) -> bool:
     The answer is not a verdict yet: `lockout` settles it.
     """
     work.pause()
-    return len(password) <= LONGEST and work.kit.hasher.matches(stored, bytes_of(password))
+    if len(password) > LONGEST:
+        return False
+    return any(work.kit.hasher.matches(stored, spelled) for spelled in _spellings(stored, password))
+
+
+def _spellings(stored: str | None, password: str) -> list[bytes]:
+    """What a hash may have been made of: ours of the NFC form; another system's of whatever that keyboard sent, so of
+    what is typed now, composed or taken apart. For a password in ASCII that is one and the same.
+    """
+    if stored is None or not legacy.known(stored):
+        return [bytes_of(password)]
+    forms = (password, unicodedata.normalize("NFC", password), unicodedata.normalize("NFD", password))
+    return [form.encode() for form in dict.fromkeys(forms)]
 
 
 def renewed(work: Work, stored: str | None, password: str) -> str | None:

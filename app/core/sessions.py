@@ -14,7 +14,7 @@ from sqlalchemy import exists, select, update
 
 from app.core import tokens
 from app.crypto.ids import uuid7
-from app.crypto.keys import Purpose
+from app.crypto.keys import Purpose, new_token, token_digest
 from app.models import Session, User
 from app.work import Work
 
@@ -55,6 +55,28 @@ def open(work: Work, user: User, amr: Sequence[str], device_info: dict[str, Any]
     work.db.add(row)
     work.db.flush()  # before the refresh token that refers to it
     return row
+
+
+def bake(row: Session) -> str:
+    """A browser's cookie for a session: 256 random bits, stored as their digest only."""
+    token = new_token()
+    row.cookie_digest = token_digest(token)
+    return token
+
+
+def by_cookie(work: Work, token: str) -> tuple[Account, UUID, datetime] | None:
+    """The account, session and sign-in time of a cookie, in one statement; None once the session has ended, was not
+    used for JWT_REFRESH_TTL, or its user is disabled.
+    """
+    lasting = (
+        Session.revoked_at.is_(None),
+        Session.expires_at > work.now,
+        Session.last_used_at > tokens.idle_since(work),
+    )
+    query = select(*LIVE, Session.id, Session.auth_time).join(Session, Session.user_id == User.id)
+    mine = (Session.cookie_digest == token_digest(token), *lasting, User.disabled_at.is_(None))
+    row = work.db.execute(query.where(*mine)).one_or_none()
+    return (Account(*row[:-2]), row[-2], row[-1]) if row else None
 
 
 def live_account(work: Work, session_id: UUID) -> Account | None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, select, update
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 
 from app.crypto.ids import uuid7
 from app.crypto.keys import Purpose, new_token, token_digest
@@ -140,7 +140,13 @@ def of_user(work: Work, user_id: UUID) -> list[RefreshToken]:
 
 
 def can_go_on(work: Work) -> ColumnElement[bool]:
-    """The condition of a session that a refresh token still keeps alive."""
-    return exists().where(
+    """The condition of a session that a refresh token still keeps alive, or a cookie that was used lately."""
+    unspent = exists().where(
         RefreshToken.session_id == Session.id, RefreshToken.used_at.is_(None), RefreshToken.expires_at > work.now
     )
+    return or_(unspent, and_(Session.cookie_digest.is_not(None), Session.last_used_at > idle_since(work)))
+
+
+def idle_since(work: Work) -> datetime:
+    """A session that was last used before this has ended by itself."""
+    return work.now - timedelta(seconds=work.settings.jwt_refresh_ttl)

@@ -1,4 +1,4 @@
-"""Argon2id behind a fixed number of slots.
+"""Argon2id behind a fixed number of slots; hashes of other systems are compared there too, until they are replaced.
 
 A hash costs tens of milliseconds and tens of mebibytes, so only as many run as there are cores, a short
 queue waits, and the rest is told to come back. No caller may hold a database connection meanwhile.
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from app.crypto import legacy
 from app.errors import Overloaded
 
 PATIENCE_S = 1.0  # longest wait for a slot
@@ -39,14 +40,16 @@ class Hasher:
         A hash that cannot be read counts as one that does not match. Raises Overloaded.
         """
         with self._slot():
+            if hashed is not None and legacy.known(hashed):
+                return legacy.matches(hashed, password)
             try:
                 return self._argon2.verify(hashed or self._nobodys, password) and hashed is not None
             except (VerificationError, InvalidHashError, ValueError):
                 return False
 
     def outdated(self, hashed: str) -> bool:
-        """True if the hash was made with other parameters than today's."""
-        return self._argon2.check_needs_rehash(hashed)
+        """True if the hash was made with other parameters than today's, or by another system."""
+        return legacy.known(hashed) or self._argon2.check_needs_rehash(hashed)
 
     @contextmanager
     def _slot(self) -> Iterator[None]:

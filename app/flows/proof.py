@@ -100,13 +100,13 @@ def ask_contact(work: Work, user_id: UUID, session_id: UUID, address: Identifier
     return challenge
 
 
-def ask_again(work: Work, challenge_id: UUID, channel: str | None = None) -> OtpChallenge:
+def ask_again(work: Work, challenge_id: UUID | None, channel: str | None = None) -> OtpChallenge:
     """Send the code of an open challenge again: the same digits while it lives, so the first to arrive works.
 
     In a sign-in, with another `channel`, to the person's other address. Raises ChallengeClosed, ResendTooSoon,
     RateLimited.
     """
-    row = challenges.find(work, challenge_id)
+    row = challenges.find(work, challenge_id) if challenge_id else None
     if row is None or not challenges.is_open(work, row) or row.purpose == Purpose.FACTOR:
         raise _refused(work, row, ChallengeClosed())
     wait = challenges.resend_in(work, row)
@@ -204,7 +204,7 @@ def _settle(
     cap = 1 if recovers and (budget.wait or budget.silent) else None
     if budget.wait and not cap:
         raise _refused(work, row, AccountLocked(retry_after=budget.wait))
-    right = right and (cap == 1 or not budget.silent) and _stands(work, row)
+    right = right and (cap == 1 or not budget.silent) and stands(work, row)
     objection = _objection(accept, row) if right else None
     if right and recovers and row.user:
         lockout.hold_all(work, row.user)  # in their order, before the challenge: they will be forgiven
@@ -220,7 +220,7 @@ def _settle(
     return Proven(row, budget)
 
 
-def _stands(work: Work, row: OtpChallenge) -> bool:
+def stands(work: Work, row: OtpChallenge) -> bool:
     """False if what the question stands on is gone: the session that asked, the password or the address of then, an
     old sign-up.
     """

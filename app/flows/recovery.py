@@ -50,7 +50,7 @@ def _nobody(identifier: Identifier, wished: str) -> Identifier:
     return Identifier(Kind.PHONE if wished == "sms" else Kind.EMAIL, f"nobody/{identifier.value}"[:254])
 
 
-def finish(work: Work, challenge_id: UUID, code: str, new_password: str) -> None:
+def finish(work: Work, challenge_id: UUID | None, code: str, new_password: str) -> None:
     """Set a new password with a recovery code: every session ends, every address is told, locks are lifted.
 
     A password that may not be set costs a guess, not the code. Raises ValidationFailed, ChallengeClosed,
@@ -70,6 +70,42 @@ def finish(work: Work, challenge_id: UUID, code: str, new_password: str) -> None
     if user is None or not accounts.set_password(work, user, hashed):
         raise audit.refusal(work, Event.RECOVERY_REFUSED, proven.challenge.shown, ChallengeClosed())
     _settle(work, user)
+
+
+def validate(work: Work, challenge_id: UUID | None, code: str) -> str:
+    """Exchange a recovery code for a grant, for browsers that ask for the new password on their next page.
+
+    Raises ChallengeClosed, InvalidCode, AccountLocked.
+    """
+    proven = proof.check(work, challenge_id, code, lambda row: row.purpose == Purpose.RECOVERY)
+    row = proven.challenge
+    audit.record(work, Event.RECOVERY_PROVEN, row.shown, user_id=row.user_id)
+    return challenges.grant(work, row)
+
+
+def finish_granted(work: Work, identifier: Identifier, token: str, new_password: str) -> None:
+    """Set a new password with a grant, as `finish` does with a code. It is for the identifier that the code was for.
+
+    Raises ValidationFailed, which does not use the grant up, ChallengeClosed, Overloaded.
+    """
+    with audit.recording(work, Event.RECOVERY_REFUSED, identifier.masked):
+        row = _granted(work, identifier, token)
+        passwords.accept(work, new_password, _about(row), field="new_password")
+    hashed = passwords.hashed(work, new_password)
+    user = row.user
+    assert user is not None
+    lockout.hold_all(work, user)
+    fresh = proof.stands(work, row) and challenges.spend_grant(work, row)
+    if not fresh or not accounts.set_password(work, user, hashed):
+        raise audit.refusal(work, Event.RECOVERY_REFUSED, row.shown, ChallengeClosed(), user_id=user.id)
+    _settle(work, user)
+
+
+def _granted(work: Work, identifier: Identifier, token: str) -> OtpChallenge:
+    row = challenges.granted(work, token)
+    if row is None or row.user is None or row.budget_key != lockout.key(identifier):
+        raise ChallengeClosed()
+    return row
 
 
 def _about(row: OtpChallenge) -> tuple[str | None, ...]:

@@ -70,6 +70,17 @@ def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False)
     audit.record(work, Event.SESSION_ENDED, user_id=user_id, session_id=session_id, why="signed_out", count=count)
 
 
+def sign_out_browser(work: Work, cookie: str) -> None:
+    """End the session of a browser's cookie. One that is unknown or has ended is as good as ended."""
+    found = sessions.by_cookie(work, cookie) if cookie else None
+    if found is not None:
+        account, session_id, _ = found
+        count = int(sessions.revoke(work, session_id, account.id, "signed_out"))
+        audit.record(
+            work, Event.SESSION_ENDED, user_id=account.id, session_id=session_id, why="signed_out", count=count
+        )
+
+
 def end(work: Work, session_id: UUID) -> None:
     """End one of the caller's sessions. Raises NotFound for one that is not theirs or not there, alike."""
     assert work.caller.user_id is not None

@@ -31,10 +31,11 @@ DeviceInfo = dict[str, Any] | None
 class SignedIn:
     user: User
     session: Session
-    access_token: str
-    refresh_token: str
-    refresh_expires_at: datetime
+    access_token: str = ""
+    refresh_token: str = ""
+    refresh_expires_at: datetime | None = None
     pending: OtpChallenge | None = None  # asks for the second address of a sign-up
+    cookie: str = ""  # in place of the tokens, for a browser that keeps its session in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def advance(
 
     Raises Forbidden when there is no way on, RateLimited.
     """
-    step = policy.next_step(accounts.standing(user), frozenset(methods), work.settings.mfa_policy)
+    step = policy.next_step(accounts.standing(user), frozenset(methods), _rule(work, user))
     if step == policy.DONE:
         return finish(work, user, methods, budget, device_info=device_info)
     by_message = policy.PASSWORD not in step.methods
@@ -125,6 +126,11 @@ def advance(
     return Asked(challenge, step.methods)
 
 
+def _rule(work: Work, user: User) -> str:
+    """What MFA_POLICY is for this user: some roles always give a code."""
+    return "required" if user.role in work.settings.mfa_required_roles else work.settings.mfa_policy
+
+
 def _ask_signup_again(work: Work, signup: Signup, identifier: Identifier) -> Asked:
     """Somebody who has not proven the address yet and knows the password: the sign-up's code again.
 
@@ -144,7 +150,7 @@ def _ask_signup_again(work: Work, signup: Signup, identifier: Identifier) -> Ask
     return Asked(row, (row.channel,))
 
 
-def verify(work: Work, challenge_id: UUID, code: str, device_info: DeviceInfo = None) -> SignedIn:
+def verify(work: Work, challenge_id: UUID | None, code: str, device_info: DeviceInfo = None) -> SignedIn:
     """The code step: a sign-in's code, or a sign-up's whose password was just given.
 
     Raises ChallengeClosed, InvalidCode, AccountLocked.
@@ -223,7 +229,7 @@ def finish(
 
     Raises InvalidCredentials if the account was disabled or its password changed since the proofs were given.
     """
-    step = policy.next_step(accounts.standing(user), frozenset(methods), work.settings.mfa_policy)
+    step = policy.next_step(accounts.standing(user), frozenset(methods), _rule(work, user))
     if step != policy.DONE:
         raise RuntimeError(f"at the door without {step.methods}")
     first = user.last_login_at is None
@@ -242,4 +248,6 @@ def finish(
         amr=list(methods),
         new_client=new_client,
     )
+    if work.client.keeps_cookie:
+        return SignedIn(user, session, cookie=sessions.bake(session))
     return SignedIn(user, session, tokens.access(work, session, user), *tokens.first_refresh(work, session))

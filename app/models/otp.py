@@ -23,7 +23,9 @@ class OtpChallenge(Base):
     signup_id: Mapped[UUID | None] = mapped_column(Id, ForeignKey("signups.id", ondelete="CASCADE"), index=True)
     asked_by: Mapped[UUID | None] = mapped_column(Id)  # the user who asked for a change of address, decoy or not
     session_id: Mapped[UUID | None] = mapped_column(Id)  # and the session in which
-    budget_key: Mapped[str] = mapped_column(Digest)  # the throttle of the identifier that wrong guesses raise
+    budget_key: Mapped[str] = mapped_column(
+        Digest, index=True
+    )  # the throttle of the identifier that wrong guesses raise
     stands_on: Mapped[datetime | None] = mapped_column(UtcDateTime)  # since when the user had the password of then
     methods: Mapped[str] = mapped_column(String(64))  # proven before this question, space separated
     language: Mapped[str] = mapped_column(String(16))  # of its messages
@@ -38,4 +40,6 @@ class OtpChallenge(Base):
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # answered rightly
     void_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # taken back before it was answered
+    grant_digest: Mapped[str | None] = mapped_column(Digest, unique=True)  # of what a right answer was exchanged for
+    grant_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     user: Mapped[User | None] = relationship(viewonly=True, lazy="raise")  # read with the challenge, by `find`

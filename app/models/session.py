@@ -23,6 +23,7 @@ class Session(Base):
     user_agent: Mapped[str] = mapped_column(String(255))
     device_info: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     client_key: Mapped[str] = mapped_column(Digest)  # to know a browser or phone again
+    cookie_digest: Mapped[str | None] = mapped_column(Digest, unique=True)  # of a browser's cookie, in place of tokens
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     auth_time: Mapped[datetime] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)

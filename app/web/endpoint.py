@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,8 @@ from app import errors
 from app.core import audit, repeats
 from app.core.repeats import Answered
 from app.errors import Refusal
-from app.web import limits, problems, transport
+from app.web import cookies, limits, problems, transport
+from app.web.cookies import Baked
 from app.web.guards import ANYBODY, Guard
 from app.work import Kit, Work, run
 
@@ -61,7 +62,9 @@ class Endpoint:
             ]
         if self.query:
             found.append(errors.ValidationFailed)
-        if self.guard.reads_token:
+        if self.guard.cookie:
+            found.append(errors.TokenRevoked)
+        elif self.guard.reads_token:
             found.append(errors.TokenInvalid)
             found += [] if self.guard.leaving else [errors.TokenExpired, errors.TokenRevoked]
         if self.guard.needed:
@@ -81,6 +84,7 @@ class Surface:
 
     name: str
     prefix: str
+    cookies: bool = False  # its sessions are cookies, so its writes are asked where they come from
     endpoints: list[Endpoint] = field(default_factory=list)
 
     def add(
@@ -112,7 +116,7 @@ class Surface:
         """Register the endpoints on an app."""
         blueprint = Blueprint(self.name, __name__, url_prefix=self.prefix)
         for endpoint in self.endpoints:
-            handler = _handler(endpoint, kit)
+            handler = _handler(endpoint, kit, cookied=self.cookies)
             handler.__qualname__ = f"{self.name}.{endpoint.name}"
             limited = limiter.limit(endpoint.limit)(handler) if endpoint.limit else handler
             blueprint.add_url_rule(
@@ -121,8 +125,10 @@ class Surface:
         app.register_blueprint(blueprint)
 
 
-def _handler(endpoint: Endpoint, kit: Kit) -> Callable[..., Response]:
+def _handler(endpoint: Endpoint, kit: Kit, *, cookied: bool) -> Callable[..., Response]:
     def handle(**path: Any) -> Response:
+        if cookied and endpoint.method != "GET":
+            cookies.refuse_other_sites(kit.settings)
         claims = endpoint.guard.claims(kit)
         given: list[BaseModel] = [transport.query(endpoint.query)] if endpoint.query else []
         given += [transport.body(endpoint.body)] if endpoint.body else []
@@ -134,10 +140,11 @@ def _handler(endpoint: Endpoint, kit: Kit) -> Callable[..., Response]:
             return _once(work, _repeated(work, key, given), tell) if key else tell()
 
         try:
-            answer = run(kit, story, client=transport.client(kit.settings), reads=endpoint.reads)
+            client = replace(transport.client(kit.settings), keeps_cookie=cookied)
+            answer = run(kit, story, client=client, reads=endpoint.reads)
         except Answered as before:
             answer = before.answer
-        return _reply(answer, endpoint.status)
+        return _reply(kit, answer, endpoint.status)
 
     return handle
 
@@ -157,8 +164,12 @@ def _once(work: Work, repeated: repeats.Request, tell: Callable[[], Any]) -> Any
     return answer
 
 
-def _reply(answer: Any, status: int) -> Response:
-    return Response(current_app.json.dumps(answer), status, mimetype="application/json")
+def _reply(kit: Kit, answer: Any, status: int) -> Response:
+    reply = answer.reply if isinstance(answer, Baked) else answer
+    response = Response(current_app.json.dumps(reply), status, mimetype="application/json")
+    if isinstance(answer, Baked):
+        cookies.write(kit.settings, response, answer)
+    return response
 
 
 def _outer(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> Callable[..., Response]:

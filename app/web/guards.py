@@ -8,7 +8,8 @@ from datetime import timedelta
 from app.core import sessions
 from app.crypto.jwt import Claims
 from app.errors import InsufficientUserAuthentication, TokenMissing, TokenRevoked
-from app.web import transport
+from app.web import cookies, transport
+from app.web.cookies import Jar
 from app.work import ANONYMOUS, Caller, Kit, Work
 
 
@@ -23,10 +24,11 @@ class Guard:
     needed: bool = True
     recent: bool = False
     leaving: bool = False
+    cookie: bool = False  # the session is a browser's cookie
 
     def claims(self, kit: Kit) -> Claims | None:
         """What the request's token says, before the database is asked. Raises the token refusals."""
-        if not self.reads_token:
+        if not self.reads_token or self.cookie:
             return None
         try:
             return kit.tokens.read(transport.bearer(), None if self.leaving else kit.clock())
@@ -37,6 +39,8 @@ class Guard:
 
     def admit(self, work: Work, claims: Claims | None) -> Caller:
         """The caller, if their session has not ended. Raises TokenRevoked, InsufficientUserAuthentication."""
+        if self.cookie:
+            return _by_cookie(work, cookies.read(work.settings, Jar.SESSION))
         if claims is None:
             return ANONYMOUS
         account = sessions.live_account(work, claims.session_id)
@@ -52,7 +56,19 @@ class Guard:
         return Caller(account.id, claims.session_id, account.role, claims.auth_time, account)
 
 
+def _by_cookie(work: Work, token: str) -> Caller:
+    if not token:
+        raise TokenMissing()
+    found = sessions.by_cookie(work, token)
+    if found is None:
+        raise TokenRevoked()
+    account, session_id, auth_time = found
+    work.kit.seen[session_id] = work.now
+    return Caller(account.id, session_id, account.role, auth_time, account)
+
+
 ANYBODY = Guard("anybody", reads_token=False, needed=False)
 LEAVING = Guard("leaving", needed=False, leaving=True)
 BEARER = Guard("bearer")
 RECENT = Guard("recent sign-in", recent=True)
+COOKIE = Guard("cookie", cookie=True)

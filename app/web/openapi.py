@@ -54,6 +54,10 @@ IDEMPOTENCY_KEY = {
     "description": "A repeat within 24 h gets the first answer and sends nothing.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": "session", "description": "`__Host-session` in production"},
+}
 OPERATIONS = {
     "/health": {
         "get": {
@@ -151,7 +155,7 @@ def document(surfaces: list[Surface]) -> dict[str, Any]:
         "paths": {**paths, **WEBHOOKS, **OPERATIONS},
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": SECURITY,
         },
     }
 
@@ -173,7 +177,9 @@ def _operation(surface: Surface, endpoint: Endpoint, schemas: dict[str, Any]) ->
         fields = endpoint.body.model_fields.values()
         schema = {"application/json": {"schema": _body(endpoint, schemas)}}
         operation["requestBody"] = {"required": any(f.is_required() for f in fields), "content": schema}
-    if endpoint.guard.reads_token:
+    if endpoint.guard.cookie:
+        operation["security"] = [{"cookie": []}]
+    elif endpoint.guard.reads_token:
         operation["security"] = [{"bearer": []}] if endpoint.guard.needed else [{}, {"bearer": []}]
     return operation
 

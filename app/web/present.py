@@ -166,7 +166,7 @@ def tokens(work: Work, signed_in: SignedIn, message: str) -> TokensReply:
         "token_type": "Bearer",
         "expires_in": work.settings.jwt_access_ttl,
         "refresh_token": signed_in.refresh_token,
-        "refresh_expires_in": _left(work, signed_in.refresh_expires_at),
+        "refresh_expires_in": _left(work, signed_in.refresh_expires_at or work.now),
         "session_id": str(signed_in.session.id),
         "user": user(signed_in.user),
     }

@@ -31,6 +31,7 @@ STATUS: dict[type[Refusal], int] = {
     errors.TokenReused: 401,
     errors.InsufficientUserAuthentication: 401,
     errors.Forbidden: 403,
+    errors.CrossSiteRequest: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.UsernameTaken: 409,

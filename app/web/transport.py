@@ -36,7 +36,7 @@ def client(settings: Settings) -> Client:
     """Who is calling. Made once a request."""
     if "client" not in g:
         agent = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())
-        g.client = Client(address(settings), agent[:LONGEST_AGENT], g.request_id, language(settings))
+        g.client = Client(address(settings), agent[:LONGEST_AGENT], g.request_id, language=language(settings))
     return g.client  # type: ignore[no-any-return]
 
 

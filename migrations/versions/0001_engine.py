@@ -118,10 +118,13 @@ def upgrade() -> None:
         time("expires_at"),
         time("used_at", null=True),
         time("void_at", null=True),
+        sa.Column("grant_digest", Digest, nullable=True),
+        time("grant_expires_at", null=True),
         key("otp_challenges"),
         refers("otp_challenges", "user_id", "users"),
         refers("otp_challenges", "signup_id", "signups"),
-        indexes=[("destination",), ("user_id",), ("signup_id",), ("expires_at",)],
+        only_one("otp_challenges", "grant_digest"),
+        indexes=[("destination",), ("user_id",), ("signup_id",), ("budget_key",), ("expires_at",)],
     )
     create_table(
         "sessions",
@@ -132,6 +135,7 @@ def upgrade() -> None:
         text("user_agent", 255),
         sa.Column("device_info", sa.JSON(), nullable=True),
         digest("client_key"),
+        sa.Column("cookie_digest", Digest, nullable=True),
         time("created_at"),
         time("auth_time"),
         time("last_used_at"),
@@ -140,6 +144,7 @@ def upgrade() -> None:
         text("revoked_why", 32, null=True),
         key("sessions"),
         refers("sessions", "user_id", "users"),
+        only_one("sessions", "cookie_digest"),
         indexes=[("user_id", "client_key"), ("user_id", "id"), ("expires_at",)],
     )
     create_table(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from app.models import OtpChallenge, OutboxMessage, User
 from tests.conftest import World
+from tests.lanes import Lane
 from tests.people import Answer
 
 EVEN = {"sms_cap_per_prefix": 0}  # for what is not about prefixes
@@ -100,17 +101,13 @@ def test_a_budget_in_money(shielded: Any) -> None:
 
 def fill(world: World, total: int, verified: int, stem: str = "+9170") -> None:
     """A past of codes to a country, of which so many came back."""
-    for n in range(total):
-        number = f"{stem}{n * 1009 % 100_000_000:08d}"
-        asked = ask(world, number)
-        if n < verified:
-            with world.kit.writes() as db:
-                db.execute(
-                    sa.update(OtpChallenge).where(OtpChallenge.destination == number).values(used_at=world.clock.now)
-                )
-                db.commit()
-        assert asked["challenge_id"]
+    client, numbers = world.app.test_client(), [f"{stem}{n * 1009:08d}" for n in range(total)]
+    for number in numbers:
+        assert client.post("/api/v1/auth/send-otp", json={"mobile_number": number}).status_code == 200
     world.deliver()
+    came_back = OtpChallenge.destination.in_(numbers[:verified])
+    with world.kit.writes.begin() as db:
+        db.execute(sa.update(OtpChallenge).where(came_back).values(used_at=world.clock.now))
     world.clock.advance(seconds=61)
 
 
@@ -192,8 +189,10 @@ def test_a_second_try_of_a_message_is_counted_once(shielded: Any) -> None:
     assert len(sent(world)) == 2
 
 
-def test_a_flood_over_countries_and_adjacent_numbers_trips_within_the_bounds(shielded: Any) -> None:
+def test_a_flood_over_countries_and_adjacent_numbers_trips_within_the_bounds(shielded: Any, lane: Lane) -> None:
     """700 sends; `bench` has the 10,000."""
+    if lane.name != "sqlite":
+        pytest.skip("the counters are the same rows on every lane; one of them is flooded")
     world = shielded(sms_cap_per_prefix=5, sms_cap_per_country=25, sms_cap_per_day=90)
     client, statuses = world.app.test_client(), Counter()
     for n in range(700):

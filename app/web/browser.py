@@ -1,0 +1,232 @@
+"""The browser dialect, `/`: classic web apps whose session is one `HttpOnly` cookie. The flows are everybody's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from uuid import UUID
+
+from typing_extensions import TypedDict
+
+from app import errors
+from app.core import challenges, identifiers, lockout
+from app.core.challenges import Purpose
+from app.core.identifiers import Identifier
+from app.flows import account, proof, recovery, session, signin, signup
+from app.flows.signin import SignedIn
+from app.flows.signup import Details
+from app.models import OtpChallenge
+from app.web import cookies, limits, present
+from app.web.cookies import Baked, Jar
+from app.web.endpoint import Surface
+from app.web.fields import Body, Code, Identified, Name, Password, Typed, example
+from app.web.guards import COOKIE
+from app.web.present import ChallengeReply, Message, UserReply
+from app.work import Work
+
+browser = Surface("browser", "", cookies=True)
+
+ANSWERS = (errors.InvalidCode, errors.ChallengeClosed, errors.AccountLocked)
+WRITES = (errors.CrossSiteRequest,)
+PROVES = (Purpose.SIGNIN, Purpose.SIGNUP, *account.CHANGES)
+REACHED = {"email": "email", "sms": "phone"}
+
+
+class NamedBody(Identified):
+    """Who it is about, under any of the names that such apps use."""
+
+    model_config = example(email="jane@example.com")
+
+    username: Typed | None = None
+
+
+class SignupForm(Body):
+    model_config = example(name="Jane", email="jane@example.com", password="correct horse 7")
+
+    name: Name
+    email: Typed
+    password: Password
+
+
+class RegisterForm(Body):
+    model_config = example(username="jane", email="jane@example.com", phone="+919876543210", password="correct horse 7")
+
+    username: Typed
+    email: Typed
+    phone: Typed
+    password: Password
+
+
+class LoginForm(NamedBody):
+    model_config = example(email="jane@example.com", password="correct horse 7")
+
+    password: Password
+
+
+class CodeForm(NamedBody):
+    model_config = example(email="jane@example.com", otp="123456")
+
+    otp: Code
+
+
+class NewPasswordForm(NamedBody):
+    model_config = example(identifier="jane@example.com", new_password="another horse 8")
+
+    new_password: Password
+    otp: Code | None = None
+
+
+class AskedForm(TypedDict):
+    message: str
+    challenge_id: str
+    channel: str
+    destination: str
+    expires_in: str
+    expires_in_seconds: int
+    resend_in: int
+
+
+class InForm(TypedDict):
+    message: str
+    user: UserReply
+
+
+class WelcomeForm(InForm, total=False):
+    pending: ChallengeReply
+
+
+@browser.add("POST", "/signup", body=SignupForm, reply=AskedForm, limit=limits.SENDS, repeatable=True,
+             refusals=(*WRITES, errors.Overloaded))  # fmt: skip
+def sign_up(work: Work, body: SignupForm) -> Any:
+    """Sign up with name, e-mail address and password. The code that was sent finishes it at `/verify-otp`."""
+    details = Details(identifiers.email(body.email), None, None, body.name, body.password, None)
+    return _asked(work, signup.start(work, details), "Account created successfully")
+
+
+@browser.add("POST", "/register", body=RegisterForm, reply=AskedForm, limit=limits.SENDS, repeatable=True,
+             refusals=(*WRITES, errors.UsernameTaken, errors.Overloaded))  # fmt: skip
+def register(work: Work, body: RegisterForm) -> Any:
+    """Sign up with username, e-mail address, phone and password. The e-mail address is proven first, then the phone."""
+    region = work.settings.default_phone_region
+    addresses = identifiers.email(body.email), identifiers.phone(body.phone, region)
+    details = Details(*addresses, identifiers.username(body.username), None, body.password, None)
+    return _asked(work, signup.start(work, details), "User registered successfully")
+
+
+@browser.add(
+    "POST", "/login", body=LoginForm, reply=AskedForm | InForm, limit=limits.GUESSES,
+    refusals=(*WRITES, errors.InvalidCredentials, errors.AccountLocked, errors.Forbidden, errors.Overloaded),
+)  # fmt: skip
+def log_in(work: Work, body: LoginForm) -> Any:
+    """Sign in with an identifier and the password. A code is sent; where policy asks none, the cookie is set now."""
+    result = signin.start(work, body.who(work), body.password)
+    if isinstance(result, SignedIn):
+        return _in(result)
+    return _asked(work, result.challenge, f"OTP sent to your {REACHED[result.challenge.channel]}")
+
+
+@browser.add("POST", "/verify-otp", body=CodeForm, reply=WelcomeForm, limit=limits.GUESSES,
+             refusals=(*WRITES, *ANSWERS, errors.InvalidCredentials))  # fmt: skip
+def prove(work: Work, body: CodeForm) -> Any:
+    """Answer the code of a sign-in or sign-up, and be in; or of a second address, and it is yours."""
+    asked = _challenge(work, body.who(work), PROVES)
+    if asked and asked.purpose in account.CHANGES:
+        user = account.confirm_contact(work, asked.id, body.otp)
+        return {"message": "Your address was changed.", "user": present.user(user)}
+    return _in(_admitted(work, asked, body.otp), work)
+
+
+def _admitted(work: Work, asked: OtpChallenge | None, code: str) -> SignedIn:
+    if asked and asked.purpose == Purpose.SIGNUP:
+        return signup.verify(work, asked.id, code)
+    return signin.verify(work, asked.id if asked else None, code)
+
+
+@browser.add("POST", "/resend-otp", body=NamedBody, reply=Message, limit=limits.SENDS, repeatable=True,
+             refusals=(*WRITES, errors.ChallengeClosed, errors.ResendTooSoon))  # fmt: skip
+def send_again(work: Work, body: NamedBody) -> Any:
+    """Send the code again, unchanged while it is valid."""
+    asked = _challenge(work, body.who(work), (*PROVES, Purpose.RECOVERY))
+    row = proof.ask_again(work, asked.id if asked else None)
+    return {"message": f"New OTP sent to your {REACHED[row.channel]}"}
+
+
+@browser.add("GET", "/protected", reply=InForm, guard=COOKIE, reads=True)
+def protected(work: Work) -> Any:
+    """What only somebody who is signed in sees."""
+    return {"message": "Welcome to protected area", "user": present.user(work.caller.account)}
+
+
+@browser.add("POST", "/logout", reply=Message, limit=limits.TOKENS, refusals=WRITES)
+def log_out(work: Work) -> Any:
+    """End the session and clear the cookie. Again is as good as once."""
+    session.sign_out_browser(work, cookies.read(work.settings, Jar.SESSION))
+    return Baked({"message": "Logged out successfully"}, {Jar.SESSION: "", Jar.CHALLENGE: "", Jar.GRANT: ""})
+
+
+@browser.add("POST", "/forgot-password", body=NamedBody, reply=Message, limit=limits.SENDS, refusals=WRITES)
+def forgot_password(work: Work, body: NamedBody) -> Any:
+    """Ask for a recovery code. Always the same answer."""
+    challenge = recovery.start(work, body.who(work))
+    return Baked({"message": "OTP sent successfully"}, {Jar.CHALLENGE: str(challenge.id)})
+
+
+@browser.add("POST", "/validate-otp", body=CodeForm, reply=Message, limit=limits.GUESSES, refusals=(*WRITES, *ANSWERS))
+def validate_otp(work: Work, body: CodeForm) -> Any:
+    """Exchange a recovery code for the right to set a new password, kept in a cookie for five minutes."""
+    asked = _challenge(work, body.who(work), (Purpose.RECOVERY,))
+    grant = recovery.validate(work, asked.id if asked else None, body.otp)
+    message = {"message": "OTP verified. Proceed to reset password."}
+    return Baked(message, {Jar.GRANT: grant, Jar.CHALLENGE: ""})
+
+
+@browser.add("POST", "/reset-password", body=NewPasswordForm, reply=Message, limit=limits.GUESSES,
+             refusals=(*WRITES, *ANSWERS, errors.Overloaded))  # fmt: skip
+def reset_password(work: Work, body: NewPasswordForm) -> Any:
+    """Set a new password: with the cookie of `/validate-otp`, or with the code in one step. Every session ends."""
+    _reset(work, body, body.who(work))
+    return Baked({"message": "Password reset successful"}, {Jar.SESSION: "", Jar.CHALLENGE: "", Jar.GRANT: ""})
+
+
+def _reset(work: Work, body: NewPasswordForm, identifier: Identifier) -> None:
+    if body.otp is None:
+        recovery.finish_granted(work, identifier, cookies.read(work.settings, Jar.GRANT), body.new_password)
+        return
+    asked = _challenge(work, identifier, (Purpose.RECOVERY,))
+    recovery.finish(work, asked.id if asked else None, body.otp, body.new_password)
+
+
+def _challenge(work: Work, identifier: Identifier, purposes: tuple[Purpose, ...]) -> OtpChallenge | None:
+    """The challenge that this browser's cookie names, if it is about the identifier; else the identifier's newest."""
+    named = _uuid(cookies.read(work.settings, Jar.CHALLENGE))
+    row = challenges.find(work, named) if named else None
+    if row and row.purpose in purposes and challenges.is_open(work, row) and _is_about(row, identifier):
+        return row
+    return challenges.newest_of(work, lockout.key(identifier), purposes)
+
+
+def _is_about(row: OtpChallenge, identifier: Identifier) -> bool:
+    asked = row.budget_key == lockout.key(identifier) or challenges.destination(row) == identifier
+    return asked or (row.user is not None and identifier in identifiers.of_user(row.user))
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _asked(work: Work, row: OtpChallenge, message: str) -> Baked:
+    shown = present.challenge(work, row)
+    minutes = math.ceil(shown["expires_in"] / 60)
+    words = f"{minutes} minute{'' if minutes == 1 else 's'}"
+    reply = {"message": message, **shown, "expires_in": words, "expires_in_seconds": shown["expires_in"]}
+    return Baked(reply, {Jar.CHALLENGE: str(row.id)})
+
+
+def _in(signed_in: SignedIn, work: Work | None = None) -> Baked:
+    reply: dict[str, Any] = {"message": "Login successful", "user": present.user(signed_in.user)}
+    if work and signed_in.pending:
+        reply["pending"] = present.challenge(work, signed_in.pending)
+    return Baked(reply, {Jar.SESSION: signed_in.cookie, Jar.CHALLENGE: ""})

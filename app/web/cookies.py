@@ -1,0 +1,74 @@
+"""Cookies of the browser dialect, and from where a page may write.
+
+Opaque values, `HttpOnly`, `SameSite=Strict`; in production `Secure` and under the `__Host-` prefix, so that no
+sibling host can set them (RFC 6265bis, section 4.1.3.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Response, request
+
+from app.config import Settings
+from app.errors import CrossSiteRequest
+
+OWN_PAGES = (None, "same-origin")  # what Sec-Fetch-Site says of them; None: no browser of today
+
+
+class Jar(StrEnum):
+    SESSION = "session"
+    CHALLENGE = "challenge"  # between the password and the code
+    GRANT = "grant"  # between a recovery code and the new password
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """A reply with cookies to set; an empty value clears one."""
+
+    reply: dict[str, Any]
+    cookies: dict[Jar, str] = field(default_factory=dict)
+
+
+def read(settings: Settings, jar: Jar) -> str:
+    """What the browser sent; empty if nothing."""
+    return request.cookies.get(_name(settings, jar), "")
+
+
+def write(settings: Settings, response: Response, baked: Baked) -> None:
+    ages = {Jar.SESSION: settings.session_max_age, Jar.CHALLENGE: 600, Jar.GRANT: 600}
+    for jar, value in baked.cookies.items():
+        response.set_cookie(
+            _name(settings, jar),
+            value,
+            max_age=ages[jar] if value else 0,
+            path="/",
+            secure=settings.production,
+            httponly=True,
+            samesite="Strict",
+        )
+
+
+def _name(settings: Settings, jar: Jar) -> str:
+    return f"__Host-{jar}" if settings.production else str(jar)
+
+
+def refuse_other_sites(settings: Settings) -> None:
+    """Raises CrossSiteRequest unless our own page, one of CORS_ORIGINS, or no browser at all is asking."""
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    if origin is None:
+        if site not in OWN_PAGES:
+            raise CrossSiteRequest()
+    elif origin not in settings.cors_origins and not _is_own(settings, origin):
+        raise CrossSiteRequest()
+
+
+def _is_own(settings: Settings, origin: str) -> bool:
+    """Without PUBLIC_URL by the host alone: behind a proxy the service does not see the scheme of its own address."""
+    here, asked = urlsplit(settings.public_url), urlsplit(origin)
+    if here.netloc:
+        return (asked.scheme, asked.netloc) == (here.scheme, here.netloc)
+    return asked.scheme in ("http", "https") and asked.netloc == request.host

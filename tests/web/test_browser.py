@@ -1,0 +1,415 @@
+"""The browser dialect: both sets of routes, its cookies, and what other sites may not do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from app.models import Session, User
+from tests.conftest import World
+from tests.people import PASSWORD, Person, check_document, wrong
+
+EMAIL = "jane@example.com"
+OWN = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+
+
+class Browser:
+    """A client that keeps cookies, as curl does with a jar and a browser does by itself."""
+
+    def __init__(self, world: World, **headers: str) -> None:
+        self.world, self.headers = world, headers
+        self.client = world.app.test_client()
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> TestResponse:
+        given = {"json": body} if body is not None else {}
+        answer = self.client.open(path, method=method, headers={**self.headers, **headers}, **given)
+        self.world.deliver()
+        shown = type("Shown", (), {"status": answer.status_code, "body": answer.get_json(), "code": (answer.get_json() or {}).get("code")})  # fmt: skip
+        check_document(method, path, shown)
+        return answer
+
+    def post(self, path: str, body: Any = None, **headers: str) -> TestResponse:
+        return self.send("POST", path, body, **headers)
+
+    def code(self, email: str = EMAIL) -> str:
+        return self.world.read("email", email)
+
+    def sign_up(self, email: str = EMAIL) -> TestResponse:
+        self.post("/signup", {"name": "Jane", "email": email, "password": PASSWORD})
+        return self.post("/verify-otp", {"email": email, "otp": self.code(email)})
+
+    def log_in(self, email: str = EMAIL, password: str = PASSWORD) -> TestResponse:
+        self.world.clock.advance(minutes=2)
+        self.post("/login", {"email": email, "password": password})
+        return self.post("/verify-otp", {"email": email, "otp": self.code(email)})
+
+    def inside(self) -> bool:
+        return self.send("GET", "/protected").status_code == 200
+
+    @property
+    def cookie(self) -> str:
+        found = self.client.get_cookie("session")
+        return found.value if found else ""
+
+
+@pytest.fixture
+def browser(world: World) -> Browser:
+    return Browser(world)
+
+
+def json_of(answer: TestResponse) -> Any:
+    return answer.get_json()
+
+
+def cookies_set(answer: TestResponse) -> dict[str, str]:
+    return {line.partition("=")[0]: line for line in answer.headers.getlist("Set-Cookie")}
+
+
+def test_the_first_set_of_routes_with_exactly_its_messages(browser: Browser) -> None:
+    made = browser.post("/signup", {"name": "Jane", "email": EMAIL, "password": PASSWORD})
+    assert (made.status_code, json_of(made)["message"]) == (200, "Account created successfully")
+    assert (json_of(made)["expires_in"], json_of(made)["expires_in_seconds"]) == ("5 minutes", 300)
+    done = browser.post("/verify-otp", {"email": EMAIL, "otp": browser.code()})
+    assert (done.status_code, json_of(done)["message"]) == (200, "Login successful")
+    assert json_of(done)["user"]["email"] == EMAIL
+    assert browser.post("/logout").get_json() == {"message": "Logged out successfully"}
+    assert not browser.inside()
+    browser.world.clock.advance(minutes=2)
+    asked = json_of(browser.post("/login", {"email": EMAIL, "password": PASSWORD}))
+    assert (asked["message"], asked["expires_in"]) == ("OTP sent to your email", "5 minutes")
+    assert asked["challenge_id"]
+    browser.world.clock.advance(seconds=31)
+    assert browser.post("/resend-otp", {"email": EMAIL}).get_json() == {"message": "New OTP sent to your email"}
+    assert (
+        json_of(browser.post("/verify-otp", {"email": EMAIL, "otp": browser.code()}))["message"] == "Login successful"
+    )
+    welcome = browser.send("GET", "/protected")
+    assert json_of(welcome)["message"] == "Welcome to protected area"
+    assert json_of(welcome)["user"]["email"] == EMAIL
+
+
+def test_the_second_set_of_routes_with_exactly_its_messages(world: World, browser: Browser) -> None:
+    body = {"username": "jane", "email": EMAIL, "phone": "+919876543210", "password": PASSWORD}
+    made = browser.post("/register", body)
+    assert (made.status_code, json_of(made)["message"]) == (200, "User registered successfully")
+    done = browser.post("/verify-otp", {"identifier": EMAIL, "otp": browser.code()})
+    assert json_of(done)["user"]["username"] == "jane"
+    assert json_of(done)["pending"]["channel"] == "sms"
+    proven = browser.post("/verify-otp", {"identifier": "+919876543210", "otp": world.read("sms", "+919876543210")})
+    assert json_of(proven)["user"]["phone"] == "+919876543210"
+    world.clock.advance(minutes=2)
+    assert json_of(browser.post("/forgot-password", {"identifier": "jane"})) == {"message": "OTP sent successfully"}
+    checked = browser.post("/validate-otp", {"identifier": "jane", "otp": browser.code()})
+    assert json_of(checked) == {"message": "OTP verified. Proceed to reset password."}
+    changed = browser.post("/reset-password", {"identifier": "jane", "new_password": "another horse 8"})
+    assert json_of(changed) == {"message": "Password reset successful"}
+    assert not browser.inside(), "a reset ends every session"
+    world.clock.advance(minutes=2)
+    for name in ("jane", EMAIL, "+919876543210"):
+        asked = browser.post("/login", {"identifier": name, "password": "another horse 8"})
+        assert asked.status_code == 200, name
+
+
+def test_with_the_code_a_reset_is_one_step(browser: Browser) -> None:
+    browser.sign_up()
+    browser.world.clock.advance(minutes=2)
+    browser.post("/forgot-password", {"identifier": EMAIL})
+    body = {"identifier": EMAIL, "new_password": "another horse 8", "otp": browser.code()}
+    assert browser.post("/reset-password", body).status_code == 200
+    assert browser.post("/reset-password", body).status_code == 410
+
+
+@pytest.mark.covers("attack A28", "asvs 6.4.3")
+def test_identifier_and_new_password_alone_reset_nothing(browser: Browser) -> None:
+    browser.sign_up()
+    body = {"identifier": EMAIL, "new_password": "another horse 8"}
+    assert browser.post("/reset-password", body).status_code == 410
+    browser.world.clock.advance(minutes=2)
+    browser.post("/forgot-password", {"identifier": EMAIL})
+    assert browser.post("/reset-password", body).status_code == 410
+    browser.post("/validate-otp", {"identifier": EMAIL, "otp": browser.code()})
+    stranger = Browser(browser.world)
+    assert stranger.post("/reset-password", body).status_code == 410, "the grant is this browser's alone"
+    assert browser.post("/reset-password", body).status_code == 200
+
+
+def test_a_grant_is_for_one_account_once_and_for_five_minutes(browser: Browser) -> None:
+    browser.sign_up()
+    Browser(browser.world).sign_up("other@example.com")
+    browser.world.clock.advance(minutes=2)
+    browser.post("/forgot-password", {"identifier": EMAIL})
+    browser.post("/validate-otp", {"identifier": EMAIL, "otp": browser.code()})
+    other = {"identifier": "other@example.com", "new_password": "another horse 8"}
+    assert browser.post("/reset-password", other).status_code == 410
+    weak = browser.post("/reset-password", {"identifier": EMAIL, "new_password": "password"})
+    assert (weak.status_code, json_of(weak)["errors"][0]["field"]) == (422, "new_password")
+    browser.world.clock.advance(minutes=5)
+    assert browser.post("/reset-password", other | {"identifier": EMAIL}).status_code == 410
+
+
+def test_a_grant_is_void_once_the_password_was_changed(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    world.clock.advance(minutes=2)
+    browser.post("/forgot-password", {"identifier": EMAIL})
+    browser.post("/validate-otp", {"identifier": EMAIL, "otp": browser.code()})
+    person = world.person(email=EMAIL).sign_in()
+    body = {"current_password": PASSWORD, "new_password": "changed horse 9"}
+    person.api.post("/api/auth/change-password", body, person.token).ok()
+    again = browser.post("/reset-password", {"identifier": EMAIL, "new_password": "another horse 8"})
+    assert again.status_code == 410
+
+
+def test_known_and_unknown_are_told_alike_when_they_forget(browser: Browser) -> None:
+    browser.sign_up()
+    browser.world.clock.advance(minutes=2)
+    answers = [
+        Browser(browser.world).post("/forgot-password", {"identifier": who}) for who in (EMAIL, "no@example.com")
+    ]
+    assert json_of(answers[0]) == json_of(answers[1])
+    assert [sorted(cookies_set(a)) for a in answers] == [["challenge"], ["challenge"]]
+    for browser_, answer in zip((Browser(browser.world), Browser(browser.world)), answers, strict=True):
+        who = EMAIL if answer is answers[0] else "no@example.com"
+        assert browser_.post("/validate-otp", {"identifier": who, "otp": "000000"}).status_code == 400
+
+
+def test_where_policy_asks_no_code_the_cookie_is_set_at_once(make_world: Any) -> None:
+    world = make_world(mfa_policy="optional")
+    browser = Browser(world)
+    browser.sign_up()
+    other = Browser(world)
+    answer = other.post("/login", {"email": EMAIL, "password": PASSWORD})
+    assert json_of(answer)["message"] == "Login successful"
+    assert other.inside()
+
+
+def test_some_roles_always_give_a_code(make_world: Any) -> None:
+    world = make_world(mfa_policy="optional", mfa_required_roles=("admin", "doctor"))
+    browser = Browser(world)
+    browser.sign_up()
+    with world.kit.writes.begin() as db:
+        db.query(User).update({"role": "doctor"})
+    asked = Browser(world).post("/login", {"email": EMAIL, "password": PASSWORD})
+    assert json_of(asked)["message"] == "OTP sent to your email"
+
+
+@pytest.mark.covers("asvs 3.3.1", "asvs 3.3.2", "asvs 3.3.4", "asvs 7.2.4")
+def test_the_cookies_of_production(make_world: Any) -> None:
+    world = make_world(environment="production", public_url="https://auth.example.com")
+    browser = Browser(world)
+    answer = browser.client.post(
+        "/signup", json={"name": "Jane", "email": EMAIL, "password": PASSWORD}, base_url="https://auth.example.com"
+    )
+    world.deliver()
+    done = browser.client.post(
+        "/verify-otp", json={"email": EMAIL, "otp": browser.code()}, base_url="https://auth.example.com"
+    )
+    line = cookies_set(done)["__Host-session"]
+    assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(line.split("; "))
+    assert "Domain" not in line
+    assert re.search(r"__Host-session=[\w-]{43};", line)
+    assert "__Host-challenge" in cookies_set(answer)
+
+
+def test_the_cookie_is_the_same_session_that_everybody_lists_and_ends(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    person = world.person(email=EMAIL)
+    world.clock.advance(minutes=2)
+    person.sign_in()
+    listed = person.api.get("/api/auth/sessions", person.token)["items"]
+    [theirs] = [s for s in listed if not s["current"]]
+    assert theirs["amr"] == ["pwd", "email"]
+    person.api.delete(f"/api/auth/sessions/{theirs['id']}", person.token).ok()
+    assert not browser.inside()
+
+
+def test_the_cookie_is_stored_as_its_digest_only(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    assert browser.cookie
+    assert browser.cookie not in str([vars(row) for row in world.rows(Session)])
+
+
+@pytest.mark.covers("attack A47", "asvs 7.2.4")
+def test_a_cookie_planted_before_sign_in_is_not_taken_over(world: World, browser: Browser) -> None:
+    browser.client.set_cookie("session", "A" * 43)
+    browser.client.set_cookie("challenge", "01a1fc6a-56ed-7069-9126-f35c15146f3c")
+    browser.sign_up()
+    assert browser.cookie != "A" * 43
+    first = browser.cookie
+    browser.log_in()
+    assert browser.cookie != first
+    planted = Browser(world)
+    planted.client.set_cookie("session", "A" * 43)
+    assert not planted.inside()
+
+
+def test_a_signed_out_cookie_is_dead_also_for_who_kept_it(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    kept = browser.cookie
+    answer = browser.post("/logout")
+    assert "Max-Age=0" in cookies_set(answer)["session"]
+    thief = Browser(world)
+    thief.client.set_cookie("session", kept)
+    assert json_of(thief.send("GET", "/protected"))["code"] == "token_revoked"
+    assert browser.post("/logout").status_code == 200
+
+
+def test_a_cookie_ends_with_the_password(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    person = world.person(email=EMAIL)
+    world.clock.advance(minutes=2)
+    person.sign_in()
+    body = {"current_password": PASSWORD, "new_password": "changed horse 9"}
+    person.api.post("/api/auth/change-password", body, person.token).ok()
+    assert not browser.inside()
+
+
+@pytest.mark.covers("asvs 7.3.1", "asvs 7.3.2")
+def test_a_cookie_ends_when_idle_and_in_the_end_anyway(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    for _ in range(4):
+        world.clock.advance(days=6)
+        assert browser.inside()
+        world.courier._stamp()
+    world.clock.advance(days=6)
+    assert not browser.inside(), "thirty days"
+    browser.log_in()
+    world.clock.advance(days=7, seconds=1)
+    assert not browser.inside(), "a week unused"
+
+
+def test_a_cookie_is_no_token_and_a_token_no_cookie(world: World, browser: Browser, person: Person) -> None:
+    browser.sign_up()
+    assert person.refresh(browser.cookie).code == "token_invalid"
+    assert person.api.get("/api/auth/me", browser.cookie).code == "token_invalid"
+    for token in (person.token, person.tokens["refresh_token"]):
+        other = Browser(world)
+        other.client.set_cookie("session", token)
+        assert not other.inside()
+    assert browser.send("GET", "/api/auth/me").status_code == 401, "a cookie opens nothing outside its dialect"
+
+
+FOREIGN = {
+    "another site": {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+    "a sibling": {"Origin": "http://evil.localhost", "Sec-Fetch-Site": "same-site"},
+    "another port": {"Origin": "http://localhost:8080", "Sec-Fetch-Site": "same-site"},
+    "null": {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+    "an old browser": {"Origin": "https://evil.example"},
+    "no origin, a sibling": {"Sec-Fetch-Site": "same-site"},
+    "no origin, cross-site": {"Sec-Fetch-Site": "cross-site"},
+    "a navigation": {"Sec-Fetch-Site": "none"},
+    "a look-alike": {"Origin": "http://localhost.evil.example"},
+    "another scheme": {"Origin": "file://localhost"},
+}
+WRITES = ["/signup", "/register", "/login", "/verify-otp", "/resend-otp", "/logout", "/forgot-password", "/validate-otp", "/reset-password"]  # fmt: skip
+
+
+@pytest.mark.covers("asvs 3.5.1", "asvs 3.5.3", "attack A68")
+@pytest.mark.parametrize("whence", FOREIGN)
+def test_a_write_from_elsewhere_is_refused(browser: Browser, whence: str) -> None:
+    browser.sign_up()
+    for path in WRITES:
+        answer = browser.post(path, {"email": EMAIL, "password": PASSWORD}, **FOREIGN[whence])
+        assert (answer.status_code, json_of(answer)["code"]) == (403, "cross_site_request"), path
+    assert browser.inside()
+    refused = [row.reason for row in browser.world.audit(event="request.refused")]
+    assert refused.count("cross_site_request") == len(WRITES)
+
+
+def test_one_s_own_page_and_no_browser_at_all_may_write(browser: Browser) -> None:
+    for headers in (OWN, {"Origin": "http://localhost"}, {"Sec-Fetch-Site": "same-origin"}, {}):
+        assert browser.post("/logout", **headers).status_code == 200
+
+
+@pytest.mark.covers("asvs 3.5.2")
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_what_a_form_can_send_is_refused(browser: Browser, kind: str) -> None:
+    answer = browser.client.post("/login", data=b'{"email": "a@example.com", "password": "x"}', content_type=kind)
+    assert (answer.status_code, json_of(answer)["code"]) == (415, "unsupported_media_type")
+
+
+def test_with_a_public_url_the_whole_origin_counts(make_world: Any) -> None:
+    browser = Browser(make_world(public_url="https://auth.example.com"))
+    allowed = browser.post("/logout", Origin="https://auth.example.com", Host="internal:8000")
+    assert allowed.status_code == 200
+    for origin in ("http://auth.example.com", "https://auth.example.com:444", "https://internal:8000"):
+        assert browser.post("/logout", Origin=origin, Host="internal:8000").status_code == 403
+
+
+APP = "https://app.example.com"
+
+
+@pytest.mark.covers("asvs 3.4.2", "attack A69")
+def test_listed_origins_may_call_with_cookies_and_others_get_no_word(make_world: Any) -> None:
+    world = make_world(cors_origins=(APP,))
+    client = world.app.test_client()
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    for path in ("/login", "/api/auth/login", "/api/v1/auth/send-otp"):
+        answer = client.options(path, headers={"Origin": APP, **ask})
+        assert answer.headers["Access-Control-Allow-Origin"] == APP
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+        for origin in ("https://evil.example", "null", "https://app.example.com.evil.example", "https://xapp.example.com", "http://app.example.com"):  # fmt: skip
+            headers = client.options(path, headers={"Origin": origin, **ask}).headers
+            assert not [name for name, _ in headers if name.startswith("Access-Control-Allow")], origin
+    listed = {"Origin": APP, "Sec-Fetch-Site": "cross-site"}
+    assert Browser(world).post("/logout", **listed).headers["Access-Control-Allow-Origin"] == APP
+    refused = client.post("/api/auth/login", json={}, headers={"Origin": APP})
+    assert refused.headers["Access-Control-Allow-Origin"] == APP, "a page must be able to read its errors"
+
+
+def test_without_a_list_no_header_says_anything(browser: Browser) -> None:
+    for method in ("OPTIONS", "POST"):
+        headers = browser.client.open("/login", method=method, headers={"Origin": APP}).headers
+        assert not [name for name, _ in headers if name.startswith("Access-Control")]
+
+
+def test_the_challenge_is_this_browser_s_even_if_a_stranger_asked_later(world: World, browser: Browser) -> None:
+    """A stranger who signs up with the same address after the owner does not get in the owner's way."""
+    browser.post("/signup", {"name": "Jane", "email": EMAIL, "password": PASSWORD})
+    code = browser.code()
+    Browser(world).post("/signup", {"name": "Mallory", "email": EMAIL, "password": "mallory horse 6"})
+    done = browser.post("/verify-otp", {"email": EMAIL, "otp": code})
+    assert json_of(done)["user"]["name"] == "Jane"
+
+
+def test_without_the_cookie_the_identifier_finds_the_newest(world: World, browser: Browser) -> None:
+    browser.post("/signup", {"name": "Jane", "email": EMAIL, "password": PASSWORD})
+    other = Browser(world)
+    assert other.post("/verify-otp", {"identifier": EMAIL, "otp": browser.code()}).status_code == 200
+    assert other.inside()
+
+
+@pytest.mark.covers("attack A01")
+def test_guesses_without_cookie_share_the_identifier_s_budget(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    statuses = []
+    for _ in range(3):
+        world.clock.advance(minutes=2)
+        browser.post("/login", {"email": EMAIL, "password": PASSWORD})
+        code = browser.code()
+        statuses += [
+            Browser(world).post("/verify-otp", {"email": EMAIL, "otp": wrong(code)}).status_code for _ in range(3)
+        ]
+    assert statuses[:5] == [400, 400, 400, 400, 400]
+    assert set(statuses[5:]) == {423}
+
+
+def test_nobody_s_challenge_is_closed(browser: Browser) -> None:
+    answer = browser.post("/verify-otp", {"email": "no@example.com", "otp": "123456"})
+    assert (answer.status_code, json_of(answer)["code"]) == (410, "challenge_closed")
+    again = browser.post("/resend-otp", {"email": "no@example.com"})
+    assert (again.status_code, json_of(again)["code"]) == (410, "challenge_closed")
+
+
+def test_without_a_cookie_the_protected_area_is_closed(browser: Browser) -> None:
+    answer = browser.send("GET", "/protected")
+    assert (answer.status_code, json_of(answer)["code"]) == (401, "token_missing")
+
+
+def test_a_disabled_account_s_cookie_is_dead(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    with world.kit.writes.begin() as db:
+        db.query(User).update({"disabled_at": world.clock.now})
+    assert not browser.inside()
