@@ -1,5 +1,20 @@
 -- The tables on PostgreSQL, for reading. `flask db upgrade` makes them; tools/generate.py made this.
 
+CREATE TABLE api_keys (
+    id UUID NOT NULL,
+    name VARCHAR(100) NOT NULL,
+    prefix VARCHAR(16) NOT NULL,
+    digest VARCHAR(64) NOT NULL,
+    scopes VARCHAR(255) NOT NULL,
+    created_by UUID,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE,
+    revoked_at TIMESTAMP WITH TIME ZONE,
+    last_used_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_api_keys PRIMARY KEY (id),
+    CONSTRAINT uq_api_keys_digest UNIQUE (digest)
+);
+
 CREATE TABLE audit_logs (
     id UUID NOT NULL,
     at TIMESTAMP WITH TIME ZONE NOT NULL,
@@ -19,6 +34,27 @@ CREATE TABLE audit_logs (
 CREATE INDEX ix_audit_logs_at ON audit_logs (at);
 CREATE INDEX ix_audit_logs_event_at ON audit_logs (event, at);
 CREATE INDEX ix_audit_logs_user_id_at ON audit_logs (user_id, at);
+
+CREATE TABLE devices (
+    id UUID NOT NULL,
+    device_id VARCHAR(128) NOT NULL,
+    owner VARCHAR(255) NOT NULL,
+    salt VARCHAR(32) NOT NULL,
+    key_version INTEGER NOT NULL,
+    master_id VARCHAR(8) NOT NULL,
+    key_digest VARCHAR(64) NOT NULL,
+    digits INTEGER NOT NULL,
+    interval_s INTEGER NOT NULL,
+    last_step INTEGER NOT NULL,
+    usage_count INTEGER NOT NULL,
+    last_used_at TIMESTAMP WITH TIME ZONE,
+    failures INTEGER NOT NULL,
+    locked_until TIMESTAMP WITH TIME ZONE,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    deactivated_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_devices PRIMARY KEY (id),
+    CONSTRAINT uq_devices_device_id UNIQUE (device_id)
+);
 
 CREATE TABLE repeats (
     key VARCHAR(64) NOT NULL,
@@ -86,6 +122,7 @@ CREATE TABLE users (
     disabled_at TIMESTAMP WITH TIME ZONE,
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     last_login_at TIMESTAMP WITH TIME ZONE,
+    recovered_by VARCHAR(8),
     password_changed_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_users PRIMARY KEY (id),
     CONSTRAINT uq_users_username UNIQUE (username),
@@ -133,6 +170,7 @@ CREATE TABLE otp_challenges (
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
     used_at TIMESTAMP WITH TIME ZONE,
     void_at TIMESTAMP WITH TIME ZONE,
+    begun_by VARCHAR(64),
     grant_digest VARCHAR(64),
     grant_expires_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_otp_challenges PRIMARY KEY (id),

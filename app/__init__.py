@@ -25,10 +25,11 @@ from app.web import cors, headers, inbox, limits, ops, problems, webhooks
 from app.web.auth import auth
 from app.web.browser import browser
 from app.web.endpoint import Edge
+from app.web.machine import machines
 from app.web.mobile import mobile
 from app.work import Kit
 
-SURFACES = [auth, mobile, browser]
+SURFACES = [auth, mobile, browser, machines]
 HASH_QUEUE = 16  # sign-ins that may wait for a hash slot in one process
 
 
@@ -68,6 +69,7 @@ def _kit(app: Flask, settings: Settings, bells: Bells, overrides: dict[str, Any]
         "writes": writes,
         "reads": reads,
         "keys": KeyRing(_secrets(settings.secret_key, settings.secret_key_previous)),
+        "masters": _masters(settings),
         "tokens": TokenRing(
             _secrets(settings.jwt_secret_key, settings.jwt_previous_secret_keys),
             settings.jwt_issuer,
@@ -75,6 +77,7 @@ def _kit(app: Flask, settings: Settings, bells: Bells, overrides: dict[str, Any]
         ),
         "wake": partial(ring, bells),
         "seen": {},
+        "seen_keys": {},
         **overrides,
     }
     if "hasher" not in parts:
@@ -84,6 +87,11 @@ def _kit(app: Flask, settings: Settings, bells: Bells, overrides: dict[str, Any]
 
 def _secrets(first: Any, more: Any) -> list[str]:
     return [secret.get_secret_value() for secret in (first, *more)]
+
+
+def _masters(settings: Settings) -> KeyRing | None:
+    found = [s for s in _secrets(settings.master_secret, settings.master_secret_previous) if s]
+    return KeyRing(found) if found else None
 
 
 def _hasher(settings: Settings) -> Hasher:

@@ -79,6 +79,21 @@ class Settings(DeliverySettings):
     argon2_memory_kib: int = Field(19_456, ge=8, description="Argon2id memory, KiB")
     argon2_time_cost: int = Field(2, ge=1, description="Argon2id passes")
 
+    master_secret: SecretStr = Field(
+        SecretStr(""), description="root of the keys of devices; none can register without it"
+    )
+    master_secret_previous: Secrets = Field(
+        (), description="earlier `MASTER_SECRET`s, whose devices work on; comma separated"
+    )
+    api_key: SecretStr = Field(SecretStr(""), description="a key of servers with every scope, besides those of admins")
+    otp_digits: int = Field(
+        6, ge=6, le=8, description="digits of a code by time; a device keeps those of its registration"
+    )
+    otp_interval: int = Field(30, ge=15, le=30, description="seconds a code by time is shown (at most 30); likewise")
+    otp_window: int = Field(
+        1, ge=0, le=1, description="steps each way in which a code by time still counts (at most 1)"
+    )
+
     default_phone_region: str = Field(
         "", pattern="^([A-Z]{2})?$", description="country of numbers typed without a prefix, such as `IN`"
     )

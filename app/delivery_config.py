@@ -134,6 +134,10 @@ class DeliverySettings(BaseSettings):
         "", pattern=r"^([A-Za-z0-9+/]{11})?$", description="lets your Android app read its SMS code"
     )
 
+    def sms_route(self, country: str) -> tuple[str, ...]:
+        """The providers for a country, in their order."""
+        return self.sms_routes.get(country) or self.sms_routes.get(ANYWHERE) or self.sms_provider
+
     @field_validator(
         "public_url", "sendgrid_base_url", "resend_base_url", "twilio_base_url", "msg91_base_url", "gupshup_base_url"
     )

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from app.config import Settings
+from app.delivery_config import ANYWHERE
 
 SECRET_NAMES = ("secret_key", "jwt_secret_key")
+MADE_ONCE = (*SECRET_NAMES, "master_secret")  # in development, if they are missing
 # Six letters and more: a shorter word turns up by chance in one random secret of some thousands.
 SAMPLES = ("change", "example", "sample", "placeholder", "secret", "password", "default")
 MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
@@ -52,6 +54,7 @@ def unsafe(s: Settings) -> Iterator[str]:
     own = {s.secret_key.get_secret_value(), *(k.get_secret_value() for k in s.secret_key_previous)}
     if s.secret_key != s.jwt_secret_key and shared & own - {""}:
         yield "JWT_PREVIOUS_SECRET_KEYS or SECRET_KEY_PREVIOUS holds a key of the other kind; drop it"
+    yield from _unsafe_machines(s)
     if s.lockout_seconds < SHORTEST_LOCK:
         yield f"LOCKOUT_SECONDS is below {SHORTEST_LOCK}; a lock must outlast a burst of guesses"
     if s.debug:
@@ -61,6 +64,22 @@ def unsafe(s: Settings) -> Iterator[str]:
     yield from _unsafe_delivery(s)
     if s.db_url.get_backend_name() == "sqlite" and not s.allow_sqlite:
         yield "DATABASE_URL names SQLite; use PostgreSQL, or set ALLOW_SQLITE=true if the disk is durable"
+
+
+def _unsafe_machines(s: Settings) -> Iterator[str]:
+    found = {name: getattr(s, name).get_secret_value() for name in ("api_key", "master_secret")}
+    for name, value in found.items():
+        if value and (why := weak(value)):
+            yield f"{name.upper()} {why}; {MAKE_ONE}"
+    if found["api_key"] and not found["master_secret"]:
+        yield f"MASTER_SECRET is missing; devices that API_KEY registers need it; {MAKE_ONE}"
+    if any(weak(old.get_secret_value()) for old in s.master_secret_previous):
+        yield "MASTER_SECRET_PREVIOUS holds a weak key; drop it"
+    others = [s.secret_key, s.jwt_secret_key, *s.secret_key_previous, *s.jwt_previous_secret_keys]
+    values = [v for v in (*found.values(), *(other.get_secret_value() for other in others)) if v]
+    for name, value in found.items():
+        if values.count(value) > 1:
+            yield f"{name.upper()} is the same as another secret; {MAKE_ONE}"
 
 
 def _unsafe_delivery(s: Settings) -> Iterator[str]:
@@ -87,5 +106,5 @@ def incomplete(s: Settings) -> Iterator[str]:
             value = getattr(s, name)
             if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
                 yield f"{name.upper()} is missing; the provider {provider} needs it"
-    if s.sms_budget_per_day and not s.sms_prices:
-        yield "SMS_PRICES is missing; SMS_BUDGET_PER_DAY needs it"
+    if s.sms_budget_per_day and ANYWHERE not in s.sms_prices:
+        yield "SMS_PRICES names no price for every other country (*); SMS_BUDGET_PER_DAY needs it"

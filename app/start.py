@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from app.config import ROOT, Settings, SettingsError
-from app.production import SECRET_NAMES, incomplete, unsafe
+from app.production import MADE_ONCE, incomplete, unsafe
 
 ENV_FILE = ROOT / ".env"
 T = TypeVar("T")
@@ -25,7 +25,7 @@ def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
     """
     settings = _parse(env_file, overrides)
     if not settings.production and env_file is not None:
-        missing = [n for n in SECRET_NAMES if not getattr(settings, n).get_secret_value()]
+        missing = [n for n in MADE_ONCE if not getattr(settings, n).get_secret_value()]
         if missing:
             _keep_secrets(env_file, missing)
             settings = _parse(env_file, overrides)

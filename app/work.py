@@ -47,13 +47,14 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking: nobody, a user in a session, or the system itself."""
+    """Who is asking: nobody, a user in a session, a server with an API key, or the system itself."""
 
     user_id: UUID | None = None
     session_id: UUID | None = None
     role: str = ""
     auth_time: datetime | None = None
     account: Any = None  # the row that the guard read, so `me` needs no second statement
+    key_id: UUID | None = None  # the API key's
 
 
 ANONYMOUS = Caller()
@@ -69,9 +70,11 @@ class Kit:
     reads: sessionmaker[Session]
     hasher: Hasher
     keys: KeyRing
+    masters: KeyRing | None  # of the keys of devices; None: no MASTER_SECRET
     tokens: TokenRing
     wake: Callable[[], None]  # tells the courier that a message waits
     seen: dict[UUID, datetime]  # sessions used since the courier last stamped them
+    seen_keys: dict[UUID, datetime]  # and API keys
 
 
 @dataclass(slots=True)

@@ -155,6 +155,7 @@ def make_world(lane: Lane, _apps: dict[Any, World]) -> Iterator[Callable[..., Wo
         for sender in fresh.senders.values():
             sender.messages.clear()
         fresh.kit.seen.clear()
+        fresh.kit.seen_keys.clear()
         fresh.courier._stamped_at = fresh.clock.now
         if not keep:
             lanes.empty(fresh.engine)

@@ -17,9 +17,12 @@ from app.config import Settings, known_driver
 from app.db import Base
 from tools import servers
 
+ROOT = Path(__file__).resolve().parent.parent
 SECRETS = {
     "secret_key": "k3yPsWq8Zr1VtYb6NmXc9LdFgHjKoIuTeRwQaSzD2f4",
     "jwt_secret_key": "j7mKp2LxQv9RnTb4WcYz6HsDfGgJkEuIoAaSlZ1X3c5",
+    "master_secret": "m4nWq8RtYx2LpZv7BcKd9GhJfSsAeUiOoTrEwQ1N6b3",
+    "api_key": "a9bVx5CzLk3JhGf8DsPoIu7YtReWq2MnB4vNx6ZlKj1",
 }
 CHEAP = {"argon2_memory_kib": 8, "argon2_time_cost": 1}  # a hash in a test proves nothing by being slow
 

@@ -49,6 +49,14 @@ def test_a_safe_production_starts(tmp_path: Path) -> None:
     assert not settings.serves_docs
 
 
+def test_a_safe_production_with_machines_starts(tmp_path: Path) -> None:
+    machines = {
+        "api_key": "Ld8Sx2Gk5Zt9Bn3Wq7Vh4Mc6Rj1Fy0Pa8Ue3Io5Tl",
+        "master_secret": "Wb6Nf9Jx3Qs8Cd1Hk5Zm2Vt7Lp0Gy4Ra8Eu6Io3Tw",
+    }
+    assert load(tmp_path, **STRONG, **machines).master_secret.get_secret_value()
+
+
 UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"secret_key": ""}, "SECRET_KEY is missing; make one with"),
     ({"jwt_secret_key": ""}, "JWT_SECRET_KEY is missing; make one with"),
@@ -62,6 +70,12 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"secret_key_previous": "old"}, "SECRET_KEY_PREVIOUS holds a weak key"),
     ({"jwt_previous_secret_keys": STRONG["secret_key"]}, "JWT_PREVIOUS_SECRET_KEYS or SECRET_KEY_PREVIOUS holds"),
     ({"secret_key_previous": STRONG["jwt_secret_key"]}, "JWT_PREVIOUS_SECRET_KEYS or SECRET_KEY_PREVIOUS holds"),
+    ({"api_key": "K" * 31 + "x"}, "API_KEY looks like a sample value"),
+    ({"api_key": "short"}, "API_KEY is shorter than 32 bytes"),
+    ({"api_key": "Ld8Sx2Gk5Zt9Bn3Wq7Vh4Mc6Rj1Fy0Pa8Ue3Io5Tl"}, "MASTER_SECRET is missing"),
+    ({"master_secret": "change-me-change-me-change-me-change-me"}, "MASTER_SECRET looks like a sample value"),
+    ({"master_secret": STRONG["jwt_secret_key"]}, "MASTER_SECRET is the same as another secret"),
+    ({"master_secret_previous": "old"}, "MASTER_SECRET_PREVIOUS holds a weak key"),
     ({"smtp_tls": "none"}, "SMTP_TLS=none sends codes in the clear"),
     ({"lockout_seconds": "5"}, "LOCKOUT_SECONDS is below 60"),
     ({"debug": "true"}, "DEBUG must be off"),
@@ -92,6 +106,9 @@ WRONG = {
     "otp_ttl": ("601", "OTP_TTL"),
     "otp_ttl_sms": ("x", "OTP_TTL_SMS"),
     "otp_length": ("5", "OTP_LENGTH"),
+    "otp_digits": ("5", "OTP_DIGITS"),
+    "otp_interval": ("60", "OTP_INTERVAL"),
+    "otp_window": ("2", "OTP_WINDOW"),
     "environment": ("prod", "ENVIRONMENT"),
     "smtp_tls": ("yes", "SMTP_TLS"),
     "database_url": ("oracle://x", "DATABASE_URL"),
@@ -149,7 +166,8 @@ def test_the_first_run_in_development_makes_secrets_once(tmp_path: Path) -> None
     second = start.load(env_file)
     assert first.secret_key == second.secret_key
     assert len(first.jwt_secret_key.get_secret_value()) >= 43
-    assert first.secret_key != first.jwt_secret_key
+    assert len({first.secret_key, first.jwt_secret_key, first.master_secret}) == 3
+    assert not first.api_key.get_secret_value(), "made by whoever wants one"
     assert production.weak(first.secret_key.get_secret_value()) is None
 
 
@@ -231,3 +249,9 @@ def test_the_readme_s_production_settings_start(tmp_path: Path) -> None:
     env = {k: STRONG.get(k.lower(), v) if v == "..." else v for k, v in given.items()}
     done = run("flask", "check-config", **env)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_budget_in_money_needs_a_price_for_every_country(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"SMS_PRICES names no price for every other country"):
+        load(tmp_path, sms_budget_per_day="5", sms_prices="IN:0.002")
+    assert load(tmp_path, sms_budget_per_day="5", sms_prices="IN:0.002,*:0.1").sms_route("IN") == ("console",)

@@ -93,7 +93,7 @@ def create(work: Work, signup: Signup, proven: Identifier) -> User | None:
 
 def standing(user: User) -> policy.Standing:
     contacts = [c for c, value in ((policy.EMAIL, user.email), (policy.SMS, user.phone)) if value]
-    return policy.Standing(user.password_hash is not None, tuple(contacts))
+    return policy.Standing(user.password_hash is not None, tuple(contacts), recovered_by=user.recovered_by)
 
 
 def contact(user: User, channel: str) -> Identifier | None:
@@ -131,9 +131,12 @@ def _reread(work: Work, user: User) -> bool:
     return True
 
 
-def set_password(work: Work, user: User, hashed: str) -> bool:
-    """Change the password, if it still is what was read. False if somebody changed it in the meantime."""
-    now = {"password_hash": hashed, "password_changed_at": work.now}
+def set_password(work: Work, user: User, hashed: str, *, recovered_by: str | None = None) -> bool:
+    """Change the password, if it still is what was read. False if somebody changed it in the meantime.
+
+    `recovered_by`: the channel whose code it was set with, if no older proof was given.
+    """
+    now = {"password_hash": hashed, "password_changed_at": work.now, "recovered_by": recovered_by}
     return work.changes(update(User).where(User.id == user.id, _same_password(user)).values(now)) == 1
 
 
@@ -153,9 +156,11 @@ def _same_password(user: User) -> ColumnElement[bool]:
 def note_signin(work: Work, user: User) -> bool:
     """Stamp the sign-in, if the account still is what the proofs were checked against: not disabled, its
     password not changed. The row stays locked until the unit ends, so a change waits and then sees the session.
+    A recovery is over with it: what policy asked after it was given.
     """
     untouched = (User.id == user.id, User.disabled_at.is_(None), _same_password(user))
-    stamped = work.changes(update(User).where(*untouched).values(last_login_at=work.now)) == 1
+    now = {"last_login_at": work.now, "recovered_by": None}
+    stamped = work.changes(update(User).where(*untouched).values(now)) == 1
     set_committed_value(user, "last_login_at", work.now)
     return stamped
 

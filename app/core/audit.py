@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import and_, insert, or_, select, update
 
 from app.crypto.ids import uuid7
 from app.errors import Refusal
@@ -59,6 +59,13 @@ class Event(StrEnum):
     CONSENT_WITHDRAWN = "consent.withdrawn", "version"
     CONSENT_REFUSED = "consent.refused"
     ACCOUNT_ERASED = "account.erased"
+    DEVICE_REGISTERED = "device.registered", "version"
+    DEVICE_REFUSED = "device.refused"
+    DEVICE_VERIFIED = "device.verified"
+    DEVICE_CODE_REFUSED = "device.code_refused"
+    DEVICE_DEACTIVATED = "device.deactivated"
+    DEVICE_REACTIVATED = "device.reactivated"
+    DEVICE_KEY_ROTATED = "device.key_rotated", "version"
     MESSAGE_DROPPED = "message.dropped", "kind", "channel", "why"
     SHIELD_CLOSED = "shield.closed", "country", "sent", "verified", "until"
     SHIELD_SHADOWED = "shield.shadowed", "why"
@@ -101,7 +108,7 @@ def _values(
         "success": reason is None,
         "reason": reason,
         "user_id": user_id or work.caller.user_id,
-        "actor_id": work.caller.user_id,
+        "actor_id": work.caller.user_id or work.caller.key_id,
         "session_id": work.caller.session_id,
         "ip": work.client.address,
         "user_agent": work.client.user_agent,
@@ -133,6 +140,16 @@ def recording(work: Work, event: Event, subject: str | None = None) -> Iterator[
 def of_user(work: Work, user_id: UUID) -> list[AuditLog]:
     """The rows about one user, oldest first."""
     return list(work.db.scalars(select(AuditLog).where(AuditLog.user_id == user_id).order_by(AuditLog.at, AuditLog.id)))
+
+
+def page_about(work: Work, about: UUID, limit: int, before: UUID | None) -> list[AuditLog]:
+    """The rows about one user or device, newest first, older than a given row."""
+    mine = [AuditLog.user_id == about]
+    if before:
+        at = select(AuditLog.at).where(AuditLog.id == before).scalar_subquery()
+        mine += [AuditLog.at <= at, or_(AuditLog.at < at, and_(AuditLog.at == at, AuditLog.id < before))]
+    newest = select(AuditLog).where(*mine).order_by(AuditLog.at.desc(), AuditLog.id.desc())
+    return list(work.db.scalars(newest.limit(limit)))
 
 
 def forget_person(work: Work, user_id: UUID) -> None:

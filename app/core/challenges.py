@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import and_, delete, not_, or_, select, update
 from sqlalchemy.orm import joinedload
 
+from app.core import sessions
 from app.core.identifiers import Identifier, Kind
 from app.crypto import codes
 from app.crypto.ids import uuid7
@@ -102,6 +103,7 @@ def issue(work: Work, question: Question) -> OtpChallenge:
         session_id=question.session_id,
         budget_key=question.budget_key,
         stands_on=question.stands_on,
+        begun_by=sessions.client_key(work) if work.client.keeps_cookie else None,
         methods=" ".join(question.methods),
         language=work.client.language or question.language or FALLBACK_LANGUAGE,
         key_id=keys.current,
@@ -129,7 +131,7 @@ def life(work: Work, question: Question) -> timedelta:
 def find(work: Work, challenge_id: UUID) -> OtpChallenge | None:
     """A challenge with its user, in one statement, whatever its state."""
     query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(OtpChallenge.id == challenge_id)
-    return work.db.scalar(query)
+    return work.db.scalar(query, execution_options={"populate_existing": True})
 
 
 def newest(work: Work, purpose: Purpose, destination: Identifier) -> OtpChallenge | None:
@@ -140,10 +142,10 @@ def newest(work: Work, purpose: Purpose, destination: Identifier) -> OtpChalleng
 
 
 def newest_of(work: Work, budget_key: str, purposes: Sequence[Purpose]) -> OtpChallenge | None:
-    """The newest challenge that was asked for an identifier, with its user, if it is open."""
-    asked = (OtpChallenge.budget_key == budget_key, OtpChallenge.purpose.in_(purposes))
-    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*asked)
-    row = work.db.scalar(query.order_by(OtpChallenge.id.desc()).limit(1))
+    """The newest challenge that this kind of browser, in this network, has begun for an identifier, if it is open."""
+    begun = (OtpChallenge.budget_key == budget_key, OtpChallenge.begun_by == sessions.client_key(work))
+    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*begun)
+    row = work.db.scalar(query.where(OtpChallenge.purpose.in_(purposes)).order_by(OtpChallenge.id.desc()).limit(1))
     return row if row and is_open(work, row) else None
 
 

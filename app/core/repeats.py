@@ -1,16 +1,19 @@
 """Requests that came before: an Idempotency-Key gets one answer, however often and however much at once it is sent.
 
 Only a good answer is kept, in the transaction of what it tells; whoever was refused may try again with the same key.
+It is sealed, for it may hold what is shown once.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from app.core import throttles
+from app.crypto import sealing
 from app.crypto.keys import Purpose
 from app.db import lock_rows
 from app.errors import IdempotencyMismatch
@@ -49,12 +52,13 @@ def claim(work: Work, request: Request) -> None:
     elif not any(hmac.compare_digest(row.body, digest) for digest in _digests(work, request)):
         raise IdempotencyMismatch()
     else:
-        raise Answered(row.answer)
+        raise Answered(json.loads(sealing.unseal(work.kit.keys, Purpose.ANSWERS, row.answer, row.key)))
 
 
 def keep(work: Work, request: Request, answer: dict[str, Any]) -> None:
     """Store what the request is answered, with the unit that it was done in."""
-    _locked(work, request).answer = answer
+    row = _locked(work, request)
+    row.answer = sealing.seal(work.kit.keys, Purpose.ANSWERS, json.dumps(answer).encode(), row.key)
 
 
 def _locked(work: Work, request: Request) -> Repeat:

@@ -25,10 +25,17 @@ def typed_key(identifier: Identifier) -> str:
     return throttles.key("ask", identifier.kind, identifier.value)
 
 
-def ask(work: Work, typed: Identifier) -> int:
+def keys(address: Identifier) -> tuple[str, str]:
+    """Both counters of an address: of what is typed, and of where messages go."""
+    return typed_key(address), key(address)
+
+
+def ask(work: Work, typed: Identifier, to: Identifier | None = None) -> int:
     """Take one message from the budget of what somebody typed. Returns 0, or the seconds until there is one again
-    (and then nothing was taken). 3 a minute; 30 e-mails or 10 SMS a day.
+    (and then nothing was taken). 3 a minute; 30 e-mails or 10 SMS a day. `to`: where it goes, if that is another
+    address: its counters are locked now too, for all of a unit's locks are taken in one order.
     """
+    throttles.held(work, (*keys(typed), *(keys(to) if to else ())))
     return _take(work, typed_key(typed), _day_cap(work, typed))
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import exists, select, update
 from app.core import tokens
 from app.crypto.ids import uuid7
 from app.crypto.keys import Purpose, new_token, token_digest
+from app.errors import TokenExpired, TokenInvalid
 from app.models import Session, User
 from app.work import Work
 
@@ -85,6 +86,18 @@ def live_account(work: Work, session_id: UUID) -> Account | None:
     query = select(*LIVE).join(Session, Session.user_id == User.id).where(*lasting, User.disabled_at.is_(None))
     row = work.db.execute(query).one_or_none()
     return Account(*row) if row else None
+
+
+def introspect(work: Work, token: str) -> tuple[dict[str, Any], Account] | None:
+    """The claims and the account of an access token that opens doors now; None for anything else (RFC 7662, 2.2)."""
+    try:
+        claims = work.kit.tokens.read(token, work.now)
+    except (TokenInvalid, TokenExpired):
+        return None
+    account = live_account(work, claims.session_id)
+    if account is None or account.id != claims.user_id or account.role != claims.role:
+        return None
+    return work.kit.tokens.claims_of(token), account
 
 
 def page_of_user(work: Work, user_id: UUID, limit: int, before: UUID | None) -> list[Session]:

@@ -50,23 +50,28 @@ def keys(number: Identifier) -> dict[str, str]:
     return {what: throttles.key("sms", what, value) for what, value in named.items()}
 
 
-def judge(work: Work, number: Identifier) -> Verdict:
-    """Whether an SMS to this number may go, and if so take it from every counter."""
+def judge(work: Work, number: Identifier, *, known: bool = False) -> Verdict:
+    """Whether an SMS to this number may go, and if so take it from every counter.
+
+    `known`: it is to somebody's account. Neither neighbours nor a closed country stop it, or a stranger could stop
+    everybody's codes with a hundred requests; the bounds of the day and of money do.
+    """
     allowed = work.settings.sms_allowed_countries
     if allowed and number.country not in allowed:
         return Verdict("shield_not_allowed")
     at = keys(number)
     rows = throttles.held(work, at.values())
     verdict = _breaker(work, number.country or "", rows[at["closed"]])
-    if verdict.why:
+    if verdict.why and not known:
         return verdict
     counted = [(what, rows[at[what]], amount, cap) for what, amount, cap in _counters(work, number)]
     for what, row, amount, cap in counted:
-        if cap and _today(work, row) + amount > cap:
+        full = cap and _today(work, row) + amount > cap
+        if full and not (known and what == "prefix"):
             return Verdict(f"shield_{what}")
     for _, row, amount, cap in counted:
         row.day_count, row.touched_at = row.day_count + (amount if cap else 0), work.now
-    return Verdict()
+    return Verdict(None, verdict.closing)
 
 
 def _counters(work: Work, number: Identifier) -> list[tuple[str, int, int]]:

@@ -24,6 +24,8 @@ class Purpose(StrEnum):
     SUCCESSORS = "successors"  # which refresh token follows another
     REPEATS = "repeats"  # telling a request sent twice from another one
     CLIENTS = "clients"  # recognising a browser or phone without keeping its address for ever
+    ANSWERS = "answers"  # sealing what a request that is sent twice gets again
+    DEVICES = "devices"  # the keys of devices, over MASTER_SECRET in place of SECRET_KEY
 
 
 class KeyRing:

@@ -37,6 +37,7 @@ class Claimed:
     leased_until: datetime
     attempts: int
     created_at: datetime
+    challenge_id: UUID | None
 
 
 def claim(work: Work, ids: Sequence[UUID]) -> list[Claimed]:
@@ -54,11 +55,12 @@ def _counters(work: Work, row: OutboxMessage) -> list[str]:
 
 def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
     challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
-    why = _objection(work, row, challenge) or _stopped(work, row)
-    if why:
-        drop(work, row, row.lease, why)
+    why = _objection(work, row, challenge)
+    shielded = _is_shielded(work, row)
+    if not why and not _in_turn(work, row):
         return None
-    if not _in_turn(work, row):
+    if why := why or (_stopped(work, row, challenge) if shielded else None):
+        drop(work, row, row.lease, why)
         return None
     try:
         words = _words(work, row, challenge)
@@ -67,7 +69,7 @@ def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
         drop(work, row, row.lease, "unmade")
         return None
     assert row.leased_until is not None
-    return Claimed(words, row.lease, row.leased_until, row.attempts, row.created_at)
+    return Claimed(words, row.lease, row.leased_until, row.attempts, row.created_at, row.challenge_id)
 
 
 def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> str | None:
@@ -82,16 +84,15 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
 
 
 def _is_shielded(work: Work, row: OutboxMessage) -> bool:
-    """SMS that cost money, each counted once: a second try is the same message."""
-    return row.channel == "sms" and row.kind != outbox.DECOY and row.attempts == 1 and work.settings.sms_shield != "off"
+    """SMS that cost money. A second try is counted only if the first may have cost something already."""
+    fresh = row.attempts == 1 or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)
+    return row.channel == "sms" and row.kind != outbox.DECOY and fresh and work.settings.sms_shield != "off"
 
 
-def _stopped(work: Work, row: OutboxMessage) -> str | None:
+def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> str | None:
     """Why the shield keeps a message back. In its shadow mode it only says what it would have kept."""
-    if not _is_shielded(work, row):
-        return None
     number = _recipient(row)
-    verdict = shield.judge(work, number)
+    verdict = shield.judge(work, number, known=challenge is None or challenge.user_id is not None)
     if verdict.closing:
         _raise_alarm(work, verdict.closing)
     if verdict.why and work.settings.sms_shield == "shadow":
@@ -116,6 +117,8 @@ def _in_turn(work: Work, row: OutboxMessage) -> bool:
     if wait:
         at = work.now + timedelta(seconds=wait)
         outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at)
+    else:
+        row.facts = {name: value for name, value in row.facts.items() if name != outbox.UNPAID}
     return not wait
 
 
@@ -151,6 +154,12 @@ def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Ou
         html=words.html,
         expires_at=row.expires_at,
     )
+
+
+def is_wanted(work: Work, claimed: Claimed) -> bool:
+    """False if a code was used, or its question ended, while the messages before it were being sent."""
+    challenge = challenges.find(work, claimed.challenge_id) if claimed.outgoing.code and claimed.challenge_id else None
+    return challenge is None or challenges.is_open(work, challenge)
 
 
 def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: str) -> None:

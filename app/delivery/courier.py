@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from app.core import audit, sessions
+from app.core import api_keys, audit, sessions
 from app.delivery import compose, outbox
 from app.delivery.compose import Claimed
 from app.delivery.outbox import State
@@ -24,7 +25,7 @@ from app.work import Client, Kit, Work, run
 
 BATCH = 5
 POLL_S = 2.0  # how soon a message left by a dead process is found
-STAMP_S = 60.0  # how often the last use of sessions is written
+STAMP_S = 60.0  # how often the last use of sessions and API keys is written
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 900.0
 GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
@@ -118,26 +119,29 @@ class Courier:
         return len(ids)
 
     def _stamp(self) -> None:
-        if not self.kit.seen or (self.kit.clock() - self._stamped_at).total_seconds() < STAMP_S:
+        if not (self.kit.seen or self.kit.seen_keys) or (self.kit.clock() - self._stamped_at).total_seconds() < STAMP_S:
             return
         self._stamped_at = self.kit.clock()
-        seen = dict(self.kit.seen)
-        run(self.kit, lambda work: sessions.stamp_used(work, seen), client=CLIENT)
-        for session_id, at in seen.items():
-            if self.kit.seen.get(session_id) == at:
-                del self.kit.seen[session_id]
+        self._stamp_each(self.kit.seen, sessions.stamp_used)
+        self._stamp_each(self.kit.seen_keys, api_keys.stamp)
+
+    def _stamp_each(self, seen: dict[UUID, datetime], stamp: Callable[[Work, dict[UUID, datetime]], None]) -> None:
+        stamped = dict(seen)
+        if stamped:
+            run(self.kit, lambda work: stamp(work, stamped), client=CLIENT)
+        for each, at in stamped.items():
+            if seen.get(each) == at:
+                del seen[each]
 
     def _deliver(self, claimed: Claimed) -> None:
         out, now = claimed.outgoing, self.kit.clock()
-        if now > claimed.leased_until - outbox.LEASE / 2:
-            return  # the ones before it took long: let the lease lapse rather than send beside another courier
+        if now > claimed.leased_until - outbox.LEASE / 2:  # the ones before it took long
+            run(self.kit, lambda work: outbox.release(work, out, claimed.lease), client=CLIENT)
+            return None
         if out.expires_at and out.expires_at <= now:
-            run(
-                self.kit,
-                lambda work: compose.drop(work, out, claimed.lease, "expired"),
-                client=CLIENT,
-            )
-            return
+            return self._drop(claimed, "expired")
+        if not run(self.kit, lambda work: compose.is_wanted(work, claimed), client=CLIENT, reads=True):
+            return self._drop(claimed, "closed")
         try:
             receipt = self._senders[out.channel].send(out)
         except SendFailed as failure:
@@ -147,6 +151,9 @@ class Courier:
             self._failed(claimed, SendFailed(Reason.UNKNOWN, "the sender stumbled"))
         else:
             run(self.kit, lambda work: _sent(work, claimed, receipt), client=CLIENT)
+
+    def _drop(self, claimed: Claimed, why: str) -> None:
+        run(self.kit, lambda work: compose.drop(work, claimed.outgoing, claimed.lease, why), client=CLIENT)
 
     def _failed(self, claimed: Claimed, failure: SendFailed) -> None:
         log.warning(

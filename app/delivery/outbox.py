@@ -187,6 +187,14 @@ def claim(work: Work, ids: Sequence[UUID]) -> list[OutboxMessage]:
     return list(work.db.scalars(mine))
 
 
+def release(work: Work, message: Named, lease: str | None) -> bool:
+    """Give a message back untried, so that it need not wait for its lease to lapse."""
+    ours = (OutboxMessage.id == message.id, OutboxMessage.lease == lease)
+    free = {"state": State.QUEUED, "lease": None, "leased_until": None, "attempts": OutboxMessage.attempts - 1}
+    work.wakes = True
+    return work.changes(update(OutboxMessage).where(*ours).values(free)) == 1
+
+
 def settle(work: Work, message: Named, lease: str | None, state: State, **values: Any) -> bool:
     """Write what became of a message, if the lease is still ours. False if another courier has it by now."""
     ours = (OutboxMessage.id == message.id, OutboxMessage.lease == lease)
@@ -209,6 +217,8 @@ def reported(work: Work, report: Report) -> OutboxMessage | None:
 def move_forward(work: Work, row: OutboxMessage, report: Report) -> bool:
     """Note that a message is sent or delivered, unless that or more is known. Whoever holds it loses its lease."""
     delivered = report.said is Said.DELIVERED
+    if not delivered and row.provider_id == report.provider_id:
+        return False  # it has told more since: out of order
     before = (State.QUEUED, State.SENDING, *((State.SENT, State.FAILED) if delivered else ()))
     known = {"provider": report.provider, "provider_id": report.provider_id, "last_error": None}
     return _reported(work, row, before, State.DELIVERED if delivered else State.SENT, **known)
@@ -216,9 +226,11 @@ def move_forward(work: Work, row: OutboxMessage, report: Report) -> bool:
 
 def fall_back(work: Work, row: OutboxMessage, report: Report, state: State) -> bool:
     """Note that a provider lost a message: `state` says whether it is queued for another one or has failed."""
-    why = {"avoid": report.provider, "last_error": f"{report.provider} reported {report.said} {report.code}".strip()}
-    before = (State.QUEUED, State.SENDING, State.SENT)
-    return _reported(work, row, before, state, next_attempt_at=work.now, **why)
+    said = f"{report.provider} reported {report.said} {report.code}".strip()
+    known = {"provider": report.provider, "provider_id": report.provider_id, "avoid": report.provider}
+    # Of a message that it took, a provider says this once: what is queued or on its way again is another's by now.
+    before = (State.SENT,) if row.provider_id == report.provider_id else (State.QUEUED, State.SENDING)
+    return _reported(work, row, before, state, next_attempt_at=work.now, last_error=said, **known)
 
 
 def _reported(work: Work, row: OutboxMessage, before: Sequence[State], state: State, **values: Any) -> bool:

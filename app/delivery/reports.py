@@ -49,11 +49,11 @@ GUPSHUP_PERMANENT = {"2", "3", "6", "7"}  # barred, unknown subscriber, do-not-d
 
 def twilio(form: Mapping[str, str], message_id: str) -> list[Report]:
     """A status callback. `message_id`: the `mid` of its URL."""
-    status, code = form.get("MessageStatus") or form.get("SmsStatus") or "", form.get("ErrorCode") or ""
+    status, code = form.get("MessageStatus") or form.get("SmsStatus") or "", _text(form.get("ErrorCode"))
     said = TWILIO_STATUS.get(status)
     if status in TWILIO_FAILED:
         said = Said.FAILED if code in TWILIO_PERMANENT else Said.LOST
-    sid = form.get("MessageSid") or form.get("SmsSid") or ""
+    sid = _text(form.get("MessageSid") or form.get("SmsSid"))
     number = _digits(form.get("To"))
     return [Report("twilio", sid[:128], said, code[:16], _uuid(message_id), number)] if said and sid else []
 
@@ -109,7 +109,10 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    return str(value).strip() if isinstance(value, (str, int)) else ""
+    """A word of a provider: printable ASCII, and short."""
+    if not isinstance(value, str):
+        value = str(value) if isinstance(value, int) and abs(value) < 10**30 else ""
+    return "".join(c for c in value[:256] if c.isascii() and c.isprintable()).strip()
 
 
 def _digits(value: Any) -> str:

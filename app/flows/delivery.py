@@ -29,7 +29,8 @@ def _note(work: Work, row: OutboxMessage, report: Report) -> None:
     if report.said in (Said.SENT, Said.DELIVERED):
         outbox.move_forward(work, row, report)
     elif report.provider_id == row.provider_id or row.provider_id is None:
-        again = report.said is Said.LOST and row.attempts < MOST_TRIES and _still_wanted(work, row)
+        others = set(work.settings.sms_route(row.country or "")) - {report.provider}
+        again = report.said is Said.LOST and others and row.attempts < MOST_TRIES and _still_wanted(work, row)
         if outbox.fall_back(work, row, report, State.QUEUED if again else State.FAILED) and not again:
             facts: dict[str, Any] = {
                 "kind": row.kind,

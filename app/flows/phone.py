@@ -32,7 +32,7 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
     """
     user = accounts.by_identifier(work, number)
     at = lockout.key(number)
-    budget = lockout.hold(work, at, user.id if user else None, beside=(sends.key(number), sends.typed_key(number)))
+    budget = lockout.hold(work, at, user.id if user else None, beside=sends.keys(number))
     if budget.wait:
         locked = AccountLocked(retry_after=budget.wait)
         raise audit.refusal(work, Event.SIGNIN_REFUSED, number.masked, locked, user_id=user.id if user else None)
@@ -47,7 +47,7 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
         question = Question(
             Purpose.PHONE, number, at, user_id=whose, stands_on=user.password_changed_at, language=user.language
         )
-    challenge = proof.ask(work, question, invited=True)
+    challenge = proof.ask(work, question, invited=user is None or user.password_hash is None)
     about = challenges.subject(challenge)
     audit.record(work, Event.SIGNIN_STARTED, number.masked, user_id=about, channel=challenge.channel)
     return challenge
@@ -100,6 +100,8 @@ def register(
     if signup.grant_expires_at <= work.now:
         raise audit.refusal(work, Event.SIGNUP_REFUSED, number.masked, TokenExpired(), user_id=signup.id)
     budget = lockout.hold(work, lockout.key(number), signup.id)
+    if accounts.by_identifier(work, number):
+        raise audit.refusal(work, Event.SIGNUP_REFUSED, number.masked, ChallengeClosed(), user_id=signup.id)
     said = consent.given(work, **agreed)
     if not signups.spend_grant(work, signup, name=name, email=email, consent=said):
         raise audit.refusal(work, Event.SIGNUP_REFUSED, number.masked, TokenInvalid(), user_id=signup.id)

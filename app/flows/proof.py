@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from app.core import accounts, audit, challenges, lockout, passwords, sends, sessions, signups
+from app.core import accounts, audit, challenges, lockout, passwords, policy, sends, sessions, signups
 from app.core.audit import Event
 from app.core.challenges import Outcome, Purpose, Question
 from app.core.identifiers import Identifier, Kind
@@ -40,9 +40,11 @@ class Proven:
         return challenges.destination(self.challenge)
 
 
-def ask_leave(work: Work, event: Event, typed: Identifier) -> None:
-    """Take one message from the budget of what was typed, before anything else is changed. Raises RateLimited."""
-    wait = sends.ask(work, typed)
+def ask_leave(work: Work, event: Event, typed: Identifier, to: Identifier | None = None) -> None:
+    """Take one message from the budget of what was typed, before anything else is changed. `to`: where the message
+    goes, if that is another address. Raises RateLimited.
+    """
+    wait = sends.ask(work, typed, to)
     if wait:
         raise audit.refusal(work, event, typed.masked, RateLimited(retry_after=wait))
 
@@ -128,7 +130,7 @@ def repeat(work: Work, row: OtpChallenge) -> OtpChallenge:
 
 def _send_again(work: Work, row: OtpChallenge, destination: Identifier, *, paced: bool) -> OtpChallenge:
     shown = row.shown if destination.value == row.destination else destination.masked
-    wait = sends.charge(work, destination, invited=row.purpose in (Purpose.SIGNIN, Purpose.PHONE))
+    wait = sends.charge(work, destination, invited=_is_invited(row))
     if not challenges.sent_again(work, row, destination, shown, paced=paced):
         soon = ResendTooSoon(retry_after=max(1, challenges.resend_in(work, row)))
         raise _refused(work, row, soon if paced else ChallengeClosed())
@@ -136,6 +138,15 @@ def _send_again(work: Work, row: OtpChallenge, destination: Identifier, *, paced
     about = challenges.filed_under(row)
     audit.record(work, Event.CODE_SENT_AGAIN, row.shown, user_id=about, purpose=row.purpose, channel=row.channel)
     return row
+
+
+def _is_invited(row: OtpChallenge) -> bool:
+    """True if the owner's password or phone asked for it: half of a day's messages are for those alone. By phone
+    anybody can ask, and it is the owner's only way in where there is no password.
+    """
+    if row.purpose == Purpose.PHONE:
+        return row.user is None or row.user.password_hash is None
+    return row.purpose == Purpose.SIGNIN
 
 
 def _other(row: OtpChallenge, channel: str | None) -> Identifier | None:
@@ -146,7 +157,8 @@ def _other(row: OtpChallenge, channel: str | None) -> Identifier | None:
     """
     if channel in (None, row.channel) or row.purpose != Purpose.SIGNIN or row.user is None:
         return None
-    return accounts.contact(row.user, channel or "")
+    step = policy.next_step(accounts.standing(row.user), frozenset(row.methods.split()), "required")
+    return accounts.contact(row.user, channel or "") if channel in step.methods else None
 
 
 def check(
@@ -155,18 +167,21 @@ def check(
     code: str,
     fits: Callable[[OtpChallenge], bool],
     accept: Callable[[OtpChallenge], None] = lambda _: None,
+    *,
+    holder: bool = True,
 ) -> Proven:
     """Settle a guess and, if it is right, burn the challenge.
 
-    `fits`: whether this route may answer it; one made for another purpose loses an attempt and is closed
-    here. `accept`: called with the challenge of a right code before it is burned; what it refuses costs an
-    attempt, not the code. Raises ValidationFailed, ChallengeClosed, AccountLocked, InvalidCode.
+    `holder`: whether the caller has the challenge itself; whoever names an identifier alone leaves its last guess to
+    the holder, and the one that a lock leaves. `fits`: whether this route may answer it; one made for another purpose
+    loses an attempt and is closed here. `accept`: called with the challenge of a right code before it is burned; what
+    it refuses costs an attempt, not the code. Raises ValidationFailed, ChallengeClosed, AccountLocked, InvalidCode.
     """
     if not re.fullmatch(rf"[0-9]{{{work.settings.otp_length}}}", code, re.ASCII):
         message = f"The code is {work.settings.otp_length} digits."
         raise audit.refusal(work, Event.CODE_REFUSED, None, ValidationFailed.field("otp", "invalid_format", message))
     row = _asked(work, challenge_id, fits)
-    return _settle(work, row, challenges.is_right(work, row, code), accept)
+    return _settle(work, row, challenges.is_right(work, row, code), accept, holder=holder)
 
 
 def check_password(work: Work, challenge_id: UUID, password: str) -> Proven:
@@ -177,8 +192,14 @@ def check_password(work: Work, challenge_id: UUID, password: str) -> Proven:
     row = _asked(work, challenge_id, lambda row: row.purpose == Purpose.FACTOR)
     if not challenges.is_open(work, row):
         raise _refused(work, row, ChallengeClosed())
-    right = passwords.matches(work, row.user.password_hash if row.user else None, password)
-    return _settle(work, row, right, wrong=InvalidCredentials)
+    stored = row.user.password_hash if row.user else None
+    right = passwords.matches(work, stored, password)
+    renewed = passwords.renewed(work, stored, password) if right else None
+    challenges.find(work, row.id)  # as it is now: hashing took a while
+    proven = _settle(work, row, right, wrong=InvalidCredentials)
+    if renewed and row.user and not accounts.refresh_hash(work, row.user, renewed):
+        raise _refused(work, row, InvalidCredentials())  # the password was changed while it was being hashed
+    return proven
 
 
 def _asked(work: Work, challenge_id: UUID | None, fits: Callable[[OtpChallenge], bool]) -> OtpChallenge:
@@ -197,17 +218,21 @@ def _settle(
     right: bool,
     accept: Callable[[OtpChallenge], None] = lambda _: None,
     wrong: type[Refusal] = InvalidCode,
+    *,
+    holder: bool = True,
 ) -> Proven:
     recovers = row.purpose == Purpose.RECOVERY
     budget = lockout.hold(work, row.budget_key, challenges.subject(row), rebinding=recovers)
     # A lock leaves each recovery one guess, or a stranger could keep the owner from the way back.
     cap = 1 if recovers and (budget.wait or budget.silent) else None
-    if budget.wait and not cap:
+    if budget.wait and not (cap and holder):
         raise _refused(work, row, AccountLocked(retry_after=budget.wait))
     right = right and (cap == 1 or not budget.silent) and stands(work, row)
     objection = _objection(accept, row) if right else None
     if right and recovers and row.user:
         lockout.hold_all(work, row.user)  # in their order, before the challenge: they will be forgiven
+    if not holder:
+        cap = row.max_attempts - 1
     outcome = challenges.answer(work, row, right, burn=objection is None, cap=cap)
     if outcome is Outcome.CLOSED:
         locked = AccountLocked(retry_after=budget.wait) if budget.wait and challenges.is_open(work, row) else None
@@ -227,7 +252,7 @@ def stands(work: Work, row: OtpChallenge) -> bool:
     if row.session_id:
         return sessions.live_account(work, row.session_id) is not None
     if row.user:
-        changed = row.stands_on and row.stands_on != row.user.password_changed_at
+        changed = row.stands_on != row.user.password_changed_at
         still_theirs = challenges.destination(row) in accounts.contacts(row.user)
         return row.user.disabled_at is None and still_theirs and not changed
     if row.purpose == Purpose.PHONE:  # the number is proven, whoever has it by now

@@ -23,14 +23,15 @@ def start(work: Work, identifier: Identifier, channel: str | None = None) -> Otp
 
     Raises RateLimited.
     """
-    proof.ask_leave(work, Event.RECOVERY_REFUSED, identifier)
     user = accounts.by_identifier(work, identifier)
     wished = channel or ("sms" if identifier.kind is Kind.PHONE else "email")
     typed = identifier.kind is not Kind.USERNAME and challenges.channel_of(identifier) == wished
     found = accounts.contact(user, wished) if user and user.disabled_at is None else None
+    destination = identifier if typed else found or _nobody(identifier, wished)
+    proof.ask_leave(work, Event.RECOVERY_REFUSED, identifier, destination)
     question = Question(
         Purpose.RECOVERY,
-        identifier if typed else found or _nobody(identifier, wished),
+        destination,
         lockout.key(identifier),
         user_id=user.id if user and found else None,
         stands_on=user.password_changed_at if user and found else None,
@@ -50,7 +51,7 @@ def _nobody(identifier: Identifier, wished: str) -> Identifier:
     return Identifier(Kind.PHONE if wished == "sms" else Kind.EMAIL, f"nobody/{identifier.value}"[:254])
 
 
-def finish(work: Work, challenge_id: UUID | None, code: str, new_password: str) -> None:
+def finish(work: Work, challenge_id: UUID | None, code: str, new_password: str, *, holder: bool = True) -> None:
     """Set a new password with a recovery code: every session ends, every address is told, locks are lifted.
 
     A password that may not be set costs a guess, not the code. Raises ValidationFailed, ChallengeClosed,
@@ -65,19 +66,21 @@ def finish(work: Work, challenge_id: UUID | None, code: str, new_password: str) 
         code,
         lambda row: row.purpose == Purpose.RECOVERY,
         lambda row: passwords.accept(work, new_password, _about(row), field="new_password"),
+        holder=holder,
     )
     user = proven.challenge.user
-    if user is None or not accounts.set_password(work, user, hashed):
+    by = proven.challenge.channel
+    if user is None or not accounts.set_password(work, user, hashed, recovered_by=by):
         raise audit.refusal(work, Event.RECOVERY_REFUSED, proven.challenge.shown, ChallengeClosed())
     _settle(work, user)
 
 
-def validate(work: Work, challenge_id: UUID | None, code: str) -> str:
+def validate(work: Work, challenge_id: UUID | None, code: str, *, holder: bool = True) -> str:
     """Exchange a recovery code for a grant, for browsers that ask for the new password on their next page.
 
     Raises ChallengeClosed, InvalidCode, AccountLocked.
     """
-    proven = proof.check(work, challenge_id, code, lambda row: row.purpose == Purpose.RECOVERY)
+    proven = proof.check(work, challenge_id, code, lambda row: row.purpose == Purpose.RECOVERY, holder=holder)
     row = proven.challenge
     audit.record(work, Event.RECOVERY_PROVEN, row.shown, user_id=row.user_id)
     return challenges.grant(work, row)
@@ -95,8 +98,9 @@ def finish_granted(work: Work, identifier: Identifier, token: str, new_password:
     user = row.user
     assert user is not None
     lockout.hold_all(work, user)
+    challenges.find(work, row.id)  # as it is now: hashing took a while
     fresh = proof.stands(work, row) and challenges.spend_grant(work, row)
-    if not fresh or not accounts.set_password(work, user, hashed):
+    if not fresh or not accounts.set_password(work, user, hashed, recovered_by=row.channel):
         raise audit.refusal(work, Event.RECOVERY_REFUSED, row.shown, ChallengeClosed(), user_id=user.id)
     _settle(work, user)
 

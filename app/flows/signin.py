@@ -81,8 +81,9 @@ def _compare(work: Work, claim: Claim, password: str) -> tuple[bool, bool]:
 def _settle(work: Work, identifier: Identifier, claim: Claim, right: bool) -> Budget:
     """The verdict on a password, under the locks of its counters. Returns only if it was right and in time."""
     whose = claim.user or claim.signup
-    contacts = accounts.contacts(claim.user) if claim.user else [identifier]
-    sending = [sends.key(address) for address in contacts]
+    unproven = signups.address(claim.signup, identifier) if claim.signup else identifier
+    contacts = accounts.contacts(claim.user) if claim.user else [unproven]
+    sending = [key for address in contacts for key in sends.keys(address)]
     budget = lockout.hold(work, lockout.key(identifier), whose.id if whose else None, beside=sending)
     if refused := lockout.judge(work, budget, right):
         user_id = whose.id if whose else None
@@ -150,21 +151,23 @@ def _ask_signup_again(work: Work, signup: Signup, identifier: Identifier) -> Ask
     return Asked(row, (row.channel,))
 
 
-def verify(work: Work, challenge_id: UUID | None, code: str, device_info: DeviceInfo = None) -> SignedIn:
+def verify(
+    work: Work, challenge_id: UUID | None, code: str, device_info: DeviceInfo = None, *, holder: bool = True
+) -> SignedIn:
     """The code step: a sign-in's code, or a sign-up's whose password was just given.
 
     Raises ChallengeClosed, InvalidCode, AccountLocked.
     """
-    proven = proof.check(work, challenge_id, code, _fits)
+    proven = proof.check(work, challenge_id, code, _fits, holder=holder)
     return admit(work, proven, tuple(proven.challenge.methods.split()), device_info)
 
 
-def verify_password(work: Work, challenge_id: UUID, password: str, device_info: DeviceInfo = None) -> SignedIn:
+def verify_password(work: Work, challenge_id: UUID, password: str, device_info: DeviceInfo = None) -> SignedIn | Asked:
     """The password after a code by SMS. Raises ChallengeClosed, InvalidCredentials, AccountLocked, Overloaded."""
     proven = proof.check_password(work, challenge_id, password)
     user, before = proven.challenge.user, tuple(proven.challenge.methods.split())
     assert user is not None
-    return finish(work, user, (*before, policy.PASSWORD), proven.budget, device_info=device_info)
+    return advance(work, user, (*before, policy.PASSWORD), proven.budget, device_info=device_info)
 
 
 def _fits(row: OtpChallenge) -> bool:

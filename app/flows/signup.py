@@ -84,10 +84,12 @@ def _keep(work: Work, details: Details, hashed: str) -> Signup:
     )
 
 
-def verify(work: Work, challenge_id: UUID, code: str, device_info: DeviceInfo = None) -> SignedIn:
+def verify(
+    work: Work, challenge_id: UUID, code: str, device_info: DeviceInfo = None, *, holder: bool = True
+) -> SignedIn:
     """The code came back: the account exists now and its owner is in, by the password they chose and the code.
 
     Raises ChallengeClosed, InvalidCode, AccountLocked.
     """
-    proven = proof.check(work, challenge_id, code, lambda row: row.purpose == Purpose.SIGNUP)
+    proven = proof.check(work, challenge_id, code, lambda row: row.purpose == Purpose.SIGNUP, holder=holder)
     return signin.admit(work, proven, (policy.PASSWORD,), device_info)

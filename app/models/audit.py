@@ -21,10 +21,10 @@ class AuditLog(Base):
     event: Mapped[str] = mapped_column(String(40))
     success: Mapped[bool]
     reason: Mapped[str | None] = mapped_column(String(40))  # the code of the refusal
-    user_id: Mapped[UUID | None] = mapped_column(Id)  # whom it happened to
-    actor_id: Mapped[UUID | None] = mapped_column(Id)  # who did it
+    user_id: Mapped[UUID | None] = mapped_column(Id)  # whom it happened to, or which device
+    actor_id: Mapped[UUID | None] = mapped_column(Id)  # who did it: a user, or an API key
     session_id: Mapped[UUID | None] = mapped_column(Id)
-    subject: Mapped[str | None] = mapped_column(String(254))  # a masked identifier
+    subject: Mapped[str | None] = mapped_column(String(254))  # a masked identifier, or a device's own id
     ip: Mapped[str | None] = mapped_column(String(45))
     user_agent: Mapped[str | None] = mapped_column(String(255))
     request_id: Mapped[str | None] = mapped_column(String(64))

@@ -40,6 +40,7 @@ class OtpChallenge(Base):
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # answered rightly
     void_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # taken back before it was answered
+    begun_by: Mapped[str | None] = mapped_column(Digest)  # the kind of browser and network, where a browser asked
     grant_digest: Mapped[str | None] = mapped_column(Digest, unique=True)  # of what a right answer was exchanged for
     grant_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     user: Mapped[User | None] = relationship(viewonly=True, lazy="raise")  # read with the challenge, by `find`

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import JSON
 from sqlalchemy.orm import Mapped, mapped_column
@@ -16,5 +15,5 @@ class Repeat(Base):
 
     key: Mapped[str] = mapped_column(Digest, primary_key=True)  # of route, caller and the key they sent
     body: Mapped[str] = mapped_column(Digest)  # keyed, for it may hold a password
-    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # None: it was never answered well
+    answer: Mapped[str | None] = mapped_column(JSON(none_as_null=True))  # sealed; None: it was never answered well
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

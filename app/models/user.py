@@ -25,4 +25,5 @@ class User(Base):
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     last_login_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    recovered_by: Mapped[str | None] = mapped_column(String(8))  # the channel of a recovery, until the next sign-in
     password_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -121,7 +122,7 @@ def log_in(work: Work, body: LoginForm) -> Any:
     """Sign in with an identifier and the password. A code is sent; where policy asks none, the cookie is set now."""
     result = signin.start(work, body.who(work), body.password)
     if isinstance(result, SignedIn):
-        return _in(result)
+        return _in(work, result)
     return _asked(work, result.challenge, f"OTP sent to your {REACHED[result.challenge.channel]}")
 
 
@@ -130,16 +131,16 @@ def log_in(work: Work, body: LoginForm) -> Any:
 def prove(work: Work, body: CodeForm) -> Any:
     """Answer the code of a sign-in or sign-up, and be in; or of a second address, and it is yours."""
     asked = _challenge(work, body.who(work), PROVES)
-    if asked and asked.purpose in account.CHANGES:
-        user = account.confirm_contact(work, asked.id, body.otp)
-        return {"message": "Your address was changed.", "user": present.user(user)}
-    return _in(_admitted(work, asked, body.otp), work)
+    if asked.row and asked.row.purpose in account.CHANGES:
+        user = account.confirm_contact(work, asked.row.id, body.otp)
+        return Baked({"message": "Your address was changed.", "user": present.user(user)}, {Jar.CHALLENGE: ""})
+    return _in(work, _admitted(work, asked, body.otp))
 
 
-def _admitted(work: Work, asked: OtpChallenge | None, code: str) -> SignedIn:
-    if asked and asked.purpose == Purpose.SIGNUP:
-        return signup.verify(work, asked.id, code)
-    return signin.verify(work, asked.id if asked else None, code)
+def _admitted(work: Work, asked: Found, code: str) -> SignedIn:
+    if asked.row and asked.row.purpose == Purpose.SIGNUP:
+        return signup.verify(work, asked.row.id, code, holder=asked.by_cookie)
+    return signin.verify(work, asked.id, code, holder=asked.by_cookie)
 
 
 @browser.add("POST", "/resend-otp", body=NamedBody, reply=Message, limit=limits.SENDS, repeatable=True,
@@ -147,7 +148,7 @@ def _admitted(work: Work, asked: OtpChallenge | None, code: str) -> SignedIn:
 def send_again(work: Work, body: NamedBody) -> Any:
     """Send the code again, unchanged while it is valid."""
     asked = _challenge(work, body.who(work), (*PROVES, Purpose.RECOVERY))
-    row = proof.ask_again(work, asked.id if asked else None)
+    row = proof.ask_again(work, asked.id)
     return {"message": f"New OTP sent to your {REACHED[row.channel]}"}
 
 
@@ -164,7 +165,8 @@ def log_out(work: Work) -> Any:
     return Baked({"message": "Logged out successfully"}, {Jar.SESSION: "", Jar.CHALLENGE: "", Jar.GRANT: ""})
 
 
-@browser.add("POST", "/forgot-password", body=NamedBody, reply=Message, limit=limits.SENDS, refusals=WRITES)
+@browser.add("POST", "/forgot-password", body=NamedBody, reply=Message, limit=limits.SENDS, refusals=WRITES,
+             repeatable=True)  # fmt: skip
 def forgot_password(work: Work, body: NamedBody) -> Any:
     """Ask for a recovery code. Always the same answer."""
     challenge = recovery.start(work, body.who(work))
@@ -175,7 +177,7 @@ def forgot_password(work: Work, body: NamedBody) -> Any:
 def validate_otp(work: Work, body: CodeForm) -> Any:
     """Exchange a recovery code for the right to set a new password, kept in a cookie for five minutes."""
     asked = _challenge(work, body.who(work), (Purpose.RECOVERY,))
-    grant = recovery.validate(work, asked.id if asked else None, body.otp)
+    grant = recovery.validate(work, asked.id, body.otp, holder=asked.by_cookie)
     message = {"message": "OTP verified. Proceed to reset password."}
     return Baked(message, {Jar.GRANT: grant, Jar.CHALLENGE: ""})
 
@@ -193,21 +195,39 @@ def _reset(work: Work, body: NewPasswordForm, identifier: Identifier) -> None:
         recovery.finish_granted(work, identifier, cookies.read(work.settings, Jar.GRANT), body.new_password)
         return
     asked = _challenge(work, identifier, (Purpose.RECOVERY,))
-    recovery.finish(work, asked.id if asked else None, body.otp, body.new_password)
+    recovery.finish(work, asked.id, body.otp, body.new_password, holder=asked.by_cookie)
 
 
-def _challenge(work: Work, identifier: Identifier, purposes: tuple[Purpose, ...]) -> OtpChallenge | None:
-    """The challenge that this browser's cookie names, if it is about the identifier; else the identifier's newest."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The challenge of a request, and whether its own cookie names it."""
+
+    row: OtpChallenge | None
+    by_cookie: bool
+
+    @property
+    def id(self) -> UUID | None:
+        return self.row.id if self.row else None
+
+
+def _challenge(work: Work, identifier: Identifier, purposes: tuple[Purpose, ...]) -> Found:
+    """The challenge that this browser's cookie names, and no other if it names one that is open; else the newest that
+    the same kind of browser in the same network has begun for the identifier.
+    """
     named = _uuid(cookies.read(work.settings, Jar.CHALLENGE))
     row = challenges.find(work, named) if named else None
-    if row and row.purpose in purposes and challenges.is_open(work, row) and _is_about(row, identifier):
-        return row
-    return challenges.newest_of(work, lockout.key(identifier), purposes)
+    if row and row.purpose in purposes:
+        return Found(row if _is_about(row, identifier) else None, True)
+    sent = tuple(purpose for purpose in purposes if purpose not in account.CHANGES)
+    return Found(challenges.newest_of(work, lockout.key(identifier), sent), False)
 
 
 def _is_about(row: OtpChallenge, identifier: Identifier) -> bool:
-    asked = row.budget_key == lockout.key(identifier) or challenges.destination(row) == identifier
-    return asked or (row.user is not None and identifier in identifiers.of_user(row.user))
+    """Of a recovery, what was typed alone counts: its cookie must not tell which other identifiers are the person's."""
+    if row.budget_key == lockout.key(identifier) or row.purpose == Purpose.RECOVERY:
+        return row.budget_key == lockout.key(identifier)
+    own = row.user is not None and identifier in identifiers.of_user(row.user)
+    return challenges.destination(row) == identifier or own
 
 
 def _uuid(text: str) -> UUID | None:
@@ -225,8 +245,11 @@ def _asked(work: Work, row: OtpChallenge, message: str) -> Baked:
     return Baked(reply, {Jar.CHALLENGE: str(row.id)})
 
 
-def _in(signed_in: SignedIn, work: Work | None = None) -> Baked:
+def _in(work: Work, signed_in: SignedIn) -> Baked:
+    """The cookie of a new session. The one that this browser had before ends; a second address is asked for next."""
+    session.sign_out_browser(work, cookies.read(work.settings, Jar.SESSION))
     reply: dict[str, Any] = {"message": "Login successful", "user": present.user(signed_in.user)}
-    if work and signed_in.pending:
+    if signed_in.pending:
         reply["pending"] = present.challenge(work, signed_in.pending)
-    return Baked(reply, {Jar.SESSION: signed_in.cookie, Jar.CHALLENGE: ""})
+    following = str(signed_in.pending.id) if signed_in.pending else ""
+    return Baked(reply, {Jar.SESSION: signed_in.cookie, Jar.CHALLENGE: following})

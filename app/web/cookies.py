@@ -16,6 +16,7 @@ from flask import Response, request
 from app.config import Settings
 from app.errors import CrossSiteRequest
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
 OWN_PAGES = (None, "same-origin")  # what Sec-Fetch-Site says of them; None: no browser of today
 
 
@@ -30,7 +31,7 @@ class Baked:
     """A reply with cookies to set; an empty value clears one."""
 
     reply: dict[str, Any]
-    cookies: dict[Jar, str] = field(default_factory=dict)
+    cookies: dict[str, str] = field(default_factory=dict)  # by Jar
 
 
 def read(settings: Settings, jar: Jar) -> str:
@@ -40,7 +41,8 @@ def read(settings: Settings, jar: Jar) -> str:
 
 def write(settings: Settings, response: Response, baked: Baked) -> None:
     ages = {Jar.SESSION: settings.session_max_age, Jar.CHALLENGE: 600, Jar.GRANT: 600}
-    for jar, value in baked.cookies.items():
+    for name, value in baked.cookies.items():
+        jar = Jar(name)
         response.set_cookie(
             _name(settings, jar),
             value,
@@ -68,7 +70,16 @@ def refuse_other_sites(settings: Settings) -> None:
 
 def _is_own(settings: Settings, origin: str) -> bool:
     """Without PUBLIC_URL by the host alone: behind a proxy the service does not see the scheme of its own address."""
-    here, asked = urlsplit(settings.public_url), urlsplit(origin)
-    if here.netloc:
-        return (asked.scheme, asked.netloc) == (here.scheme, here.netloc)
-    return asked.scheme in ("http", "https") and asked.netloc == request.host
+    try:
+        asked = _origin(origin)
+    except ValueError:
+        return False
+    if settings.public_url:
+        return asked == _origin(settings.public_url)
+    return asked[0] in DEFAULT_PORTS and urlsplit(origin).netloc == request.host
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port, the default one made plain (RFC 6454, section 4). Raises ValueError."""
+    found = urlsplit(url)
+    return found.scheme, found.hostname, found.port or DEFAULT_PORTS.get(found.scheme)

@@ -62,7 +62,9 @@ class Endpoint:
             ]
         if self.query:
             found.append(errors.ValidationFailed)
-        if self.guard.cookie:
+        if self.guard.scope:
+            found += [errors.TokenInvalid, errors.Forbidden]
+        elif self.guard.cookie:
             found.append(errors.TokenRevoked)
         elif self.guard.reads_token:
             found.append(errors.TokenInvalid)
@@ -137,21 +139,21 @@ def _handler(endpoint: Endpoint, kit: Kit, *, cookied: bool) -> Callable[..., Re
         def story(work: Work) -> Any:
             work.caller = endpoint.guard.admit(work, claims)
             tell = partial(endpoint.view, work, *given, **path)
-            return _once(work, _repeated(work, key, given), tell) if key else tell()
+            return _once(work, _repeated(work, key, given, path), tell) if key else tell()
 
         try:
             client = replace(transport.client(kit.settings), keeps_cookie=cookied)
             answer = run(kit, story, client=client, reads=endpoint.reads)
         except Answered as before:
-            answer = before.answer
+            answer = Baked(before.answer["reply"], before.answer["cookies"])
         return _reply(kit, answer, endpoint.status)
 
     return handle
 
 
-def _repeated(work: Work, key: str, given: list[BaseModel]) -> repeats.Request:
-    caller = str(work.caller.user_id or limits.network(work.client.address))
-    body = "\n".join(part.model_dump_json() for part in given)
+def _repeated(work: Work, key: str, given: list[BaseModel], path: dict[str, Any]) -> repeats.Request:
+    caller = str(work.caller.user_id or work.caller.key_id or limits.network(work.client.address))
+    body = "\n".join([*(part.model_dump_json() for part in given), *map(str, path.values())])
     return repeats.Request(request.endpoint or "", caller, key, body)
 
 
@@ -160,7 +162,8 @@ def _once(work: Work, repeated: repeats.Request, tell: Callable[[], Any]) -> Any
     work.claim, work.claimed = partial(repeats.claim, request=repeated), True
     work.claim(work)
     answer = tell()
-    repeats.keep(work, repeated, answer)
+    baked = answer if isinstance(answer, Baked) else Baked(answer)
+    repeats.keep(work, repeated, {"reply": baked.reply, "cookies": baked.cookies})
     return answer
 
 

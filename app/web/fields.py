@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
-from app.core import identifiers
+from app.core import devices, identifiers
 from app.core.identifiers import Identifier
+from app.crypto import jwt
 from app.errors import ValidationFailed
 from app.work import Work
 
@@ -60,6 +71,21 @@ def _is_simple(key: str, value: Any) -> bool:
     )
 
 
+def _device_id(text: str) -> str:
+    if not devices.is_id(text):
+        raise PydanticCustomError("invalid_id", "Printable, no slash, no blanks at its ends, neither . nor ..")
+    return text
+
+
+def _timed_code(given: Any) -> str | int:
+    """Digits as text, or as a number that lost its leading zeros. True is a number to Python, and no code."""
+    if isinstance(given, str) and re.fullmatch("[0-9]{6,8}", given):
+        return given
+    if type(given) is int and 0 <= given < 10**8:
+        return given
+    raise PydanticCustomError("invalid_format", "The code is 6 to 8 digits.")
+
+
 Name = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=100),
@@ -70,6 +96,7 @@ Typed = Annotated[str, _text(320), AfterValidator(_printable)]  # an identifier 
 Password = Annotated[str, _text(256), AfterValidator(_no_nul)]
 Code = Annotated[str, _text(64), AfterValidator(_printable)]
 Token = Annotated[str, _text(512), AfterValidator(_printable)]
+AccessToken = Annotated[str, _text(jwt.LONGEST), AfterValidator(_printable)]
 Channel = Literal["email", "sms"]
 Language = Annotated[str, _text(16), AfterValidator(_printable)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -77,6 +104,27 @@ DeviceInfo = Annotated[
     dict[Annotated[str, StringConstraints(strict=True)], Any] | None,
     AfterValidator(lambda info: None if info is None else _small_and_flat(info)),
     Field(description="what the client says of itself; shown in the list of sessions"),
+]
+DeviceId = Annotated[
+    str,
+    _text(devices.LONGEST_ID),
+    AfterValidator(devices.spelled),
+    AfterValidator(_device_id),
+    Field(description="your name for it: printable, no slash, no blanks at its ends"),
+]
+FreeText = Annotated[str, _text(255), AfterValidator(_printable), AfterValidator(_composed)]
+TimedCode = Annotated[
+    str | int,
+    PlainValidator(_timed_code),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^[0-9]{6,8}$", "maxLength": 8},
+                {"type": "integer", "minimum": 0, "maximum": 99_999_999},
+            ],
+            "description": "the digits; as an integer, leading zeros are restored",
+        }
+    ),
 ]
 ChallengeId = Annotated[UUID, Field(description="from the answer that sent the code")]
 
@@ -95,8 +143,14 @@ def example(**values: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [values]})
 
 
+def _only_true(value: Any) -> Any:
+    if value is not True:
+        raise PydanticCustomError("invalid", "This must be agreed to: true.")
+    return value
+
+
 class ConsentBody(Body):
-    terms: Literal[True]
+    terms: Annotated[Literal[True], BeforeValidator(_only_true)]
     privacy: Flag = False
     version: Annotated[str, _text(40, 0), AfterValidator(_printable)] = ""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.core import sessions
+from app.core import api_keys, sessions
+from app.core.api_keys import Scope
 from app.crypto.jwt import Claims
-from app.errors import InsufficientUserAuthentication, TokenMissing, TokenRevoked
+from app.errors import Forbidden, InsufficientUserAuthentication, TokenInvalid, TokenMissing, TokenRevoked
 from app.web import cookies, transport
 from app.web.cookies import Jar
 from app.work import ANONYMOUS, Caller, Kit, Work
@@ -25,10 +26,13 @@ class Guard:
     recent: bool = False
     leaving: bool = False
     cookie: bool = False  # the session is a browser's cookie
+    scope: Scope | None = None  # what an API key must allow; there is no session
 
     def claims(self, kit: Kit) -> Claims | None:
         """What the request's token says, before the database is asked. Raises the token refusals."""
-        if not self.reads_token or self.cookie:
+        if self.scope:
+            transport.bearer()  # who brings none is refused before anything is read
+        if not self.reads_token or self.cookie or self.scope:
             return None
         try:
             return kit.tokens.read(transport.bearer(), None if self.leaving else kit.clock())
@@ -38,7 +42,11 @@ class Guard:
             return None
 
     def admit(self, work: Work, claims: Claims | None) -> Caller:
-        """The caller, if their session has not ended. Raises TokenRevoked, InsufficientUserAuthentication."""
+        """The caller, if their session has not ended, or their key may do this. Raises TokenRevoked,
+        InsufficientUserAuthentication; TokenMissing, TokenInvalid, Forbidden for a key.
+        """
+        if self.scope:
+            return _by_key(work, self.scope, transport.bearer())
         if self.cookie:
             return _by_cookie(work, cookies.read(work.settings, Jar.SESSION))
         if claims is None:
@@ -65,6 +73,22 @@ def _by_cookie(work: Work, token: str) -> Caller:
     account, session_id, auth_time = found
     work.kit.seen[session_id] = work.now
     return Caller(account.id, session_id, account.role, auth_time, account)
+
+
+def _by_key(work: Work, scope: Scope, key: str) -> Caller:
+    known = api_keys.find(work, key)
+    if known is None:
+        raise TokenInvalid()
+    if scope not in known.scopes:
+        raise Forbidden()
+    if known.id != api_keys.ENVIRONMENT:
+        work.kit.seen_keys[known.id] = work.now
+    return Caller(key_id=known.id)
+
+
+def KEY(scope: Scope) -> Guard:  # noqa: N802 - stands in declarations beside the guards below
+    """An API key that allows something."""
+    return Guard(f"API key with {scope}", scope=scope)
 
 
 ANYBODY = Guard("anybody", reads_token=False, needed=False)

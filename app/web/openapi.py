@@ -47,6 +47,7 @@ HEALTH = {
         "checks": {"type": "object", "additionalProperties": {"type": "string"}},
     },
 }
+PROBLEM_REPLY = {"content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}}
 HEALTH_REPLY = {"content": {"application/json": {"schema": {"$ref": REF.format(model="Health")}}}}
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -56,6 +57,7 @@ IDEMPOTENCY_KEY = {
 }
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "api_key": {"type": "http", "scheme": "bearer", "description": "`API_KEY`, or a key that an admin made"},
     "cookie": {"type": "apiKey", "in": "cookie", "name": "session", "description": "`__Host-session` in production"},
 }
 OPERATIONS = {
@@ -85,9 +87,13 @@ OPERATIONS = {
             "operationId": "metrics",
             "tags": ["operations"],
             "summary": "Figures for Prometheus",
-            "description": "Only where `METRICS_PUBLIC=true`.",
+            "description": "For an API key with the scope `metrics:read`, or for anybody where `METRICS_PUBLIC=true`.",
+            "security": [{}, {"api_key": []}],
             "responses": {
-                "200": {"description": "the figures", "content": {"text/plain": {"schema": {"type": "string"}}}}
+                "200": {"description": "the figures", "content": {"text/plain": {"schema": {"type": "string"}}}},
+                "401": {"description": "`token_missing` or `token_invalid`", **PROBLEM_REPLY},
+                "403": {"description": "`forbidden`", **PROBLEM_REPLY},
+                "503": {"description": "`unavailable`", **PROBLEM_REPLY},
             },
         }
     },
@@ -177,7 +183,10 @@ def _operation(surface: Surface, endpoint: Endpoint, schemas: dict[str, Any]) ->
         fields = endpoint.body.model_fields.values()
         schema = {"application/json": {"schema": _body(endpoint, schemas)}}
         operation["requestBody"] = {"required": any(f.is_required() for f in fields), "content": schema}
-    if endpoint.guard.cookie:
+    if endpoint.guard.scope:
+        operation["security"] = [{"api_key": []}]
+        operation["description"] += f" The key needs the scope `{endpoint.guard.scope}`."
+    elif endpoint.guard.cookie:
         operation["security"] = [{"cookie": []}]
     elif endpoint.guard.reads_token:
         operation["security"] = [{"bearer": []}] if endpoint.guard.needed else [{}, {"bearer": []}]

@@ -11,12 +11,14 @@ from flask import Blueprint, Flask, Response, send_from_directory
 from flask_limiter import Limiter
 from sqlalchemy import select
 
+from app.core.api_keys import Scope
 from app.delivery import outbox
 from app.delivery.courier import Courier
-from app.errors import NotFound, Unavailable
+from app.errors import NotFound, Refusal, Unavailable
 from app.version import VERSION
 from app.web import metrics, openapi, problems
-from app.web.endpoint import Surface
+from app.web.endpoint import Edge, Surface
+from app.web.guards import KEY
 from app.work import Kit, Work, run
 
 STATIC = Path(__file__).with_name("static")
@@ -47,14 +49,11 @@ PAGE_POLICY = (
 
 
 def install(app: Flask, kit: Kit, limiter: Limiter, courier: Courier, surfaces: list[Surface]) -> None:
-    """Register the routes on an app; the document, its pages and the metrics only where settings serve them."""
-    ops = Blueprint("ops", __name__)
+    """Register the routes on an app; the document and its pages only where settings serve them."""
+    ops, edge = Blueprint("ops", __name__), app.extensions["edge"]
     ops.get("/health", endpoint="health")(lambda: health(kit, limiter, courier))
     ops.get("/health/live", endpoint="live")(lambda: _json({"status": OK}))
-    if kit.settings.metrics_public:
-        ops.get("/metrics", endpoint="metrics")(
-            lambda: metrics.scrape(limiter, shared=kit.settings.redis_url is not None)
-        )
+    ops.get("/metrics", endpoint="metrics")(lambda: figures(kit, limiter, edge))
     if kit.settings.serves_docs:
         document = json.dumps(openapi.document(surfaces))
         ops.get("/openapi.json", endpoint="openapi")(lambda: Response(document, mimetype="application/json"))
@@ -92,6 +91,18 @@ def _courier(kit: Kit, courier: Courier) -> str:
         return since is not None and since + LAG < work.now
 
     return DEGRADED if not courier.alive or run(kit, lags, reads=True) else OK
+
+
+def figures(kit: Kit, limiter: Limiter, edge: Edge) -> Response:
+    """The metrics, for an API key that may read them, or for anybody if settings say so."""
+    if not kit.settings.metrics_public:
+        guard = KEY(Scope.METRICS)
+        try:
+            run(kit, lambda work: guard.admit(work, None), reads=True)
+        except Refusal as refused:
+            edge.note(refused)
+            return problems.answer(refused)
+    return metrics.scrape(limiter, shared=kit.settings.redis_url is not None)
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:

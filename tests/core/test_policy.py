@@ -13,6 +13,9 @@ NO_PASSWORD = Standing(False, ("sms",))
 TOTP = Standing(True, ("email",), ("totp", "backup_code"))
 TOTP_NO_PASSWORD = Standing(False, ("sms",), ("totp",))
 NAME_ONLY = Standing(True, ())
+BY_SMS = Standing(True, ("email", "sms"), recovered_by="sms")
+BY_MAIL = Standing(True, ("email", "sms"), recovered_by="email")
+PHONE_BY_SMS = Standing(True, ("sms",), recovered_by="sms")
 
 TABLE = [
     # standing, proven so far, policy, next
@@ -39,6 +42,16 @@ TABLE = [
     (TOTP_NO_PASSWORD, "sms", "required", Step(("totp",))),
     (TOTP_NO_PASSWORD, "sms totp", "required", DONE),
     (NO_PASSWORD, "", "required", Step(("pwd",))),
+    # after a recovery by SMS alone: that phone's code is no second thing, if there is any other
+    (BY_SMS, "pwd", "required", Step(("email",))),
+    (BY_SMS, "pwd", "optional", Step(("email",))),
+    (BY_SMS, "pwd sms", "required", Step(("email",))),
+    (BY_SMS, "sms pwd", "optional", Step(("email",))),
+    (BY_SMS, "pwd email", "required", DONE),
+    (BY_SMS, "pwd sms email", "required", DONE),
+    (BY_MAIL, "pwd sms", "required", DONE),
+    (PHONE_BY_SMS, "pwd sms", "required", DONE),
+    (PHONE_BY_SMS, "pwd", "optional", DONE),
 ]
 
 

@@ -285,8 +285,8 @@ def test_the_courier_outlives_a_fault(quiet: World, monkeypatch: pytest.MonkeyPa
     assert len(sender.messages) == 1
 
 
-def test_a_batch_that_takes_too_long_lets_its_lease_lapse(quiet: World) -> None:
-    """The second message is not sent beside a courier that may have it by now."""
+def test_a_batch_that_takes_too_long_gives_the_rest_back(quiet: World) -> None:
+    """The second message is not sent beside a courier that may have it soon, and does not wait for its lease."""
     for _ in range(2):
         quiet.person().ask_signup().ok()
 
@@ -298,7 +298,9 @@ def test_a_batch_that_takes_too_long_lets_its_lease_lapse(quiet: World) -> None:
     sender = Slow("email")
     courier(quiet, sender).round("email")
     assert len(sender.messages) == 1
-    assert states(quiet) == ["sending", "sent"]
+    assert states(quiet) == ["queued", "sent"]
+    [waiting] = quiet.rows(OutboxMessage, state="queued")
+    assert (waiting.attempts, waiting.lease) == (0, None)
 
 
 def test_a_courier_beside_the_web_leaves_sending_to_others(make_world, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,8 @@ def test_a_second_try_of_a_message_is_counted_once(shielded: Any) -> None:
     ask(world, "+919876543210")
     [row] = world.rows(OutboxMessage)
     with world.kit.writes() as db:
-        db.execute(sa.update(OutboxMessage).values(state="queued", attempts=1, next_attempt_at=row.created_at))
+        again = {"state": "queued", "attempts": 1, "provider": None, "next_attempt_at": row.created_at}
+        db.execute(sa.update(OutboxMessage).values(again))
         db.commit()
     assert len(sent(world)) == 2
 
@@ -205,3 +206,30 @@ def test_a_flood_over_countries_and_adjacent_numbers_trips_within_the_bounds(shi
     assert max(Counter(m.country for m in world.senders["sms"].messages).values()) <= 25
     assert 80 <= len(numbers) <= 90, "bounded, and not everybody is stopped"
     assert set(statuses) <= {200, 422}, "no caller is told (422: no such number)"
+
+
+def test_what_may_have_cost_money_already_is_counted_again(shielded: Any) -> None:
+    """A message that a provider took and lost goes out by another: two are paid."""
+    world = shielded(sms_prices="*:1", sms_budget_per_day="1", **EVEN)
+    ask(world, "+919876543210")
+    assert len(sent(world)) == 1
+    with world.kit.writes.begin() as db:
+        db.execute(sa.update(OutboxMessage).values(state="queued", next_attempt_at=OutboxMessage.created_at))
+    assert len(sent(world)) == 1
+    assert reasons(world) == {"shield_budget": 1}
+
+
+def test_a_stranger_cannot_stop_the_codes_of_those_who_have_an_account(shielded: Any) -> None:
+    world = shielded(sms_cap_per_prefix=5)
+    owner = "+919811122233"
+    api = world.api()
+    asked = api.post("/api/auth/signup", {"phone": owner, "password": "correct horse 7"}).ok()
+    body = {"challenge_id": asked["challenge_id"], "otp": world.read("sms", owner)}
+    api.post("/api/auth/verify-otp", body).ok()
+    for n in range(10):
+        ask(world, f"+9198111222{40 + n}")
+    fill(world, 100, 0)
+    ask(world, "+917012345678")
+    assert "+917012345678" not in sent(world), "the country is closed"
+    ask(world, owner)
+    assert sent(world)[-1] == owner

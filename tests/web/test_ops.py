@@ -6,11 +6,14 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from app.core.api_keys import Scope
 from app.db import Base
 from app.version import VERSION
 from app.web.ops import STATIC
 from tests.conftest import World
+from tests.lanes import SECRETS
 from tests.people import DOCUMENT, Person
+from tests.web.test_machines import make_key
 
 
 def test_health_names_its_checks(world: World) -> None:
@@ -115,10 +118,27 @@ def test_the_pages_come_from_own_files(world: World) -> None:
 
 
 @pytest.mark.covers("asvs 13.4.5")
-def test_docs_and_metrics_are_not_served_unless_asked_for(make_world) -> None:
+def test_docs_are_not_served_unless_asked_for(make_world) -> None:
     client = make_world(docs=False).app.test_client()
-    for path in ("/docs", "/redoc", "/openapi.json", "/docs/static/swagger-ui.css", "/metrics"):
+    for path in ("/docs", "/redoc", "/openapi.json", "/docs/static/swagger-ui.css"):
         assert client.get(path).status_code == 404
+
+
+@pytest.mark.covers("asvs 13.4.5")
+def test_metrics_are_for_keys_that_may_read_them(world: World, person: Person) -> None:
+    for token, status, code in (
+        (None, 401, "token_missing"),
+        ("x", 401, "token_invalid"),
+        (person.token, 401, "token_invalid"),
+        (make_key(world, Scope.USERS, Scope.DEVICES), 403, "forbidden"),
+    ):
+        answer = world.api().get("/metrics", token)
+        assert (answer.status, answer.code) == (status, code)
+    assert {row.facts["route"] for row in world.audit(event="request.refused")} == {"ops.metrics"}
+    for key in (make_key(world, Scope.METRICS), SECRETS["api_key"]):
+        response = world.app.test_client().get("/metrics", headers={"Authorization": f"Bearer {key}"})
+        assert (response.status_code, response.mimetype) == (200, "text/plain")
+        assert "latchkey_requests_total" in response.text
 
 
 def test_metrics_count_requests_and_refusals(make_world) -> None:

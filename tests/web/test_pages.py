@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -241,3 +242,23 @@ def test_a_page_signs_in_and_another_site_gets_nowhere(service: Service, tmp_pat
         )
         own.pages["/check.html"] = check
         assert visit(profile, f"{own.base}/check.html") == [["/protected", 200, "Welcome to protected area"]]
+
+
+def test_the_page_about_moving_has_a_way_to_ask_who_is_signed_in(service: Service, tmp_path: Path) -> None:
+    """Its own lines, as they stand but for the port, with the cookie of a browser."""
+    page = (lanes.ROOT / "docs" / "moving-from-a-cookie-session-flask-app.md").read_text()
+    [source] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    who: dict[str, Any] = {}
+    exec(source.replace("http://127.0.0.1:5000", service.base), who)
+    jar = requests.Session()
+    jar.trust_env = False
+    seen, body = len(service.codes()), {"name": "Jane", "email": "moved@example.com", "password": "correct horse 7"}
+    assert jar.post(f"{service.base}/signup", json=body).status_code == 200
+    proof = {"email": "moved@example.com", "otp": next_code(service, seen)}
+    assert jar.post(f"{service.base}/verify-otp", json=proof).status_code == 200
+    header = "; ".join(f"{name}={value}" for name, value in jar.cookies.items())
+    assert who["signed_in"](header)["email"] == "moved@example.com"
+    assert who["signed_in"]("") is None
+    assert who["signed_in"]("session=forged") is None
+    assert jar.post(f"{service.base}/logout", json={}).status_code == 200
+    assert who["signed_in"](header) is None

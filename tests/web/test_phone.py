@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import bcrypt
 import pytest
 
+from app.delivery import compose, outbox
 from app.models import Consent, OtpChallenge, Session, Signup, User
+from app.work import run
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Api, Person, wrong
 from tests.web.test_sameness import statements
@@ -375,3 +378,109 @@ def test_the_primary_dialect_takes_phones_too(world: World) -> None:
     world.clock.advance(minutes=2)
     login = api.post("/api/auth/login", {"phone": "+919876543211", "password": PASSWORD, "channel": "sms"}).ok()
     assert (login["channel"], login["methods"]) == ("sms", ["sms"])
+
+
+def by_recovery(world: World, phone: Phone) -> str:
+    """Set a new password with nothing but the phone."""
+    world.clock.advance(minutes=2)
+    asked = phone.api.post("/api/auth/forgot-password", {"phone": NUMBER}).ok()
+    body = {"challenge_id": asked["challenge_id"], "otp": phone.code(), "new_password": "thief horse 99"}
+    phone.api.post("/api/auth/reset-password", body).ok()
+    world.clock.advance(minutes=2)
+    return "thief horse 99"
+
+
+def owner_with_both(world: World) -> Person:
+    owner = world.person(phone=NUMBER).sign_up()
+    body = {"challenge_id": owner.tokens["pending"]["challenge_id"], "otp": world.read("sms", NUMBER)}
+    owner.api.post("/api/auth/verify-otp", body).ok()
+    return owner
+
+
+@pytest.mark.covers("attack A37")
+@pytest.mark.parametrize("policy", ["required", "optional"])
+def test_a_stolen_sim_opens_nothing_by_recovery_either(make_world: Any, policy: str) -> None:
+    """Where the account has an e-mail address: the password that a code to the phone has set counts for nothing
+    beside another code to that phone.
+    """
+    world = make_world(mfa_policy=policy)
+    owner = owner_with_both(world)
+    thief = Phone(world)
+    password = by_recovery(world, thief)
+    login = thief.api.post("/api/auth/login", {"phone": NUMBER, "password": password, "channel": "sms"}).ok()
+    assert (login["status"], login["methods"], login["channel"]) == ("otp_required", ["email"], "email")
+    world.clock.advance(seconds=31)
+    resent = {"challenge_id": login["challenge_id"], "channel": "sms"}
+    assert thief.api.post("/api/auth/resend-otp", resent).ok()["channel"] == "email"
+    thief.ask().ok()
+    step = thief.answer().ok()
+    answer = thief.api.post("/api/auth/login/verify", {"challenge_id": step["challenge_id"], "password": password})
+    assert (answer["status"], answer["channel"], answer["methods"]) == ("otp_required", "email", ["email"])
+    assert "access_token" not in answer.body
+    body = {"challenge_id": answer["challenge_id"], "otp": world.read("email", owner.email)}
+    assert owner.api.post("/api/auth/login/verify", body).status == 200, "its owner gets in by mail"
+    world.clock.advance(minutes=2)
+    again = owner.api.post("/api/auth/login", {"phone": NUMBER, "password": password, "channel": "sms"}).ok()
+    before = ["email", "sms"] if policy == "required" else None
+    assert again.body.get("methods") == before, "and then all is as before"
+
+
+def test_strangers_asking_for_codes_leave_half_a_day_to_who_has_the_password(world: World) -> None:
+    owner = world.person(phone=NUMBER).sign_up(channel="sms")
+    world.clock.advance(minutes=2)
+    stranger = Phone(world)
+    for _ in range(12):
+        stranger.ask()
+        world.clock.advance(seconds=25)
+    world.clock.advance(minutes=5)
+    assert owner.api.post("/api/auth/login", {"phone": NUMBER, "password": PASSWORD}).status == 200
+
+
+def test_the_account_s_language_is_that_of_who_proved_the_number(world: World) -> None:
+    world.api(**{"Accept-Language": "hi"}).post("/api/v1/auth/send-otp", {"mobile_number": NUMBER}).ok()
+    world.clock.advance(minutes=4)
+    owner = Phone(world)
+    owner.api = world.api(**{"Accept-Language": "en"})
+    assert owner.sign_up()["user"]["language"] == "en"
+
+
+def test_a_token_is_worth_nothing_once_the_number_has_an_owner(world: World, phone: Phone) -> None:
+    token = phone.prove()
+    world.clock.advance(minutes=2)
+    world.person(phone=NUMBER).sign_up(channel="sms")
+    assert phone.register(token, email="thief@example.com").code == "challenge_closed"
+    [row] = [row for row in world.rows(Signup) if row.password_hash is None and row.completed_at is None]
+    assert (row.name, row.email, row.consent) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "consent", [1, "true", {"terms": 1}, {"terms": "true"}, [True], {"terms": True, "privacy": "x"}]
+)
+def test_consent_is_true_and_nothing_like_it(phone: Phone, consent: Any) -> None:
+    assert phone.register(phone.prove(), consent=consent).status == 422
+
+
+def test_a_code_that_was_used_meanwhile_is_not_sent(world: World, phone: Phone) -> None:
+    phone.ask().ok()
+    code = phone.code()
+    world.sends_at_once = False
+    world.clock.advance(seconds=5)
+    phone.ask().ok()
+    ids = run(world.kit, lambda work: outbox.due(work, "sms", 5), reads=True)
+    claimed = run(world.kit, lambda work: compose.claim(work, ids))
+    phone.answer(code).ok()
+    before = len(world.senders["sms"].messages)
+    for message in claimed:
+        world.courier._deliver(message)
+    assert len(world.senders["sms"].messages) == before
+
+
+def test_an_old_hash_is_renewed_also_where_the_password_comes_second(world: World) -> None:
+    world.person(phone=NUMBER).sign_up(channel="sms")
+    with world.kit.writes.begin() as db:
+        db.query(User).update({"password_hash": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()})
+    phone = Phone(world)
+    phone.ask().ok()
+    body = {"challenge_id": phone.answer().ok()["challenge_id"], "password": PASSWORD}
+    phone.api.post("/api/auth/login/verify", body).ok()
+    assert world.rows(User)[0].password_hash.startswith("$argon2id$")

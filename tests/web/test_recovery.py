@@ -8,6 +8,7 @@ from app.crypto import codes
 from app.models import OtpChallenge, OutboxMessage, Session, User
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person, wrong
+from tests.web.test_phone import Phone
 
 NEW = "a brand new horse"
 
@@ -193,3 +194,15 @@ def test_a_resend_answers_the_same_for_known_and_unknown(world: World) -> None:
                 again.body.pop("challenge_id")
                 answers.append((identifier == known, channel, again.status, again.body))
         assert [a[1:] for a in answers if a[0]] == [a[1:] for a in answers if not a[0]]
+
+
+def test_an_older_recovery_ends_with_a_newer_one_also_where_there_was_no_password(world: World) -> None:
+    phone = Phone(world)
+    phone.sign_up()
+    world.clock.advance(minutes=2)
+    proofs = []
+    for _ in range(2):
+        asked = phone.api.post("/api/auth/forgot-password", {"phone": phone.number}).ok()
+        proofs.append({"challenge_id": asked["challenge_id"], "otp": phone.code(), "new_password": "another horse 8"})
+    phone.api.post("/api/auth/reset-password", proofs[1]).ok()
+    assert phone.api.post("/api/auth/reset-password", proofs[0]).status == 400

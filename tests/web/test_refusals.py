@@ -9,10 +9,15 @@ import pytest
 import sqlalchemy as sa
 
 from app import errors
+from app.core import api_keys
+from app.core.api_keys import Scope
 from app.db import Base
 from app.errors import Refusal
+from app.models import ApiKey
+from app.work import run
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person, wrong
+from tests.web.test_machines import Server, make_key
 
 COUNTERS = {"throttles", "audit_logs"}  # what a refusal may change
 GUESSES = {"attempts"}  # and this column of a challenge
@@ -182,6 +187,27 @@ def malformed(_world: World, person: Person) -> Callable[[], Answer]:
     return lambda: person.api.call("POST", "/api/auth/signup", b"{", **{"Content-Type": "application/json"})
 
 
+def taken_device(world: World, _person: Person) -> Callable[[], Answer]:
+    server = Server(world)
+    server.register().ok()
+    return server.register
+
+
+def unknown_device(world: World, _person: Person) -> Callable[[], Answer]:
+    return Server(world).rotate
+
+
+def key_without_the_scope(world: World, _person: Person) -> Callable[[], Answer]:
+    return Server(world, make_key(world, Scope.VERIFY)).register
+
+
+def revoked_key(world: World, _person: Person) -> Callable[[], Answer]:
+    server = Server(world, make_key(world, Scope.DEVICES))
+    [row] = world.rows(ApiKey)
+    run(world.kit, lambda work: api_keys.revoke(work, row.id))
+    return server.register
+
+
 STORIES: dict[Story, type[Refusal]] = {
     wrong_password: errors.InvalidCredentials,
     unknown_identifier: errors.InvalidCredentials,
@@ -210,6 +236,10 @@ STORIES: dict[Story, type[Refusal]] = {
     somebody_elses_session: errors.NotFound,
     no_way_on: errors.Forbidden,
     malformed: errors.MalformedJson,
+    taken_device: errors.Conflict,
+    unknown_device: errors.NotFound,
+    key_without_the_scope: errors.Forbidden,
+    revoked_key: errors.TokenInvalid,
 }
 CHANGES_MORE = {"address_taken_meanwhile"}  # the code is used up: the right answer was given
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.models import OtpChallenge, OutboxMessage, Repeat, Signup
 from tests.conftest import World
-from tests.people import PASSWORD
+from tests.people import PASSWORD, Person
 
 ROUTES: dict[str, dict[str, Any]] = {
     "/api/auth/signup": {"email": "new@example.com", "password": PASSWORD},
@@ -106,3 +106,23 @@ def test_a_fault_keeps_nothing(world: World, monkeypatch: pytest.MonkeyPatch) ->
     assert response.status_code == 500
     monkeypatch.undo()
     assert api.post("/api/auth/forgot-password", {"email": "a@example.com"}).status == 200
+
+
+def test_what_a_signed_in_person_sends_or_creates_is_repeated_too(world: World, person: Person) -> None:
+    person.api.headers["Idempotency-Key"] = "k"
+    for path, body in {
+        "/api/auth/change-email": {"email": "n@example.com"},
+        "/api/auth/change-phone": {"phone": "+919876543210"},
+        "/api/auth/me/consents": {"terms": True, "version": "2"},
+    }.items():
+        first = person.api.post(path, body, person.token).ok()
+        assert person.api.post(path, body, person.token).body == first.body, path
+
+
+def test_a_browser_s_repeat_gets_its_cookie_too(world: World) -> None:
+    client, body = world.app.test_client(), {"name": "J", "email": "j@example.com", "password": PASSWORD}
+    answers = [client.post("/signup", json=body, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert [a.status_code for a in answers] == [200, 200]
+    assert answers[0].get_json() == answers[1].get_json()
+    assert answers[0].headers["Set-Cookie"] == answers[1].headers["Set-Cookie"]
+    assert world.count(OtpChallenge) == 1

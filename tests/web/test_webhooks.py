@@ -388,3 +388,59 @@ def test_a_report_never_proves_a_number(hooked: World) -> None:
     assert answer.code == "invalid_code"
     assert hooked.count(User) == 0
     assert asked["destination"] == "+91******3210"
+
+
+LOST = STATUS | {"MessageStatus": "undelivered", "ErrorCode": "30008"}
+
+
+def test_a_late_sent_does_not_undo_a_loss(hooked: World) -> None:
+    sent_by(hooked, "twilio")
+    assert twilio(hooked, LOST) == 204
+    assert twilio(hooked, STATUS | {"MessageStatus": "sent"}) == 204
+    other = Named("msg91")
+    deliver(hooked, other)
+    assert len(other.messages) == 1
+
+
+def test_a_loss_that_is_reported_twice_is_one(hooked: World) -> None:
+    sent_by(hooked, "twilio")
+    assert twilio(hooked, LOST) == 204
+
+    class Interrupted(Named):
+        def send(self, out: Outgoing) -> Receipt:
+            receipt = super().send(out)
+            assert twilio(hooked, LOST) == 204
+            return receipt
+
+    other = Interrupted("msg91")
+    deliver(hooked, other)
+    assert len(other.messages) == 1
+    assert delivery_of(hooked) == "sent"
+
+
+def test_where_there_is_no_other_provider_a_loss_is_the_end(make_world: Any) -> None:
+    world = make_world(public_url=PUBLIC, twilio_token=TOKEN, sms_provider="twilio")
+    world.sends_at_once = False
+    sent_by(world, "twilio")
+    assert twilio(world, LOST) == 204
+    assert delivery_of(world) == "failed"
+
+
+ODD = [
+    {"requestId": "a\x00b", "status": "1"}, {"requestId": "a\ud800b", "status": "1"}, {"externalId": "a\x00b", "eventType": "DELIVERED"},
+    {"requestId": "msg91-1", "status": "1", "number": "\u096f\u0967"}, {"requestId": 10**4000, "status": 1}, {"requestId": "msg91-1", "status": 10**4200},
+    {"externalId": "gupshup-1", "eventType": "FAILED", "errCode": "\x00\ud800"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", range(len(ODD)))
+def test_odd_characters_and_numbers_are_no_fault(hooked: World, odd: int) -> None:
+    sent_by(hooked, "msg91")
+    for provider in ("msg91", "gupshup"):
+        path = f"/api/webhooks/{provider}/{SECRET}"
+        assert post(hooked, path, data=json.dumps(ODD[odd]), content_type="application/json") == 204
+    assert (
+        hooked.app.test_client().get(f"/api/webhooks/gupshup/{SECRET}?externalId=a%00b&status=SUCCESS").status_code
+        == 204
+    )
+    assert twilio(hooked, STATUS | {"MessageSid": "a\x00b", "ErrorCode": "\x00"}) == 204

@@ -7,6 +7,7 @@ from app.web.auth import password  # isort: skip
 from app.web.auth import session  # isort: skip
 from app.web.auth import account  # isort: skip
 from app.web.auth import consents  # isort: skip
+from app.web.auth import introspection  # isort: skip
 from app.web.auth.surface import auth
 
-__all__ = ["account", "auth", "consents", "login", "password", "session", "signup"]
+__all__ = ["account", "auth", "consents", "introspection", "login", "password", "session", "signup"]

@@ -75,14 +75,14 @@ def export_me(work: Work) -> Any:
     return export.everything(account.export(work))
 
 
-@auth.add("POST", "/change-email", body=EmailBody, reply=AskedReply, guard=RECENT, limit=limits.SENDS)
+@auth.add("POST", "/change-email", body=EmailBody, reply=AskedReply, guard=RECENT, limit=limits.SENDS, repeatable=True)
 def change_email(work: Work, body: EmailBody) -> Any:
     """Ask for the proof of a new e-mail address; answer its code at `/verify-otp`."""
     challenge = account.change_contact(work, identifiers.email(body.email))
     return present.asked(work, challenge, "A code is on its way to the new address.")
 
 
-@auth.add("POST", "/change-phone", body=PhoneBody, reply=AskedReply, guard=RECENT, limit=limits.SENDS)
+@auth.add("POST", "/change-phone", body=PhoneBody, reply=AskedReply, guard=RECENT, limit=limits.SENDS, repeatable=True)
 def change_phone(work: Work, body: PhoneBody) -> Any:
     """Ask for the proof of a new phone number; answer its code at `/verify-otp`."""
     address = identifiers.phone(body.phone, work.settings.default_phone_region)

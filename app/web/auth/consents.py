@@ -22,7 +22,7 @@ def list_consents(work: Work) -> Any:
     return {"items": [present.consent(row) for row in consent.of_user(work, work.caller.account.id)]}
 
 
-@auth.add("POST", "/me/consents", status=201, body=ConsentBody, reply=ConsentReply, guard=BEARER)
+@auth.add("POST", "/me/consents", status=201, body=ConsentBody, reply=ConsentReply, guard=BEARER, repeatable=True)
 def give_consent(work: Work, body: ConsentBody) -> Any:
     """Agree to the terms, to a new version for example."""
     return present.consent(consents.give(work, **body.model_dump()))

@@ -43,9 +43,7 @@ def start_login(work: Work, body: LoginBody) -> Any:
     """Sign in with an identifier and the password. Answers with the challenge of a code, or with tokens where
     policy asks no more. A sign-up that is not proven yet gets its code again."""
     result = signin.start(work, body.who(work), body.password, channel=body.channel, device_info=body.device_info)
-    if isinstance(result, Asked):
-        return present.step(work, result, "Enter the code we sent you.")
-    return present.tokens(work, result, "You are signed in.")
+    return _in_or_on(work, result)
 
 
 class LoginAnswerBody(Body):
@@ -57,14 +55,22 @@ class LoginAnswerBody(Body):
     device_info: DeviceInfo = None
 
 
-@auth.add("POST", "/login/verify", body=LoginAnswerBody, reply=TokensReply, limit=limits.GUESSES,
-          refusals=(*ANSWERS, errors.InvalidCredentials, errors.Overloaded))  # fmt: skip
+@auth.add(
+    "POST", "/login/verify", body=LoginAnswerBody, reply=TokensReply | StepReply, limit=limits.GUESSES,
+    refusals=(*ANSWERS, errors.InvalidCredentials, errors.Forbidden, errors.Overloaded),
+)  # fmt: skip
 def verify_login(work: Work, body: LoginAnswerBody) -> Any:
     """Answer a sign-in with its code, or with the password where a code by SMS came first (`factor_required`)."""
-    return present.tokens(work, _answered(work, body), "You are signed in.")
+    return _in_or_on(work, _answered(work, body))
 
 
-def _answered(work: Work, body: LoginAnswerBody) -> SignedIn:
+def _in_or_on(work: Work, result: SignedIn | Asked) -> Any:
+    if isinstance(result, Asked):
+        return present.step(work, result, "Enter the code we sent you.")
+    return present.tokens(work, result, "You are signed in.")
+
+
+def _answered(work: Work, body: LoginAnswerBody) -> SignedIn | Asked:
     if body.password is not None and body.otp is None:
         return signin.verify_password(work, body.challenge_id, body.password, body.device_info)
     if body.otp is None or body.password is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from flask import Flask
 
+from app.cli import import_users
 from app.delivery.courier import Courier
 
 
@@ -32,3 +33,5 @@ def install(app: Flask) -> None:
         signal.signal(signal.SIGINT, stop)
         courier.sends = True
         courier.run()
+
+    app.cli.add_command(import_users.command)

@@ -1,0 +1,155 @@
+"""A real service for a program: gunicorn, a database of its own, stand-ins for SMS provider and mail server."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from app.config import known_driver
+from tests import lanes
+from tests.mail import Mailbox, smtp_server
+from tests.providers import Line, Provider, Request, provider
+from tests.service import Service, running
+
+PASSWORD = "correct horse 7"
+WIDE = {"sends_per_minute": 100_000, "sends_per_day_email": 100_000, "sends_per_day_sms": 100_000}
+_numbers = itertools.count(1)
+
+
+def number() -> str:
+    """A mobile number that was not given before, none of them adjacent."""
+    return f"+9198{next(_numbers) * 10_007 % 10**8:08d}"
+
+
+def address() -> str:
+    return f"person{next(_numbers)}@example.com"
+
+
+@dataclass(frozen=True)
+class Sms:
+    """A request that the SMS provider got."""
+
+    at: datetime
+    message_id: UUID
+    number: str
+    code: str
+    answered: bool
+
+
+@dataclass
+class Handset:
+    """The SMS provider: it takes messages, or hangs: it reads the request and never answers."""
+
+    provider: Provider
+    hanging: threading.Event = field(default_factory=threading.Event)
+    got: list[Sms] = field(default_factory=list)
+
+    def take(self, line: Line, request: Request) -> None:
+        callback = parse_qs(urlsplit(request.form["StatusCallback"]).query)
+        code = re.findall(r"\b\d{6}\b", request.form["Body"])[0]  # the first: the last line repeats it for browsers
+        hangs = self.hanging.is_set()
+        self.got.append(Sms(datetime.now(UTC), UUID(callback["mid"][0]), request.form["To"], code, not hangs))
+        if hangs:
+            self.provider.over.wait()
+            line.close_connection = True
+        else:
+            line.answer((201, json.dumps({"sid": f"SM{len(self.got):032x}"}), {}))
+
+    def code(self, number: str) -> str:
+        return soon(lambda: next((sms.code for sms in reversed(self.got) if sms.number == number), ""))
+
+
+class _Always(list[Any]):
+    """A script of one step that never runs out."""
+
+    def pop(self, _index: Any = 0) -> Any:
+        return self[0]
+
+
+def soon(look: Callable[[], Any], patience: float = 20) -> Any:
+    """What `look` finds, once it finds something. Raises TimeoutError."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.01)
+    raise TimeoutError("it has not come")
+
+
+class Connection:
+    """A connection that is kept, and what it takes to post JSON over it."""
+
+    def __init__(self, base: str) -> None:
+        self._line = HTTPConnection(urlsplit(base).netloc, timeout=60)
+        self._line.connect()
+
+    def post(self, path: str, body: Any, **headers: str) -> tuple[int, bytes]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._line.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **named})
+        answer = self._line.getresponse()
+        return answer.status, answer.read()
+
+    def close(self) -> None:
+        self._line.close()
+
+
+@dataclass
+class Rig:
+    service: Service
+    handset: Handset
+    mailbox: Mailbox
+    engine: sa.Engine
+
+    def ask(self, path: str, body: Any) -> dict[str, Any]:
+        """Post something that must succeed."""
+        line = Connection(self.service.base)
+        status, answer = line.post(path, body)
+        line.close()
+        assert status in (200, 201), (path, status, answer)
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    def account(self, **details: str) -> None:
+        """Sign somebody up, by phone or by e-mail, and prove it."""
+        asked = self.ask("/api/auth/signup", {"password": PASSWORD, **details})
+        phone = details.get("phone")
+        code = self.handset.code(phone) if phone else self.mailbox.code("email", details["email"])
+        self.ask("/api/auth/verify-otp", {"challenge_id": asked["challenge_id"], "otp": code})
+
+    def rows(self, query: sa.Select[Any]) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(query))
+
+    def count(self, *where: Any) -> int:
+        return int(self.rows(sa.select(sa.func.count()).where(*where))[0][0])  # of the tables that `where` names
+
+
+@contextmanager
+def rig(database: str, label: str, **settings: Any) -> Iterator[Rig]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        url = stack.enter_context(lanes.database(database, f"bench_{label}"))
+        lanes.migrate(url)
+        handset = Handset(stack.enter_context(provider()))
+        handset.provider.script = _Always([handset.take])
+        mailbox, mail, _ = stack.enter_context(smtp_server(folder))
+        engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
+        stack.callback(engine.dispose)
+        sms = {**handset.provider.settings, "sms_provider": "twilio", "public_url": "https://bench.example"}
+        service = stack.enter_context(running(url, folder, **{**sms, **mail, **WIDE, **settings}))
+        yield Rig(service, handset, mailbox, engine)

@@ -1,0 +1,79 @@
+"""A device and the server behind it: register, show codes, have them checked. Needs Python 3.9 and nothing else.
+
+    export LATCHKEY_URL=http://127.0.0.1:5000 LATCHKEY_API_KEY=...
+    python device_client.py register till-7 "shop 12"    # keeps the key in till-7.json, for the owner alone
+    python device_client.py code till-7                  # what the device shows
+    python device_client.py verify till-7 081804         # what the server asks; without digits, those of now
+
+The device needs `code_of` and its key; the server needs `call` and an API key. Neither needs what the other has.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+
+
+def code_of(key: bytes, at: float, digits: int = 6, interval: int = 30) -> str:
+    """The digits that a device shows at a time, Unix seconds (RFC 6238, section 4.2)."""
+    step = int(at) // interval
+    mac = hmac.new(key, step.to_bytes(8, "big"), hashlib.sha1).digest()
+    offset = mac[-1] & 0x0F
+    value = int.from_bytes(mac[offset : offset + 4], "big") & 0x7FFF_FFFF
+    return str(value % 10**digits).zfill(digits)
+
+
+def call(path: str, body: dict) -> dict:
+    """POST to the service. Returns `data` of its answer; ends the program with what it was refused with."""
+    request = urllib.request.Request(
+        os.environ.get("LATCHKEY_URL", "http://127.0.0.1:5000") + path,
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ['LATCHKEY_API_KEY']}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)["data"]
+    except urllib.error.HTTPError as refused:
+        problem = json.load(refused)
+        raise SystemExit(f"{refused.code} {problem['code']}: {problem['detail']}") from None
+
+
+def register(device_id: str, user_id: str) -> None:
+    """Register a device and keep what it needs to show codes. The key is shown this once."""
+    data = call("/api/v1/devices/register", {"device_id": device_id, "user_id": user_id})
+    handle = os.open(f"{device_id}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        json.dump(data, file)
+    print(f"{device_id} is registered; its key is in {device_id}.json")
+
+
+def current_code(device_id: str) -> str:
+    with open(f"{device_id}.json") as file:
+        data = json.load(file)
+    key = base64.b64decode(data["derived_key"])
+    return code_of(key, time.time(), data["digits"], data["interval"])
+
+
+def verify(device_id: str, code: str) -> None:
+    valid = call("/api/v1/otp/verify", {"device_id": device_id, "otp": code})["valid"]
+    print("valid" if valid else "not valid")
+
+
+def main(words: list) -> None:
+    if len(words) == 3 and words[0] == "register":
+        register(*words[1:])
+    elif len(words) == 2 and words[0] == "code":
+        print(current_code(words[1]))
+    elif len(words) in (2, 3) and words[0] == "verify":
+        verify(words[1], words[2] if len(words) == 3 else current_code(words[1]))
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
