@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import threading
 import time
@@ -20,7 +21,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from app.config import known_driver
+from app import create_app
+from app.config import Settings, known_driver
 from tests import lanes
 from tests.mail import Mailbox, smtp_server
 from tests.providers import Line, Provider, Request, provider
@@ -114,6 +116,18 @@ class Rig:
     handset: Handset
     mailbox: Mailbox
     engine: sa.Engine
+    settings: dict[str, Any]
+
+    @contextmanager
+    def courier(self) -> Iterator[None]:
+        """A courier in this process, for a service that has none."""
+        url = self.engine.url.render_as_string(hide_password=False)
+        given = {**self.settings, "database_url": url}
+        courier = create_app(Settings(_env_file=None, **lanes.SECRETS, **lanes.CHEAP, **given)).extensions["courier"]
+        courier.sends = True
+        courier.start()
+        yield
+        courier.stop()
 
     def ask(self, path: str, body: Any) -> dict[str, Any]:
         """Post something that must succeed."""
@@ -143,7 +157,7 @@ class Rig:
 def rig(database: str, label: str, **settings: Any) -> Iterator[Rig]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        url = stack.enter_context(lanes.database(database, f"bench_{label}"))
+        url = stack.enter_context(lanes.database(database, f"bench_{label}_{os.getpid()}"))
         lanes.migrate(url)
         handset = Handset(stack.enter_context(provider()))
         handset.provider.script = _Always([handset.take])
@@ -151,5 +165,5 @@ def rig(database: str, label: str, **settings: Any) -> Iterator[Rig]:
         engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
         stack.callback(engine.dispose)
         sms = {**handset.provider.settings, "sms_provider": "twilio", "public_url": "https://bench.example"}
-        service = stack.enter_context(running(url, folder, **{**sms, **mail, **WIDE, **settings}))
-        yield Rig(service, handset, mailbox, engine)
+        given = {**sms, **mail, **WIDE, **settings}
+        yield Rig(stack.enter_context(running(url, folder, **given)), handset, mailbox, engine, given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -162,7 +163,7 @@ def run(given: argparse.Namespace) -> Report:
         f"{len(COUNTRIES)} countries": ("day", _mobiles(COUNTRIES, dice)),
         "dear countries": ("budget", _mobiles([country for country in COUNTRIES if country not in cheap], dice)),
     }
-    with lanes.database(given.database, "bench_shield") as url:
+    with lanes.database(given.database, f"bench_shield_{os.getpid()}") as url:
         lanes.migrate(url)
         lane = lanes.Lane(given.database, url, None)
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,6 +40,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pause", type=float, default=0.1, help="seconds a client waits after each request")
     parser.add_argument("--database", choices=("sqlite", "postgresql", "mariadb"), default="sqlite")
     parser.add_argument("--providers", type=int, choices=(1, 2), default=1, help="of SMS; they hang together")
+    against = "what A's courier does: its work, or nothing"
+    parser.add_argument("--against", choices=("sending", "resting"), default="sending", help=against)
     parser.add_argument("--shield", choices=("off", "on"), default="off", help="the shield against SMS pumping")
 
 
@@ -80,14 +82,17 @@ def run(given: argparse.Namespace) -> Report:
     if given.providers == 2:
         settings["sms_provider"] = "twilio,bench.second.Second"
     with ExitStack() as stack:
-        a, b = (_side(stack.enter_context(rig(given.database, label, **settings))) for label in "ab")
+        rests = {"courier": "worker"} if given.against == "resting" else {}  # nobody else's, and nobody runs one
+        a = _side(stack.enter_context(rig(given.database, "a", **settings, **rests)), bool(rests))
+        b = _side(stack.enter_context(rig(given.database, "b", **settings)))
         return _tell(given, a, b)
 
 
-def _side(opened: Rig) -> Side:
+def _side(opened: Rig, rests: bool = False) -> Side:
     phones = [number() for _ in range(ACCOUNTS)]
-    for phone in phones:
-        opened.account(phone=phone)
+    with opened.courier() if rests else nullcontext():
+        for phone in phones:
+            opened.account(phone=phone)
     side = Side(opened, phones)
     opened.mailbox.on_message = side.mail_came
     return side
@@ -98,18 +103,20 @@ def _tell(given: argparse.Namespace, a: Side, b: Side) -> Report:
     for side in (a, b):
         _block(given, side)  # not measured: connections, caches
     before = _blocks(given, a, b, 16 if given.short else 60)
-    for side in (a, b):
+    rests = given.against == "resting"
+    for side in (b,) if rests else (a, b):
         soon(lambda side=side: side.asked.keys() == side.arrived.keys())
+    for side in (a, b):
         side.asked.clear()
     began, spent = datetime.now(UTC), (a.cpu(), b.cpu())
     b.rig.handset.hanging.set()
     during = _blocks(given, a, b, given.minutes * 60)
     spent = (a.cpu() - spent[0], b.cpu() - spent[1])
     time.sleep(1)  # the last messages of the last block
-    unsent = a.rig.count(OutboxMessage.channel == "sms", OutboxMessage.state != "sent")
+    unsent = 0 if rests else a.rig.count(OutboxMessage.channel == "sms", OutboxMessage.state != "sent")
     after = _return(given, b.rig, began)
     compared = _compare("B hangs", during)
-    report.tables["latency, ms"] = [*_compare("both answer", before), *compared]
+    report.tables["latency, ms"] = [*_compare("B answers", before), *compared]
     report.tables["while B's provider hangs"] = [
         _service(name, side, [pair[i] for pair in during], spent[i])
         for i, (name, side) in enumerate({"A": a, "B": b}.items())

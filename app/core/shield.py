@@ -111,7 +111,7 @@ def _breaker(work: Work, country: str, row: Throttle) -> Verdict:
 def _sample(work: Work, country: str, since: datetime | None) -> tuple[int, int]:
     """Of the last codes sent to a country: how many, and how many of them came back."""
     here = (OutboxMessage.country == country, OutboxMessage.state.in_(SENT))
-    then = [OutboxMessage.created_at <= work.now - TYPING]
+    then = [OutboxMessage.settled_at <= work.now - TYPING]  # since when they could be typed at all
     if since:
         then.append(OutboxMessage.created_at >= since)
     query = (

@@ -28,6 +28,8 @@ POLL_S = 2.0  # how soon a message left by a dead process is found
 STAMP_S = 60.0  # how often the last use of sessions and API keys is written
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 900.0
+LONGEST_CODE_RETRY_S = 20.0  # for a code: its reader waits
+LAST_TRY = timedelta(seconds=3)  # before a code expires
 GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
 REPORT_S = 15.0  # how long a report may take
 CLIENT = Client(user_agent="courier")
@@ -186,8 +188,10 @@ def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
     unknown = failure.reason is Reason.UNKNOWN
     patience = REPORT_S if unknown and out.channel == "sms" else 0.0
     at = work.now + timedelta(seconds=max(pause, failure.retry_after or 0, patience))
+    if out.expires_at:  # while the code lives: soon after the provider is back, and once more just before the end
+        at = min(at, work.now + timedelta(seconds=LONGEST_CODE_RETRY_S), out.expires_at - LAST_TRY)
     last = out.expires_at or claimed.created_at + GIVE_UP
-    if failure.reason is Reason.PERMANENT or at >= last:
+    if failure.reason is Reason.PERMANENT or not work.now < at < last:
         outbox.settle(work, out, claimed.lease, State.FAILED, last_error=failure.text[:255])
         facts: dict[str, Any] = {"kind": out.kind, "channel": out.channel, "why": failure.text}
         audit.record(work, audit.Event.MESSAGE_DROPPED, out.masked, user_id=out.user_id, reason=failure.reason, **facts)

@@ -338,3 +338,20 @@ def test_the_notice_of_an_erasure_is_forgotten_also_when_it_cannot_be_sent(quiet
     person.api.delete("/api/auth/me", person.token).ok()
     courier(quiet, Failing(Reason.PERMANENT)).round("email")
     assert quiet.count(OutboxMessage) == 0
+
+
+def test_a_code_is_tried_until_just_before_its_end(quiet: World) -> None:
+    """A provider that is away for most of a code's life: it goes out soon after the provider is back."""
+    quiet.person().ask_signup().ok()
+    sender = Failing(*[Reason.TRANSIENT] * 1000)
+    busy, started = courier(quiet, sender), quiet.clock.now
+    while (quiet.clock.now - started).total_seconds() < 270:
+        busy.round("email")
+        quiet.clock.advance(seconds=1)
+    assert states(quiet) == ["queued"]
+    sender.reasons.clear()
+    while not sender.messages and (quiet.clock.now - started).total_seconds() < 300:
+        busy.round("email")
+        quiet.clock.advance(seconds=1)
+    assert len(sender.messages) == 1
+    assert (quiet.clock.now - started).total_seconds() <= 298

@@ -71,6 +71,12 @@ def test_without_a_key_nothing_opens(world: World, till: Server, what: str) -> N
         assert world.api().call(method, path + query + SECRETS["api_key"], body).code == "token_missing"
 
 
+def test_who_brings_no_key_is_refused_before_the_body_is_read(world: World) -> None:
+    for what in ("register", "verify", "introspect"):
+        answer = world.api().call("POST", EVERY[what][1], b"{", **{"Content-Type": "application/json"})
+        assert answer.code == "token_missing"
+
+
 def revoked(world: World) -> str:
     key = make_key(world, *Scope)
     [row] = world.rows(ApiKey)
