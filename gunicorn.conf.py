@@ -1,6 +1,13 @@
-"""How gunicorn runs the service. `PORT`, `WEB_CONCURRENCY` and `WEB_THREADS` come from the settings."""
+"""How gunicorn runs the service. `PORT`, `WEB_CONCURRENCY` and `WEB_THREADS` come from the settings.
 
+Why it is so, with measurements: `docs/scaling.md` and `docs/adr/0021`, `0022`.
+"""
+
+import atexit
+import gc
+import logging
 import os
+import resource
 import shutil
 import tempfile
 
@@ -8,25 +15,31 @@ import tempfile
 _metrics = tempfile.mkdtemp(prefix="latchkey-metrics-")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
-from prometheus_client import multiprocess  # noqa: E402
+from app import listening, logs  # noqa: E402
+from app.start import host, load_or_exit, welcome  # noqa: E402
+from app.workers import forget  # noqa: E402
 
-from app import logs  # noqa: E402
-from app.delivery.senders.registry import senders_of  # noqa: E402
-from app.start import host, load_or_exit, or_exit, welcome  # noqa: E402
-
-# In the master, so that an unsafe setting or a template that does not fit stops the start at once.
+listening.allocates_little()
 _settings = load_or_exit()
-or_exit(lambda: senders_of(_settings))
+_connections = 2000  # a worker's, those that wait or are idle among them; each takes a file
+_files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+if _files < 2 * _connections:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2 * _connections, _most_files), _most_files))
 
 bind = f"{host(_settings)}:{_settings.port}"
+backlog = 2048  # what the kernel keeps for us while all workers are busy, or while we are started anew
 workers = _settings.web_concurrency
-worker_class = "gthread"
+worker_class = listening.PatientWorker
+worker_connections = min(_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 threads = _settings.web_threads
-wsgi_app = "app.wsgi:app"
+# Loaded once, before the workers are forked, which share its memory. An unsafe setting stops the start here.
+wsgi_app = "app:create_app(migrates=False)"
+preload_app = True
 timeout = 30
 graceful_timeout = 30
 keepalive = 5
 max_requests = 0
+limit_request_line = 4094
 accesslog = None  # the service writes its own line a request
 errorlog = "-"
 loglevel = "debug" if _settings.debug else "warning"
@@ -35,8 +48,18 @@ control_socket_disable = True
 forwarded_allow_ips = ""
 
 
-def when_ready(_server):
+def when_ready(server):
+    listening.stops_gently(server)
+    gc.collect()
+    gc.freeze()  # else the first collection in a worker writes to every page, and none is shared any more
     print(welcome(_settings), flush=True)  # noqa: T201 - for the person who started it
+
+
+def post_worker_init(worker):
+    """A courier in each worker, after the fork: threads do not survive one."""
+    courier = worker.app.wsgi().extensions["courier"]
+    courier.start()
+    atexit.register(courier.stop)
 
 
 def on_exit(_server):
@@ -44,4 +67,7 @@ def on_exit(_server):
 
 
 def child_exit(_server, worker):
-    multiprocess.mark_process_dead(worker.pid)
+    try:
+        forget(worker.pid)
+    except Exception:  # an error here would end the master, and its figures are not worth that
+        logging.getLogger("gunicorn.error").exception("the figures of worker %s are lost", worker.pid)

@@ -29,11 +29,36 @@ CREATE TABLE audit_logs (
     user_agent VARCHAR(255),
     request_id VARCHAR(64),
     facts JSON NOT NULL,
+    salt VARCHAR(32),
+    person VARCHAR(64),
+    key_id VARCHAR(8),
+    mac VARCHAR(64),
+    seal INTEGER,
     CONSTRAINT pk_audit_logs PRIMARY KEY (id)
 );
 CREATE INDEX ix_audit_logs_at ON audit_logs (at);
 CREATE INDEX ix_audit_logs_event_at ON audit_logs (event, at);
+CREATE INDEX ix_audit_logs_seal_id ON audit_logs (seal, id);
 CREATE INDEX ix_audit_logs_user_id_at ON audit_logs (user_id, at);
+
+CREATE TABLE audit_seals (
+    sequence INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    first_id UUID NOT NULL,
+    last_id UUID NOT NULL,
+    newest_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    adopted BOOLEAN NOT NULL,
+    digest VARCHAR(64) NOT NULL,
+    previous VARCHAR(64),
+    made_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    key_id VARCHAR(8) NOT NULL,
+    mac VARCHAR(64) NOT NULL,
+    members BYTEA,
+    purged_at TIMESTAMP WITH TIME ZONE,
+    purge_key_id VARCHAR(8),
+    purge_mac VARCHAR(64),
+    CONSTRAINT pk_audit_seals PRIMARY KEY (sequence)
+);
 
 CREATE TABLE devices (
     id UUID NOT NULL,
@@ -54,6 +79,22 @@ CREATE TABLE devices (
     deactivated_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_devices PRIMARY KEY (id),
     CONSTRAINT uq_devices_device_id UNIQUE (device_id)
+);
+
+CREATE TABLE erased_sessions (
+    session_id UUID NOT NULL,
+    erased_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_erased_sessions PRIMARY KEY (session_id)
+);
+CREATE INDEX ix_erased_sessions_erased_at ON erased_sessions (erased_at);
+
+CREATE TABLE hourly_counts (
+    hour TIMESTAMP WITH TIME ZONE NOT NULL,
+    metric VARCHAR(16) NOT NULL,
+    channel VARCHAR(8) NOT NULL,
+    country VARCHAR(3) NOT NULL,
+    count INTEGER NOT NULL,
+    CONSTRAINT pk_hourly_counts PRIMARY KEY (hour, metric, channel, country)
 );
 
 CREATE TABLE repeats (
@@ -113,9 +154,9 @@ CREATE INDEX ix_username_holds_expires_at ON username_holds (expires_at);
 CREATE TABLE users (
     id UUID NOT NULL,
     name VARCHAR(100),
-    username VARCHAR(32),
-    email VARCHAR(254),
-    phone VARCHAR(16),
+    username VARCHAR(32) COLLATE "C",
+    email VARCHAR(254) COLLATE "C",
+    phone VARCHAR(16) COLLATE "C",
     role VARCHAR(32) NOT NULL,
     password_hash VARCHAR(255),
     language VARCHAR(16),
@@ -124,12 +165,47 @@ CREATE TABLE users (
     last_login_at TIMESTAMP WITH TIME ZONE,
     recovered_by VARCHAR(8),
     password_changed_at TIMESTAMP WITH TIME ZONE,
+    mfa VARCHAR(64) DEFAULT '' NOT NULL,
+    name_key VARCHAR(100) COLLATE "C",
+    locked_at TIMESTAMP WITH TIME ZONE,
+    locked_until TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_users PRIMARY KEY (id),
     CONSTRAINT uq_users_username UNIQUE (username),
     CONSTRAINT uq_users_email UNIQUE (email),
     CONSTRAINT uq_users_phone UNIQUE (phone)
 );
-CREATE INDEX ix_users_role ON users (role);
+CREATE INDEX ix_users_disabled_at ON users (disabled_at);
+CREATE INDEX ix_users_locked_at ON users (locked_at);
+CREATE INDEX ix_users_name_key ON users (name_key);
+CREATE INDEX ix_users_role_id ON users (role, id);
+
+CREATE TABLE authenticators (
+    id UUID NOT NULL,
+    user_id UUID NOT NULL,
+    name VARCHAR(100) NOT NULL,
+    secret VARCHAR(255) NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    confirmed_at TIMESTAMP WITH TIME ZONE,
+    failures INTEGER NOT NULL,
+    last_used_at TIMESTAMP WITH TIME ZONE,
+    last_step INTEGER NOT NULL,
+    drift INTEGER NOT NULL,
+    CONSTRAINT pk_authenticators PRIMARY KEY (id),
+    CONSTRAINT fk_authenticators_user_id FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE
+);
+CREATE INDEX ix_authenticators_user_id ON authenticators (user_id);
+
+CREATE TABLE backup_codes (
+    id UUID NOT NULL,
+    user_id UUID NOT NULL,
+    digest VARCHAR(64) NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    used_at TIMESTAMP WITH TIME ZONE,
+    key_id VARCHAR(8),
+    CONSTRAINT pk_backup_codes PRIMARY KEY (id),
+    CONSTRAINT fk_backup_codes_user_id FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE
+);
+CREATE INDEX ix_backup_codes_user_id_digest ON backup_codes (user_id, digest);
 
 CREATE TABLE consents (
     id UUID NOT NULL,
@@ -184,6 +260,25 @@ CREATE INDEX ix_otp_challenges_expires_at ON otp_challenges (expires_at);
 CREATE INDEX ix_otp_challenges_signup_id ON otp_challenges (signup_id);
 CREATE INDEX ix_otp_challenges_user_id ON otp_challenges (user_id);
 
+CREATE TABLE passkeys (
+    id UUID NOT NULL,
+    user_id UUID NOT NULL,
+    name VARCHAR(100) NOT NULL,
+    credential_digest VARCHAR(64) NOT NULL,
+    credential_id VARCHAR(1364) NOT NULL,
+    public_key VARCHAR(1364) NOT NULL,
+    sign_count BIGINT NOT NULL,
+    aaguid VARCHAR(36) NOT NULL,
+    transports VARCHAR(64) NOT NULL,
+    synced BOOLEAN NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    last_used_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_passkeys PRIMARY KEY (id),
+    CONSTRAINT fk_passkeys_user_id FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE,
+    CONSTRAINT uq_passkeys_credential_digest UNIQUE (credential_digest)
+);
+CREATE INDEX ix_passkeys_user_id ON passkeys (user_id);
+
 CREATE TABLE sessions (
     id UUID NOT NULL,
     user_id UUID NOT NULL,
@@ -204,8 +299,25 @@ CREATE TABLE sessions (
     CONSTRAINT uq_sessions_cookie_digest UNIQUE (cookie_digest)
 );
 CREATE INDEX ix_sessions_expires_at ON sessions (expires_at);
+CREATE INDEX ix_sessions_revoked_at_id ON sessions (revoked_at, id);
 CREATE INDEX ix_sessions_user_id_client_key ON sessions (user_id, client_key);
 CREATE INDEX ix_sessions_user_id_id ON sessions (user_id, id);
+
+CREATE TABLE trusted_devices (
+    id UUID NOT NULL,
+    user_id UUID NOT NULL,
+    digest VARCHAR(64) NOT NULL,
+    user_agent VARCHAR(255) NOT NULL,
+    ip VARCHAR(45) NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    last_used_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_trusted_devices PRIMARY KEY (id),
+    CONSTRAINT fk_trusted_devices_user_id FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE,
+    CONSTRAINT uq_trusted_devices_digest UNIQUE (digest)
+);
+CREATE INDEX ix_trusted_devices_expires_at ON trusted_devices (expires_at);
+CREATE INDEX ix_trusted_devices_user_id ON trusted_devices (user_id);
 
 CREATE TABLE outbox_messages (
     id UUID NOT NULL,
@@ -233,6 +345,7 @@ CREATE TABLE outbox_messages (
     CONSTRAINT fk_outbox_messages_challenge_id FOREIGN KEY(challenge_id) REFERENCES otp_challenges (id) ON DELETE CASCADE
 );
 CREATE INDEX ix_outbox_messages_challenge_id ON outbox_messages (challenge_id);
+CREATE INDEX ix_outbox_messages_channel_state_next_attempt_at ON outbox_messages (channel, state, next_attempt_at);
 CREATE INDEX ix_outbox_messages_country_created_at ON outbox_messages (country, created_at);
 CREATE INDEX ix_outbox_messages_lease ON outbox_messages (lease);
 CREATE INDEX ix_outbox_messages_provider_provider_id ON outbox_messages (provider, provider_id);

@@ -5,23 +5,24 @@
 
 from __future__ import annotations
 
-import os
+from collections import deque
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from flask import Flask
-from flask_migrate import Migrate
 
-from app import cli, config, logs, start
+from app import cli, config, figures, logs, start
 from app.config import Settings
-from app.crypto.jwt import TokenRing
+from app.core import token_keys
 from app.crypto.keys import KeyRing
 from app.crypto.passwords import Hasher
-from app.db import db, engine_options, sessions_of
+from app.db import db, engine_options, sessions_of, watch
 from app.delivery.courier import Bells, Courier, new_bells, ring
 from app.delivery.senders.registry import senders_of
 from app.web import cors, headers, inbox, limits, ops, problems, webhooks
+from app.web.admin import admin
 from app.web.auth import auth
 from app.web.browser import browser
 from app.web.endpoint import Edge
@@ -29,15 +30,17 @@ from app.web.machine import machines
 from app.web.mobile import mobile
 from app.work import Kit
 
-SURFACES = [auth, mobile, browser, machines]
+SURFACES = [auth, mobile, browser, machines, admin]
 HASH_QUEUE = 16  # sign-ins that may wait for a hash slot in one process
+MOST_PROVEN = 10_000  # right codes that may wait to be counted by provider
 
 
-def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
+def create_app(settings: Settings | None = None, *, migrates: bool = True, **overrides: Any) -> Flask:
     """The application.
 
     `settings`: instead of the environment's. `overrides`: `senders` by channel, and parts of the kit such as
     `clock` and `hasher`, for tests. Without `settings`, unsafe ones end the process with one line a problem.
+    `migrates`: whether `flask db` works on it; a server does without, and without Alembic's memory.
     """
     settings = settings or start.load_or_exit()
     logs.install(settings)
@@ -46,23 +49,39 @@ def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
         SQLALCHEMY_DATABASE_URI=settings.db_url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings),
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider, not of its base class
     app.url_map.merge_slashes = False  # another spelling of a path is another path: 404, never a redirect
     db.init_app(app)
-    Migrate(app, db, directory=str(config.ROOT / "migrations"))
+    if migrates:
+        from flask_migrate import Migrate  # noqa: PLC0415 - it brings all of Alembic
+
+        Migrate(app, db, directory=str(config.ROOT / "migrations"))
     senders = overrides.pop("senders", None) or start.or_exit(partial(senders_of, settings))
+    tracing = _extras(settings)
+    senders = tracing.senders(senders) if tracing else senders
     bells = new_bells()
     kit = _kit(app, settings, bells, overrides)
     courier = Courier(kit, senders, bells, sends=settings.courier == "web")
     app.extensions["courier"] = courier
     _install_web(app, kit, courier)
+    if tracing:
+        tracing.install(app, kit.writes.kw["bind"])
     cli.install(app)
     return app
+
+
+def _extras(settings: Settings) -> Any:
+    """Import what is optional, where it is set. Returns what traces; None: nothing does."""
+    if settings.sentry_dsn.get_secret_value():
+        import_module("app.web.sentry").install(settings)
+    traced = settings.otel_exporter_otlp_endpoint
+    return import_module("app.web.tracing").Tracing(settings) if traced else None
 
 
 def _kit(app: Flask, settings: Settings, bells: Bells, overrides: dict[str, Any]) -> Kit:
     with app.app_context():
         writes, reads = sessions_of(db.engine)
+        watch(db.engine, figures.POOL_SIZE.set, figures.POOL_USED.inc)
     parts: dict[str, Any] = {
         "settings": settings,
         "clock": lambda: datetime.now(UTC),
@@ -70,14 +89,11 @@ def _kit(app: Flask, settings: Settings, bells: Bells, overrides: dict[str, Any]
         "reads": reads,
         "keys": KeyRing(_secrets(settings.secret_key, settings.secret_key_previous)),
         "masters": _masters(settings),
-        "tokens": TokenRing(
-            _secrets(settings.jwt_secret_key, settings.jwt_previous_secret_keys),
-            settings.jwt_issuer,
-            settings.jwt_audience,
-        ),
+        "tokens": start.or_exit(partial(token_keys.ring, settings)),
         "wake": partial(ring, bells),
         "seen": {},
         "seen_keys": {},
+        "proven": deque(maxlen=MOST_PROVEN),
         **overrides,
     }
     if "hasher" not in parts:
@@ -95,9 +111,13 @@ def _masters(settings: Settings) -> KeyRing | None:
 
 
 def _hasher(settings: Settings) -> Hasher:
-    slots = max(1, (os.cpu_count() or 1) // settings.web_concurrency)
+    slots = max(1, start.processors() // settings.web_concurrency)
     return Hasher(
-        memory_kib=settings.argon2_memory_kib, time_cost=settings.argon2_time_cost, slots=slots, queue=HASH_QUEUE
+        memory_kib=settings.argon2_memory_kib,
+        time_cost=settings.argon2_time_cost,
+        slots=slots,
+        queue=HASH_QUEUE,
+        waited=figures.HASH_WAIT.observe,
     )
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.delivery_config import DeliverySettings, Names, Secrets, shown_map
+from app.token_config import DAY, HOUR, TokenSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-HOUR = 3600
-DAY = 24 * HOUR
 
 
 class SettingsError(ValueError):
@@ -22,7 +22,12 @@ class SettingsError(ValueError):
 
 
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
+DOMAIN = re.compile(
+    r"localhost|([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]"
+)  # passkeys know no addresses
+DSN = re.compile(r"https?://[^\s@/]+@[^\s@/?#]+/([^\s?#]+/)?[0-9]+")
+REDIS_SCHEMES = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://")
+USUAL_PORTS = {"https": ":443", "http": ":80"}
 DRIVERS = {
     "postgres": "postgresql+psycopg2",
     "postgresql": "postgresql+psycopg2",
@@ -36,24 +41,20 @@ def known_driver(name: str) -> str:
     return DRIVERS.get(name, name)
 
 
-class Settings(DeliverySettings):
-    """Field descriptions are the README's settings table and the comments of `.env.example`."""
+class Settings(TokenSettings):
+    """Field descriptions are the table of `docs/settings.md` and the comments of `.env.example`."""
 
     environment: Literal["development", "production"] = Field(
         "development", description="`production` refuses unsafe values and switches debugging aids off"
     )
     secret_key: SecretStr = Field(SecretStr(""), description="root of the keys for codes, digests and cookies")
-    secret_key_previous: Secrets = Field((), description="earlier `SECRET_KEY`s that still open what they sealed")
+    secret_key_previous: Secrets = Field(
+        (), description="other `SECRET_KEY`s that are accepted: earlier ones, and the next one; comma separated"
+    )
     database_url: SecretStr = Field(
         SecretStr("sqlite:///latchkey.db"), description="SQLite (in `instance/`), PostgreSQL or MySQL/MariaDB"
     )
     redis_url: SecretStr | None = Field(None, description="address limits shared by many processes; memory without")
-    jwt_secret_key: SecretStr = Field(SecretStr(""), description="signs access tokens; other backends share it")
-    jwt_previous_secret_keys: Secrets = Field((), description="earlier keys that still verify, comma separated")
-    jwt_issuer: str = Field("latchkey", min_length=1, description="`iss` of every access token")
-    jwt_audience: str = Field("latchkey", min_length=1, description="`aud` of every access token")
-    jwt_access_ttl: int = Field(900, ge=1, le=HOUR, description="life of an access token, seconds")
-    jwt_refresh_ttl: int = Field(7 * DAY, ge=1, le=30 * DAY, description="life of a refresh token, seconds")
     session_max_age: int = Field(30 * DAY, ge=1, le=90 * DAY, description="a session ends after this, whatever happens")
     step_up_max_age: int = Field(600, ge=1, le=HOUR, description="how recent a 'recent sign-in' is, seconds")
 
@@ -83,9 +84,10 @@ class Settings(DeliverySettings):
         SecretStr(""), description="root of the keys of devices; none can register without it"
     )
     master_secret_previous: Secrets = Field(
-        (), description="earlier `MASTER_SECRET`s, whose devices work on; comma separated"
+        (), description="other `MASTER_SECRET`s whose devices work: earlier ones, and the next one; comma separated"
     )
     api_key: SecretStr = Field(SecretStr(""), description="a key of servers with every scope, besides those of admins")
+    api_key_previous: Secrets = Field((), description="other `API_KEY`s that are accepted: the one before, or the next")
     otp_digits: int = Field(
         6, ge=6, le=8, description="digits of a code by time; a device keeps those of its registration"
     )
@@ -103,15 +105,42 @@ class Settings(DeliverySettings):
         "web", description="who sends messages: a thread of each web process, or only `flask courier`"
     )
 
+    retain_outbox_days: int = Field(
+        30, ge=2, le=3650, description="days that settled messages and their challenges are kept; see `docs/privacy.md`"
+    )
+    retain_sessions_days: int = Field(
+        90, ge=1, le=3650, description="days that sessions are kept after their end, to know a browser or phone again"
+    )
     ratelimit: bool = Field(True, description="the limits by client address; guess budgets hold without them")
     trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front; 0 ignores `X-Forwarded-For`")
     cors_origins: Names = Field((), description="other origins whose pages may call, such as `https://app.example.com`")
+    passkey_rp_id: str = Field(
+        "", description="domain that passkeys are for, for good; default: the host of `PUBLIC_URL`"
+    )
+    passkey_origins: Names = Field(
+        (),
+        description="origins whose pages may use passkeys; default: `PUBLIC_URL`'s and `CORS_ORIGINS`, of that domain",
+    )
     docs: bool | None = Field(None, description="serve `/docs`, `/redoc`, `/openapi.json`; default: not in production")
     metrics_public: bool = Field(False, description="serve `/metrics` to anybody who can reach it")
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="where `flask courier` serves `/metrics` and `/health`; 0: nowhere"
+    )
+    otel_exporter_otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="collector of traces, such as `http://localhost:4318`; optional",
+    )
+    sentry_dsn: SecretStr = Field(
+        SecretStr(""), description="Sentry project that is told of unexpected errors; optional"
+    )
     debug: bool = Field(False, description="verbose logs; refused in production")
     port: int = Field(5000, ge=1, le=65_535, description="where the service listens")
     web_concurrency: int = Field(2, ge=1, le=64, description="worker processes")
     web_threads: int = Field(8, ge=1, le=64, description="threads a worker")
+    web_patience: float = Field(
+        1, gt=0, le=60, description="seconds a request waits for a thread; a longer wait is answered 503"
+    )
 
     @property
     def production(self) -> bool:
@@ -120,6 +149,22 @@ class Settings(DeliverySettings):
     @property
     def serves_docs(self) -> bool:
         return not self.production if self.docs is None else self.docs
+
+    @property
+    def rp_id(self) -> str:
+        """The domain that passkeys are for (WebAuthn's relying party id). Empty: there are none here."""
+        host = urlsplit(self.public_url).hostname or ""
+        usual = host if DOMAIN.fullmatch(host) else "" if self.production else "localhost"
+        return self.passkey_rp_id or usual
+
+    @property
+    def rp_origins(self) -> tuple[str, ...]:
+        """The origins whose pages may use passkeys: those that were named, or the known ones that the domain covers."""
+        if self.passkey_origins:
+            return self.passkey_origins
+        near = () if self.production else (f"http://localhost:{self.port}",)
+        known = (_origin_of(self.public_url), *self.cors_origins, *near)
+        return tuple(dict.fromkeys(o for o in known if is_secure(o) and is_covered(o, self.rp_id)))
 
     @property
     def db_url(self) -> URL:
@@ -141,7 +186,14 @@ class Settings(DeliverySettings):
     @classmethod
     def _known_redis(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not value.get_secret_value().startswith(REDIS_SCHEMES):
-            raise ValueError("must be a Redis URL such as redis://host:6379/0")
+            raise ValueError("must be a Redis URL such as redis://host:6379/0; see docs/scaling.md for others")
+        return value
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _a_dsn(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not DSN.fullmatch(value.get_secret_value()):
+            raise ValueError("must be a DSN such as https://key@sentry.example.com/1")
         return value
 
     @field_validator("roles")
@@ -165,15 +217,49 @@ class Settings(DeliverySettings):
             raise ValueError("must be origins such as https://app.example.com, without a path; * is none")
         return value
 
+    @field_validator("passkey_rp_id")
+    @classmethod
+    def _a_domain(cls, value: str) -> str:
+        if value and not DOMAIN.fullmatch(value):
+            raise ValueError("must be a domain such as example.com")
+        return value
+
+    @field_validator("passkey_origins")
+    @classmethod
+    def _origins_of_the_domain(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not all(ORIGIN.fullmatch(origin) and is_secure(origin) for origin in value):
+            raise ValueError("must be https origins such as https://app.example.com, without a path")
+        domain = info.data.get("passkey_rp_id") or urlsplit(info.data.get("public_url", "")).hostname
+        if not all(is_covered(origin, domain or "localhost") for origin in value):
+            raise ValueError("names an origin whose host is not that of PASSKEY_RP_ID, nor below it")
+        return value
+
     @classmethod
     def names(cls) -> list[str]:
-        """The settings in the order in which people read them: those of the service, then those of delivery."""
-        own = [name for name in cls.model_fields if name not in DeliverySettings.model_fields]
-        return [name.upper() for name in (*own, *DeliverySettings.model_fields)]
+        """The settings in the order in which people read them: of the service, of its tokens, of delivery."""
+        own = [name for name in cls.model_fields if name not in TokenSettings.model_fields]
+        tokens = [name for name in TokenSettings.model_fields if name not in DeliverySettings.model_fields]
+        return [name.upper() for name in (*own, *tokens, *DeliverySettings.model_fields)]
 
     def masked(self) -> dict[str, str]:
         """What is in force, for people: every setting by its environment name, secrets as '(set)' or '(not set)'."""
         return {name: _shown(name.lower(), getattr(self, name.lower())) for name in self.names()}
+
+
+def is_secure(origin: str) -> bool:
+    """True for an origin whose pages a browser lets use passkeys."""
+    return origin.startswith("https://") or urlsplit(origin).hostname == "localhost"
+
+
+def is_covered(origin: str, domain: str) -> bool:
+    """True if a page of this origin may use the passkeys of a domain: its host is the domain or lies below it."""
+    return bool(domain) and f".{urlsplit(origin).hostname}".endswith(f".{domain}")
+
+
+def _origin_of(url: str) -> str:
+    """The origin of an address as browsers write it: lower case, no path, no usual port."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(USUAL_PORTS.get(parts.scheme, ''))}"
 
 
 def _shown(name: str, value: Any) -> str:

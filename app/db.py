@@ -5,6 +5,7 @@ A leaf: models, core and the factory import it, it imports only `config`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
 
@@ -71,7 +73,7 @@ Digest = String(64).with_variant(CHAR(64, collation="ascii_bin"), "mysql", "mari
 def engine_options(settings: Settings) -> dict[str, Any]:
     """What `create_engine` gets: time-outs everywhere, a pool that fits the threads, READ COMMITTED."""
     options: dict[str, Any] = {
-        "pool_size": settings.web_threads + 2,  # the courier's and a spare
+        "pool_size": settings.web_threads + 4,  # the courier's three and a spare
         "max_overflow": 0,
         "pool_timeout": POOL_WAIT_S,
         "pool_recycle": 1800,
@@ -97,6 +99,25 @@ def sessions_of(engine: Engine) -> tuple[sessionmaker[Session], sessionmaker[Ses
     else:
         reading = engine.execution_options(isolation_level="AUTOCOMMIT")
     return sessionmaker(engine, expire_on_commit=False), sessionmaker(reading, expire_on_commit=False)
+
+
+def watch(engine: Engine, size: Callable[[int], object], used: Callable[[int], object]) -> None:
+    """Tell `used` of each connection that a pool lends (1) and gets back (-1), and `size` how many it may lend."""
+    most = engine.pool.size() if isinstance(engine.pool, QueuePool) else 0
+
+    @event.listens_for(engine, "connect")
+    def connected(_connection: Any, _record: Any) -> None:
+        size(most)  # here, for this is never before the fork
+
+    @event.listens_for(engine, "checkout")
+    def lent(_connection: Any, record: Any, _proxy: Any) -> None:
+        record.record_info["lent"] = True
+        used(1)
+
+    @event.listens_for(engine, "checkin")
+    def returned(_connection: Any, record: Any) -> None:
+        if record.record_info.pop("lent", False):  # one that could not be opened comes back, too
+            used(-1)
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -137,8 +158,9 @@ def lock_rows(db: Session, model: type[M], rows: list[dict[str, Any]]) -> list[M
     return list(db.scalars(statement.returning(model), execution_options=fresh))
 
 
-PG_RETRY = {"40P01", "40001"}  # deadlock, serialization failure
-MYSQL_RETRY = {1213, 1205, 1020}  # deadlock, lock wait timeout, record changed since last read
+# Deadlock, serialization failure; and what a row refers to was deleted a moment ago: done again, it is not found.
+PG_RETRY = {"40P01", "40001", "23503"}
+MYSQL_RETRY = {1213, 1205, 1020, 1452}  # deadlock, lock wait timeout, record changed since last read; as above
 
 
 def lost_a_race(error: DBAPIError) -> bool:

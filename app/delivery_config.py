@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,6 +66,11 @@ def shown_map(value: dict[str, Any]) -> str:
     if all(isinstance(v, tuple) for v in value.values()):
         return ";".join(f"{k}:{','.join(v)}" for k, v in value.items())
     return ",".join(f"{k}:{v}" for k, v in value.items())
+
+
+def route_of(routes: Mapping[str, tuple[str, ...]], country: str) -> tuple[str, ...]:
+    """The providers of a country's own route, else of the one for every other country; none if there is neither."""
+    return routes.get(country) or routes.get(ANYWHERE) or ()
 
 
 Routes = Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(_split_routes)]
@@ -136,7 +142,7 @@ class DeliverySettings(BaseSettings):
 
     def sms_route(self, country: str) -> tuple[str, ...]:
         """The providers for a country, in their order."""
-        return self.sms_routes.get(country) or self.sms_routes.get(ANYWHERE) or self.sms_provider
+        return route_of(self.sms_routes, country) or self.sms_provider
 
     @field_validator(
         "public_url", "sendgrid_base_url", "resend_base_url", "twilio_base_url", "msg91_base_url", "gupshup_base_url"

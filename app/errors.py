@@ -18,6 +18,7 @@ class Refusal(Exception):
         super().__init__(self.code)
         self.extra = extra
         self.audited = False  # True once its row is written
+        self.by: Any = None  # the Caller who was refused, where that is known
 
 
 class MalformedJson(Refusal):
@@ -114,6 +115,10 @@ class UsernameTaken(Refusal):
 
 class Conflict(Refusal):
     code, message = "conflict", "This clashes with what is there."
+
+
+class LastAdmin(Refusal):
+    code, message = "last_admin", "Nobody else is an admin who can sign in. Make somebody one first."
 
 
 class Overloaded(Refusal):

@@ -1,14 +1,69 @@
-"""Logs: one JSON object a line in production, readable lines in development. Control characters are escaped."""
+"""Logs: one JSON object a line in production, readable lines in development. Control characters are escaped.
+
+A line says what it is about: `start` and `about` set that for all lines of a request or of a message.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from app.config import Settings
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+OURS = "latchkey"  # the first word of our loggers' names
+# What the text of an exception may hold: `Key (email)=(jane@example.com) already exists`. An id (UUID) stays.
+DELICATE = re.compile(
+    r"(?P<id>[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
+    r"|(?P<address>[^\s@<>\"'()=,;:]{1,64}@[^\s@<>\"'()=,;:]+)"
+    r"|(?P<token>(?<![\w-])(?=[A-Za-z_-]*\d)[\w-]{20,})"
+    r"|(?P<digits>\+?\d{6,})"  # a number or a code
+)
+
+_about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=NOTHING)
+
+
+def start(**fields: Any) -> None:
+    """Say what all lines are about from here on, in this thread."""
+    _about.set(fields)
+
+
+def add(**fields: Any) -> None:
+    """Say more about what they are about."""
+    _about.set({**_about.get(), **fields})
+
+
+def stop() -> None:
+    """They are about nothing any more."""
+    _about.set(NOTHING)
+
+
+@contextmanager
+def about(**fields: Any) -> Iterator[None]:
+    """Say for the lines inside what they are about, too."""
+    before = _about.set({**_about.get(), **fields})
+    try:
+        yield
+    finally:
+        _about.reset(before)
+
+
+def subject() -> Mapping[str, Any]:
+    """What lines are about just now."""
+    return _about.get()
+
+
+def scrubbed(text: str) -> str:
+    """A text that is not ours, without what looks like an address, a number, a code or a token."""
+    return DELICATE.sub(lambda found: found[0] if found["id"] else f"({found.lastgroup})", text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -17,20 +72,27 @@ class JsonFormatter(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
+            **_about.get(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = scrubbed(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
 
 
 class ReadableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{k}={v}" for k, v in getattr(record, "fields", {}).items())
-        text = _escaped(" ".join(part for part in (record.getMessage(), fields) if part))
+        given = {**_about.get(), **getattr(record, "fields", {})}
+        fields = " ".join(f"{k}={v}" for k, v in given.items())
+        text = _escaped(" ".join(part for part in (_message(record), fields) if part))
         line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {text}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{scrubbed(self.formatException(record.exc_info))}" if record.exc_info else line
+
+
+def _message(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    return text if record.name.split(".")[0] == OURS else scrubbed(text)
 
 
 def _escaped(text: str) -> str:
@@ -54,6 +116,9 @@ def for_gunicorn(settings: Settings) -> dict[str, Any]:
 def install(settings: Settings) -> None:
     """Give the service's loggers one handler on stderr. Calling it again changes nothing but the format."""
     handler = logging.StreamHandler(sys.stderr)
+    root = logging.getLogger()
+    if settings.production and not root.handlers:  # what libraries say, where no server has seen to it
+        root.addHandler(handler)
     handler.setFormatter(JsonFormatter() if settings.production else ReadableFormatter())
     for name in ("latchkey", "flask-limiter"):
         logger = logging.getLogger(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -25,6 +26,8 @@ NEEDED = {
     "msg91": ("msg91_auth_key",),
     "gupshup": ("gupshup_user_id", "gupshup_password"),
 }
+EXTRAS = {"otel_exporter_otlp_endpoint": "opentelemetry.exporter.otlp.proto.http", "sentry_dsn": "sentry_sdk"}
+INSTALL = "run: .venv/bin/python -m pip install --require-hashes -r requirements-extras.txt"
 MIN_ARGON2 = {1: 47_104, 2: 19_456}  # OWASP ASVS 5.0 appendix C; three passes and more: 12,288 KiB
 
 
@@ -41,7 +44,7 @@ def weak(secret: str) -> str | None:
 
 def unsafe(s: Settings) -> Iterator[str]:
     """One line a problem: which setting, what is wrong, how to mend it. The value itself is never repeated."""
-    for name in SECRET_NAMES:
+    for name in SECRET_NAMES if s.jwt_algorithm == "HS256" else SECRET_NAMES[:1]:
         why = weak(getattr(s, name).get_secret_value())
         if why:
             yield f"{name.upper()} {why}; {MAKE_ONE}"
@@ -73,8 +76,9 @@ def _unsafe_machines(s: Settings) -> Iterator[str]:
             yield f"{name.upper()} {why}; {MAKE_ONE}"
     if found["api_key"] and not found["master_secret"]:
         yield f"MASTER_SECRET is missing; devices that API_KEY registers need it; {MAKE_ONE}"
-    if any(weak(old.get_secret_value()) for old in s.master_secret_previous):
-        yield "MASTER_SECRET_PREVIOUS holds a weak key; drop it"
+    for name in ("master_secret_previous", "api_key_previous"):
+        if any(weak(old.get_secret_value()) for old in getattr(s, name)):
+            yield f"{name.upper()} holds a weak key; drop it"
     others = [s.secret_key, s.jwt_secret_key, *s.secret_key_previous, *s.jwt_previous_secret_keys]
     values = [v for v in (*found.values(), *(other.get_secret_value() for other in others)) if v]
     for name, value in found.items():
@@ -99,12 +103,25 @@ def _unsafe_delivery(s: Settings) -> Iterator[str]:
         yield f"WEBHOOK_SECRET {weak(s.webhook_secret.get_secret_value())}; {MAKE_ONE}"
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package around it
+        return False
+
+
 def incomplete(s: Settings) -> Iterator[str]:
-    """What the named providers still need, in every environment."""
+    """What the named providers and extras still need, in every environment."""
+    for name, module in EXTRAS.items():
+        value = getattr(s, name)
+        if (value.get_secret_value() if isinstance(value, SecretStr) else value) and not _is_installed(module):
+            yield f"{name.upper()} is set, but its package is not installed; {INSTALL}"
     for provider in (*s.email_provider, *s.sms_provider):
         for name in NEEDED.get(provider, ()):
             value = getattr(s, name)
             if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
                 yield f"{name.upper()} is missing; the provider {provider} needs it"
+    if s.passkey_rp_id and not s.rp_origins:
+        yield "PASSKEY_ORIGINS is missing; neither PUBLIC_URL nor CORS_ORIGINS is of the domain PASSKEY_RP_ID"
     if s.sms_budget_per_day and ANYWHERE not in s.sms_prices:
         yield "SMS_PRICES names no price for every other country (*); SMS_BUDGET_PER_DAY needs it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from app.config import ROOT, Settings, SettingsError
 from app.production import MADE_ONCE, incomplete, unsafe
 
 ENV_FILE = ROOT / ".env"
+CGROUP = Path("/sys/fs/cgroup")
 T = TypeVar("T")
 
 
@@ -48,9 +50,29 @@ def or_exit(make: Callable[[], T]) -> T:
         raise SystemExit(f"Latchkey does not start:\n{refused}") from None
 
 
+def processors(cgroup: Path = CGROUP) -> int:
+    """How many processors this process may use, at least 1: those that it may run on, and no more than the quota of its
+    container pays for (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`). A container sees all those of its host.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    usable = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(usable, math.ceil(_quota(cgroup) or usable)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    try:
+        if (both := cgroup / "cpu.max").exists():
+            quota, period = both.read_text(encoding="ascii").split()
+        else:
+            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):  # no quota, or `max`
+        return None
+
+
 def host(settings: Settings) -> str:
     """The address to listen on: this machine only in development, every one in production (a container's port)."""
-    return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
+    return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104 (a container is reached from outside)
 
 
 def welcome(settings: Settings) -> str:
@@ -76,8 +98,8 @@ def _parse(env_file: Path | None, overrides: dict[str, Any]) -> Settings:
 
 def _keep_secrets(env_file: Path, names: list[str]) -> None:
     lines = "".join(f"{name.upper()}={secrets.token_urlsafe(48)}\n" for name in names)
-    before = env_file.read_text() if env_file.exists() else "# Made on the first run. Keep it secret.\n"
+    before = env_file.read_text(encoding="utf-8") if env_file.exists() else "# Made on the first run. Keep it secret.\n"
     gap = "" if before.endswith("\n") or not before else "\n"
     handle = os.open(env_file, os.O_WRONLY | os.O_CREAT, 0o600)
-    with os.fdopen(handle, "w") as file:
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(before + gap + lines)

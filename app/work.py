@@ -6,19 +6,24 @@ are facts), any other exception rolls it back. Messages that were queued wake th
 
 from __future__ import annotations
 
+import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
+from prometheus_client import Counter
 from sqlalchemy import CursorResult, Executable
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
+from app import figures
 from app.config import Settings
 from app.db import Base, is_away, lock_rows, lost_a_race
 from app.errors import Refusal, Unavailable
@@ -32,6 +37,8 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Base)
 ATTEMPTS = 4  # a unit that lost a race is done again this often in all
 RETRY_AFTER_S = 2
+
+log = logging.getLogger("latchkey.work")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class Kit:
     wake: Callable[[], None]  # tells the courier that a message waits
     seen: dict[UUID, datetime]  # sessions used since the courier last stamped them
     seen_keys: dict[UUID, datetime]  # and API keys
+    proven: deque[UUID]  # challenges whose codes came back, until upkeep has counted them by provider
 
 
 @dataclass(slots=True)
@@ -89,6 +97,7 @@ class Work:
     claim: Callable[[Work], None] | None = None  # what this unit repeats is asked here, under its lock
     claimed: bool = False
     held: dict[str, Any] = field(default_factory=dict)  # rows that this unit has locked, by their key
+    afterwards: list[Callable[[], object]] = field(default_factory=list)  # what is counted or logged of it
 
     @property
     def settings(self) -> Settings:
@@ -101,6 +110,14 @@ class Work:
         assert not (self.wrote or self.db.new or self.db.dirty or self.db.deleted), "paused after a write"
         self.claimed = False
         self.db.commit()
+
+    def count(self, figure: Counter, *labels: str, by: int = 1) -> None:
+        """Raise a counter once this unit is committed: what is undone or done again has not happened."""
+        self.afterwards.append(partial(figure.labels(*labels).inc, by))
+
+    def tell(self, message: str, **fields: Any) -> None:
+        """Write a line into the log once this unit is committed, with fields."""
+        self.afterwards.append(partial(log.info, message, extra={"fields": fields}))
 
     def begin_writing(self) -> None:
         """Before the first write, and again after a pause, ask whether this very request was answered already."""
@@ -153,11 +170,12 @@ def run(
         try:
             return _once(kit, story, caller, client or Client(), reads)
         except PoolTimeout:
+            figures.POOL_TIMEOUTS.inc()
             raise Unavailable(retry_after=RETRY_AFTER_S) from None
         except DBAPIError as error:
             again = lost_a_race(error) or (error.connection_invalidated and not getattr(error, "committing", False))
             if again and attempt < ATTEMPTS:
-                time.sleep(random.uniform(0, 0.02) * attempt)  # noqa: S311 jitter, not a secret
+                time.sleep(random.uniform(0, 0.02) * attempt)  # noqa: S311 (jitter, not a secret)
             elif is_away(error) or again:
                 raise Unavailable(retry_after=RETRY_AFTER_S) from error
             else:
@@ -184,7 +202,9 @@ def _commit(work: Work) -> None:
         work.db.commit()
     except DBAPIError as error:
         # Whether it took hold is not known: doing it again could do it twice.
-        error.committing = not lost_a_race(error)  # type: ignore[attr-defined]
+        error.committing = not lost_a_race(error)  # type: ignore[attr-defined]  # a mark of ours for `run`
         raise
+    for act in work.afterwards:
+        act()
     if work.wakes:
         work.kit.wake()

@@ -1,4 +1,4 @@
-"""What a WSGI server loads, in each worker after the fork: the application and its courier."""
+"""What a WSGI server other than gunicorn loads, in each process: the application and its courier."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import atexit
 
 from app import create_app
 
-app = create_app()
+app = create_app(migrates=False)
 courier = app.extensions["courier"]
 courier.start()
 atexit.register(courier.stop)

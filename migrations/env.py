@@ -1,4 +1,5 @@
-"""How migrations run: one at a time across all hosts, each in one transaction where the engine has that.
+"""How migrations run: one at a time across all hosts, beside a service that goes on, each in one transaction where the
+engine has that. `docs/upgrading.md` says what a migration may do.
 
 MySQL and MariaDB commit each statement by itself, so migrations there are written to be run again after an
 interruption (`app/db.py` has the helpers' types, `migrations/resume.py` the helpers).
@@ -11,6 +12,7 @@ from pathlib import Path
 from alembic import context
 from flask import current_app
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from app import models  # noqa: F401 - registers the tables
 from app.db import Base
@@ -19,7 +21,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `import resume` in the ver
 
 PATIENCE_S = 60  # how long a second migrator waits for the first
 LOCK = 7_105_117  # any number, the same everywhere
-DDL_LOCK_TIMEOUT = "2s"  # rather fail and run again than block the running service
+DDL_LOCK_S = 2  # whoever wants a table for itself keeps all others waiting meanwhile
+ATTEMPTS = 30  # so rather let go, and try again
+PAUSE_S = 1.0
+LOCKED = {"55P03", 1205}  # PostgreSQL's and MariaDB's word for it
 
 
 def run() -> None:
@@ -29,20 +34,35 @@ def run() -> None:
         engine = engine.execution_options(isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         take_turn(connection)
-        context.configure(
-            connection=connection,
-            target_metadata=Base.metadata,
-            transactional_ddl=not mysql,
-            render_as_batch=True,
-            compare_type=True,
-        )
         try:
-            with context.begin_transaction():
-                context.run_migrations()
-            if not mysql:
-                connection.commit()
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    migrate(connection, mysql)
+                    break
+                except DBAPIError as error:
+                    code = getattr(error.orig, "pgcode", None) or error.orig.args[0]
+                    if code not in LOCKED or attempt == ATTEMPTS:
+                        raise
+                    connection.rollback()
+                    time.sleep(PAUSE_S)
         finally:
             end_turn(connection)
+
+
+def migrate(connection, mysql) -> None:
+    """Each migration commits by itself: no table stays locked because of another one."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        transactional_ddl=not mysql,
+        transaction_per_migration=True,
+        render_as_batch=True,
+        compare_type=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+    if not mysql:
+        connection.commit()
 
 
 def take_turn(connection) -> None:
@@ -50,17 +70,21 @@ def take_turn(connection) -> None:
     dialect = connection.dialect.name
     if dialect == "postgresql":
         connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text(f"SET lock_timeout = '{DDL_LOCK_TIMEOUT}'"))
+        connection.execute(text(f"SET lock_timeout = '{DDL_LOCK_S}s'"))
+        connection.commit()
         deadline = time.monotonic() + PATIENCE_S
         while not connection.scalar(text("SELECT pg_try_advisory_lock(:n)"), {"n": LOCK}):
             if time.monotonic() > deadline:
                 raise SystemExit("another migration has been running for a minute; try again later")
+            connection.rollback()
             time.sleep(0.2)
         connection.commit()
     if dialect == "mysql" and not connection.scalar(
         text("SELECT GET_LOCK(:n, :s)"), {"n": f"latchkey.{LOCK}", "s": PATIENCE_S}
     ):
         raise SystemExit("another migration has been running for a minute; try again later")
+    if dialect == "mysql":
+        connection.execute(text(f"SET lock_wait_timeout = {DDL_LOCK_S}"))
 
 
 def end_turn(connection) -> None:

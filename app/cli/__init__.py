@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-import click
 from flask import Flask
 
-from app.cli import import_users
+from app.cli import api_keys, audit, check_config, import_users, keys, port, purge, users
 from app.delivery.courier import Courier
 
 
@@ -16,15 +15,12 @@ def install(app: Flask) -> None:
     """Register the commands on an app."""
     courier: Courier = app.extensions["courier"]
 
-    @app.cli.command("check-config")
-    def check_config() -> None:
-        """Print every setting that is in force, secrets masked. An unsafe one ends with a line that says why."""
-        for name, value in courier.kit.settings.masked().items():
-            click.echo(f"{name}={value}")
-
     @app.cli.command("courier")
     def run_courier() -> None:
-        """Send queued messages until stopped. Run it beside the web processes with COURIER=worker."""
+        """Send queued messages until stopped. Run it beside the web processes with COURIER=worker.
+
+        With METRICS_PORT its own figures and health are served there.
+        """
 
         def stop(_signal: int, _frame: Any) -> None:
             courier.stop(patience=0)
@@ -32,6 +28,14 @@ def install(app: Flask) -> None:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         courier.sends = True
-        courier.run()
+        with port.serving(app, courier.kit.settings):
+            courier.run()
 
-    app.cli.add_command(import_users.command)
+    for command in (
+        check_config.command, import_users.command, users.create_admin, users.users, api_keys.group, purge.command,
+    ):  # fmt: skip
+        app.cli.add_command(command)
+    for command in (keys.make_key, keys.public_key, keys.audience_key, keys.rotate_keys):
+        app.cli.add_command(command)
+    for command in (audit.seal, audit.verify, audit.export, audit.purge):
+        app.cli.add_command(command)

@@ -98,7 +98,7 @@ def run(kit: Kit, rows: Source, *, dry_run: bool, refused: Path | None, as_json:
     """
     began, tally = time.monotonic(), Tally()
     with ExitStack() as stack:
-        report = stack.enter_context(refused.open("w")) if refused else None
+        report = stack.enter_context(refused.open("w", encoding="utf-8")) if refused else None
         bar: Any = stack.enter_context(
             click.progressbar(length=rows.path.stat().st_size, label="Importing", file=sys.stderr)
         )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, literal, select, update
 from sqlalchemy.orm.attributes import set_committed_value
 
-from app.core import lockout, policy
+from app.core import lockout, locks, people, policy, roles, sessions
 from app.core.identifiers import Identifier, Kind
+from app.crypto.ids import uuid7
+from app.errors import TokenRevoked
 from app.models import Signup, Throttle, User
 from app.work import Work
 
@@ -28,10 +32,11 @@ class Claim:
     user: User | None
     signup: Signup | None
     locked: bool
+    open: bool  # the account is neither disabled nor locked
 
     @property
     def user_hash(self) -> str | None:
-        return self.user.password_hash if self.user and self.user.disabled_at is None else None
+        return self.user.password_hash if self.user and self.open else None
 
 
 def look_up(work: Work, identifier: Identifier, budget_key: str) -> Claim:
@@ -53,7 +58,8 @@ def look_up(work: Work, identifier: Identifier, budget_key: str) -> Claim:
         .limit(1)
     )
     user, signup, throttle = work.db.execute(query).one()
-    return Claim(user, signup, throttle is not None)
+    may_enter = user is not None and locks.may_enter(user, work.now)
+    return Claim(user, signup, throttle is not None, may_enter)
 
 
 def by_identifier(work: Work, identifier: Identifier) -> User | None:
@@ -64,9 +70,27 @@ def by_id(work: Work, user_id: UUID) -> User | None:
     return work.db.get(User, user_id)
 
 
+def hold(work: Work, user_id: UUID | None) -> User | None:
+    """An account as it is now, its row locked until the unit ends."""
+    work.begin_writing()
+    now = select(User).where(User.id == user_id).with_for_update()
+    return work.db.scalar(now, execution_options={"populate_existing": True})
+
+
+def own(work: Work, *, held: bool = False) -> User:
+    """The caller's own row; `held`: as it is now, and locked until the unit ends. Raises TokenRevoked if the account
+    was erased a moment ago, or the session has ended while the row was waited for.
+    """
+    mine, session_id = work.caller.user_id, work.caller.session_id
+    user = hold(work, mine) if held else work.db.scalar(select(User).where(User.id == mine))
+    if user is None or (held and session_id and sessions.live_account(work, session_id) is None):
+        raise TokenRevoked()
+    return user
+
+
 def admins(work: Work) -> list[User]:
     """Those who are told when something needs a person, the longest serving first."""
-    serving = (User.role == "admin", User.disabled_at.is_(None), User.email.is_not(None))
+    serving = (User.role == roles.ADMIN, locks.unlocked(work.now), User.email.is_not(None))
     return list(work.db.scalars(select(User).where(*serving).order_by(User.id).limit(MOST_ADMINS)))
 
 
@@ -78,6 +102,7 @@ def create(work: Work, signup: Signup, proven: Identifier) -> User | None:
     user = User(
         id=signup.id,
         name=signup.name,
+        name_key=people.folded(signup.name),
         username=signup.username,
         email=proven.value if proven.kind is Kind.EMAIL else None,
         phone=proven.value if proven.kind is Kind.PHONE else None,
@@ -93,18 +118,19 @@ def create(work: Work, signup: Signup, proven: Identifier) -> User | None:
 
 def standing(user: User) -> policy.Standing:
     contacts = [c for c, value in ((policy.EMAIL, user.email), (policy.SMS, user.phone)) if value]
-    return policy.Standing(user.password_hash is not None, tuple(contacts), recovered_by=user.recovered_by)
+    factors = tuple(user.mfa.split())
+    return policy.Standing(user.password_hash is not None, tuple(contacts), factors, user.recovered_by)
 
 
 def contact(user: User, channel: str) -> Identifier | None:
-    """The proven address that a channel reaches."""
-    if channel == "sms":
+    """The proven address that a channel reaches; None also for a method that no message carries."""
+    if channel == policy.SMS:
         return Identifier(Kind.PHONE, user.phone) if user.phone else None
-    return Identifier(Kind.EMAIL, user.email) if user.email else None
+    return Identifier(Kind.EMAIL, user.email) if channel == policy.EMAIL and user.email else None
 
 
 def contacts(user: User) -> list[Identifier]:
-    return [found for channel in ("email", "sms") if (found := contact(user, channel))]
+    return [found for channel in policy.CONTACTS if (found := contact(user, channel))]
 
 
 def set_contact(work: Work, user: User, proven: Identifier) -> bool:
@@ -119,6 +145,7 @@ def describe(
     """Change what is given. False if the username is another account's by now."""
     values = {
         "name": name or user.name,
+        "name_key": people.folded(name or user.name),
         "username": username.value if username else user.username,
         "language": language or user.language,
     }
@@ -153,16 +180,59 @@ def _same_password(user: User) -> ColumnElement[bool]:
     return User.password_hash.is_not_distinct_from(user.password_hash)
 
 
-def note_signin(work: Work, user: User) -> bool:
-    """Stamp the sign-in, if the account still is what the proofs were checked against: not disabled, its
-    password not changed. The row stays locked until the unit ends, so a change waits and then sees the session.
-    A recovery is over with it: what policy asked after it was given.
+def note_signin(work: Work, user: User, methods: Sequence[str]) -> bool:
+    """Stamp the sign-in, if the account still is what the proofs were checked against: not kept out, its password,
+    factors and role, of which policy may ask more, not changed. The row stays locked until the unit ends, so a change
+    waits and then sees the session. A recovery is over once its password was given with what policy asks beside it: a
+    passkey alone does not tell who set the password.
     """
-    untouched = (User.id == user.id, User.disabled_at.is_(None), _same_password(user))
-    now = {"last_login_at": work.now, "recovered_by": None}
+    same = (_same_password(user), User.mfa == user.mfa, User.role == user.role)
+    untouched = (User.id == user.id, locks.unlocked(work.now), *same)
+    now = {"last_login_at": work.now, **({"recovered_by": None} if policy.PASSWORD in methods else {})}
     stamped = work.changes(update(User).where(*untouched).values(now)) == 1
     set_committed_value(user, "last_login_at", work.now)
     return stamped
+
+
+def make(
+    work: Work,
+    *,
+    name: str | None,
+    username: Identifier | None,
+    proven: Sequence[Identifier],
+    role: str,
+    password_hash: str | None,
+) -> User | None:
+    """An account that administration opens, its addresses proven by the word of whoever does. None if one of them or
+    the username has an owner.
+    """
+    given = {identifier.kind: identifier.value for identifier in proven}
+    user = User(
+        id=uuid7(work.now),
+        name=name,
+        name_key=people.folded(name),
+        username=username.value if username else None,
+        email=given.get(Kind.EMAIL),
+        phone=given.get(Kind.PHONE),
+        role=role,
+        password_hash=password_hash,
+        created_at=work.now,
+        password_changed_at=work.now if password_hash else None,
+    )
+    return user if work.insert_once(user) else None
+
+
+def change(work: Work, user: User, values: Mapping[str, Any]) -> bool | None:
+    """Write what administration changes of an account. False if its role is another by now than the one that was read,
+    or it is gone; None if the username is another account's by now.
+    """
+    if "name" in values:
+        values = {**values, "name_key": people.folded(values["name"])}
+    same = update(User).where(User.id == user.id, User.role == user.role).values(dict(values))
+    taken: list[int] = []
+    if not work.if_free(lambda: taken.append(work.changes(same))):
+        return None
+    return taken == [1] and _reread(work, user)
 
 
 def erase(work: Work, user: User) -> None:

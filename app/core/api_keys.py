@@ -64,11 +64,12 @@ def make(
 
 
 def find(work: Work, key: str) -> Known | None:
-    """What a key may do: the environment's API_KEY everything, one of the table its scopes. None for one that is
-    unknown, expired or revoked. What cannot be a key of the table is not looked up.
+    """What a key may do: the environment's API_KEY and API_KEY_PREVIOUS everything, one of the table its scopes. None
+    for one that is unknown, expired or revoked. What cannot be a key of the table is not looked up.
     """
-    own = work.settings.api_key.get_secret_value()
-    if own and hmac.compare_digest(token_digest(own), token_digest(key)):
+    own = [each.get_secret_value() for each in (work.settings.api_key, *work.settings.api_key_previous)]
+    digest = token_digest(key)
+    if any(hmac.compare_digest(token_digest(each), digest) for each in own if each):
         return Known(ENVIRONMENT, frozenset(Scope))
     if not SHAPE.fullmatch(key):
         return None
@@ -77,6 +78,16 @@ def find(work: Work, key: str) -> Known | None:
         select(ApiKey.id, ApiKey.scopes).where(ApiKey.digest == token_digest(key), *lasting)
     ).one_or_none()
     return Known(row.id, frozenset(row.scopes.split())) if row else None
+
+
+def page(work: Work, limit: int, before: UUID | None) -> list[ApiKey]:
+    """Keys, whatever their state, newest first, made before a given one."""
+    older = [ApiKey.id < before] if before else []
+    return list(work.db.scalars(select(ApiKey).where(*older).order_by(ApiKey.id.desc()).limit(limit)))
+
+
+def by_id(work: Work, key_id: UUID) -> ApiKey | None:
+    return work.db.get(ApiKey, key_id)
 
 
 def revoke(work: Work, key_id: UUID) -> bool:

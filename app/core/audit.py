@@ -10,6 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import and_, insert, or_, select, update
 
+from app import figures
+from app.core import signatures
 from app.crypto.ids import uuid7
 from app.errors import Refusal
 from app.models import AuditLog
@@ -43,11 +45,25 @@ class Event(StrEnum):
     RECOVERY_PROVEN = "recovery.proven"
     RECOVERY_REFUSED = "recovery.refused"
     RECOVERY_COMPLETED = "recovery.completed", "sessions_ended"
+    STEP_UP_STARTED = "step_up.started", "channel"
+    STEP_UP_REFUSED = "step_up.refused"
+    STEP_UP_COMPLETED = "step_up.completed", "method"
+    FACTOR_STARTED = "factor.started", "type"
+    FACTOR_ADDED = "factor.added", "type", "sessions_ended"
+    FACTOR_REMOVED = "factor.removed", "type", "sessions_ended"
+    FACTOR_RENAMED = "factor.renamed", "type"
+    FACTOR_REFUSED = "factor.refused", "type"
+    BACKUP_CODES_MADE = "backup_codes.made", "sessions_ended"
+    BACKUP_CODE_USED = "backup_code.used", "left"
+    TRUSTED_DEVICE_ADDED = "trusted_device.added"
+    TRUSTED_DEVICE_FORGOTTEN = "trusted_device.forgotten", "count"
+    TRUSTED_DEVICE_REFUSED = "trusted_device.refused"
     SESSION_REFRESHED = "session.refreshed", "repeated"
     SESSION_REFUSED = "session.refused"
+    TOKEN_EXCHANGED = "token.exchanged", "audience"
     SESSION_ENDED = "session.ended", "why", "count"
     PASSWORD_CHANGED = "password.changed", "sessions_ended"
-    PASSWORD_REFUSED = "password.refused"  # noqa: S105
+    PASSWORD_REFUSED = "password.refused"  # noqa: S105 (the name of an event)
     CONTACT_CHANGE_STARTED = "contact.change_started", "channel", "decoy"
     CONTACT_CHANGED = "contact.changed", "channel", "sessions_ended"
     CONTACT_REFUSED = "contact.refused"
@@ -59,6 +75,20 @@ class Event(StrEnum):
     CONSENT_WITHDRAWN = "consent.withdrawn", "version"
     CONSENT_REFUSED = "consent.refused"
     ACCOUNT_ERASED = "account.erased"
+    USER_CREATED = "user.created", "before", "after"
+    USER_CHANGED = "user.changed", "before", "after", "sessions_ended"
+    USER_LOCKED = "user.locked", "before", "after", "sessions_ended"
+    USER_UNLOCKED = "user.unlocked", "before", "after"
+    USER_SIGNED_OUT = "user.signed_out", "before", "after"
+    USER_SENT_RESET = "user.sent_reset", "before", "after"
+    USER_FACTORS_RESET = "user.factors_reset", "before", "after", "sessions_ended"
+    USER_DELETED = "user.deleted", "before", "after"
+    USER_REFUSED = "user.refused", "act"
+    KEY_CREATED = "key.created", "before", "after"
+    KEY_REVOKED = "key.revoked", "before", "after"
+    KEY_REFUSED = "key.refused"
+    MESSAGE_RETRIED = "message.retried", "kind", "channel", "before", "after"
+    MESSAGE_REFUSED = "message.refused", "kind", "channel", "before"
     DEVICE_REGISTERED = "device.registered", "version"
     DEVICE_REFUSED = "device.refused"
     DEVICE_VERIFIED = "device.verified"
@@ -69,6 +99,13 @@ class Event(StrEnum):
     MESSAGE_DROPPED = "message.dropped", "kind", "channel", "why"
     SHIELD_CLOSED = "shield.closed", "country", "sent", "verified", "until"
     SHIELD_SHADOWED = "shield.shadowed", "why"
+    IDENTIFIER_LOCKED = "identifier.locked", "until"
+    AUDIT_PURGED = "audit.purged", "before", "first", "last", "rows"
+    KEYS_ROTATED = "keys.rotated", "key", "rows"
+    AUDIT_EXPORTED = "audit.exported", "format", "filters"
+
+
+ERASURES = (Event.ACCOUNT_ERASED, Event.USER_DELETED)  # what alone takes the person out of rows
 
 
 def record(
@@ -85,15 +122,18 @@ def record(
     values = _values(work, event, user_id, reason, facts) | {"subject": subject}
     if session_id:
         values["session_id"] = session_id
-    work.db.add(AuditLog(**values))
+    work.db.add(AuditLog(**signatures.signed(work.kit.keys, values)))
+    work.count(figures.EVENTS, event.value)
 
 
 def record_each(work: Work, event: Event, about: Mapping[UUID, dict[str, Any]]) -> None:
     """Write a row about each of many users, in one statement. `about`: the facts by user. Raises as `record` does."""
     if about:
-        rows = [_values(work, event, user_id, None, facts) for user_id, facts in about.items()]
+        each = (_values(work, event, user_id, None, facts) for user_id, facts in about.items())
+        rows = [signatures.signed(work.kit.keys, values) for values in each]
         work.begin_writing()
         work.db.execute(insert(AuditLog), rows)
+        work.count(figures.EVENTS, event.value, by=len(rows))
 
 
 def _values(
@@ -127,14 +167,14 @@ def refusal(
 
 
 @contextmanager
-def recording(work: Work, event: Event, subject: str | None = None) -> Iterator[None]:
+def recording(work: Work, event: Event, subject: str | None = None, *, user_id: UUID | None = None) -> Iterator[None]:
     """What is refused inside gets its row, if it has none yet."""
     try:
         yield
     except Refusal as refused:
         if refused.audited:
             raise
-        raise refusal(work, event, subject, refused) from None
+        raise refusal(work, event, subject, refused, user_id=user_id) from None
 
 
 def of_user(work: Work, user_id: UUID) -> list[AuditLog]:
@@ -153,7 +193,7 @@ def page_about(work: Work, about: UUID, limit: int, before: UUID | None) -> list
 
 
 def forget_person(work: Work, user_id: UUID) -> None:
-    """Take the person out of their rows: address, client and network go, the act stays."""
+    """Take the person out of their rows: address, client and network go, the act stays, and so does its seal."""
     work.db.flush()
-    blank = {"subject": None, "ip": None, "user_agent": None}
+    blank = dict.fromkeys((*signatures.PERSONAL, "salt"))
     work.db.execute(update(AuditLog).where(AuditLog.user_id == user_id).values(blank))

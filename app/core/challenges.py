@@ -14,19 +14,17 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from uuid import UUID
 
-from sqlalchemy import and_, delete, not_, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, not_, or_, select, update
 from sqlalchemy.orm import joinedload
 
 from app.core import sessions
 from app.core.identifiers import Identifier, Kind
 from app.crypto import codes
 from app.crypto.ids import uuid7
-from app.crypto.keys import new_token, token_digest
 from app.models import OtpChallenge
 from app.work import Work
 
 FALLBACK_LANGUAGE = "en"
-GRANT_LIFE = timedelta(minutes=5)
 MAX_SENDS = 5  # messages one challenge allows, over all channels
 
 
@@ -36,11 +34,17 @@ class Purpose(StrEnum):
     RECOVERY = "recovery"
     CHANGE_EMAIL = "change_email"
     CHANGE_PHONE = "change_phone"
+    STEP_UP = "step_up"  # once more, in a session that is open
     PHONE = "phone"  # passwordless: sign in, or begin an account
     FACTOR = "factor"  # what remains to be proven after a code by SMS; no message asks it
+    PASSKEY = "passkey"  # whoever answers says who they are: it has no user
+    NEW_PASSKEY = "new_passkey"  # to be made, in a session that is open
 
 
-SENT = tuple(purpose for purpose in Purpose if purpose is not Purpose.FACTOR)  # those that a message asks
+UNSENT = (Purpose.FACTOR, Purpose.PASSKEY, Purpose.NEW_PASSKEY)
+SENT = tuple(purpose for purpose in Purpose if purpose not in UNSENT)  # those that a message asks
+CHANNELS = ("email", "sms")  # those of messages
+SHOWN = {"totp": "authenticator app", "passkey": "passkey", "pwd": "password"}  # where no message goes
 
 
 class Outcome(Enum):
@@ -51,11 +55,15 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a challenge asks. With neither user nor sign-up it is a decoy: it counts, expires, and no code is right."""
+    """What a challenge asks. With neither user nor sign-up it is a decoy: it counts, expires, and no code is right.
+
+    Without a destination no message asks it, for the person knows or has what is asked: the method `asks`.
+    """
 
     purpose: Purpose
-    destination: Identifier
+    destination: Identifier | None
     budget_key: str
+    asks: str = ""
     user_id: UUID | None = None
     signup_id: UUID | None = None
     asked_by: UUID | None = None
@@ -70,8 +78,13 @@ def channel_of(destination: Identifier) -> str:
     return "sms" if destination.kind is Kind.PHONE else "email"
 
 
+def goes_out(row: OtpChallenge) -> bool:
+    """True if a message carries the challenge's code."""
+    return row.channel in CHANNELS
+
+
 def destination(row: OtpChallenge) -> Identifier:
-    """Where a challenge's code goes."""
+    """Where a challenge's code goes, if it `goes_out`."""
     return Identifier(Kind.PHONE if row.channel == "sms" else Kind.EMAIL, row.destination)
 
 
@@ -88,22 +101,22 @@ def filed_under(row: OtpChallenge) -> UUID | None:
 def issue(work: Work, question: Question) -> OtpChallenge:
     """Store a new challenge with a fresh code. Its expiry is fixed now and no resend moves it."""
     keys, challenge_id, factor = work.kit.keys, uuid7(work.now), codes.new_factor()
-    channel = channel_of(question.destination)
+    to = question.destination
     code = codes.derive(keys, keys.current, factor, work.settings.otp_length)
     about = question.user_id or question.signup_id
     row = OtpChallenge(
         id=challenge_id,
         purpose=question.purpose.value,
-        channel=channel,
-        destination=question.destination.value,
-        shown=question.shown or question.destination.masked,
+        channel=channel_of(to) if to else question.asks,
+        destination=to.value if to else "",
+        shown=question.shown or (to.masked if to else SHOWN[question.asks]),
         user_id=question.user_id,
         signup_id=question.signup_id,
         asked_by=question.asked_by,
         session_id=question.session_id,
         budget_key=question.budget_key,
         stands_on=question.stands_on,
-        begun_by=sessions.client_key(work) if work.client.keeps_cookie else None,
+        begun_by=sessions.client_keys(work)[0] if work.client.keeps_cookie else None,
         methods=" ".join(question.methods),
         language=work.client.language or question.language or FALLBACK_LANGUAGE,
         key_id=keys.current,
@@ -111,8 +124,8 @@ def issue(work: Work, question: Question) -> OtpChallenge:
         digest=codes.digest(keys, keys.current, code, challenge=challenge_id, purpose=question.purpose, subject=about),
         attempts=0,
         max_attempts=work.settings.otp_max_attempts,
-        sends=1,
-        last_sent_at=work.now,
+        sends=1 if to else 0,
+        last_sent_at=work.now if to else work.now - timedelta(seconds=work.settings.otp_resend_in),
         created_at=work.now,
         expires_at=work.now + life(work, question),
     )
@@ -123,7 +136,7 @@ def issue(work: Work, question: Question) -> OtpChallenge:
 def life(work: Work, question: Question) -> timedelta:
     """How long the code of a question works."""
     s = work.settings
-    by_sms = channel_of(question.destination) == "sms" and question.purpose is not Purpose.FACTOR
+    by_sms = question.destination and question.destination.kind is Kind.PHONE
     usual = s.otp_ttl_sms if by_sms else s.otp_ttl
     return timedelta(seconds=s.otp_ttl_reset if question.purpose is Purpose.RECOVERY else usual)
 
@@ -132,6 +145,16 @@ def find(work: Work, challenge_id: UUID) -> OtpChallenge | None:
     """A challenge with its user, in one statement, whatever its state."""
     query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(OtpChallenge.id == challenge_id)
     return work.db.scalar(query, execution_options={"populate_existing": True})
+
+
+def hold(work: Work, challenge_id: UUID, cap: int | None = None) -> OtpChallenge | None:
+    """A challenge with its user, locked until the unit ends; None if no right answer to it would be taken. `cap` as for
+    `answer`.
+    """
+    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(OtpChallenge.id == challenge_id)
+    held = query.with_for_update(of=OtpChallenge)
+    row = work.db.scalar(held, execution_options={"populate_existing": True})
+    return row if row and is_open(work, row) and row.attempts < (cap or row.max_attempts) else None
 
 
 def newest(work: Work, purpose: Purpose, destination: Identifier) -> OtpChallenge | None:
@@ -143,29 +166,10 @@ def newest(work: Work, purpose: Purpose, destination: Identifier) -> OtpChalleng
 
 def newest_of(work: Work, budget_key: str, purposes: Sequence[Purpose]) -> OtpChallenge | None:
     """The newest challenge that this kind of browser, in this network, has begun for an identifier, if it is open."""
-    begun = (OtpChallenge.budget_key == budget_key, OtpChallenge.begun_by == sessions.client_key(work))
+    begun = (OtpChallenge.budget_key == budget_key, OtpChallenge.begun_by.in_(sessions.client_keys(work)))
     query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*begun)
     row = work.db.scalar(query.where(OtpChallenge.purpose.in_(purposes)).order_by(OtpChallenge.id.desc()).limit(1))
     return row if row and is_open(work, row) else None
-
-
-def grant(work: Work, row: OtpChallenge) -> str:
-    """What a right answer is exchanged for, where the next step comes later: a token for a few minutes, used once."""
-    token = new_token()
-    row.grant_digest, row.grant_expires_at = token_digest(token), work.now + GRANT_LIFE
-    return token
-
-
-def granted(work: Work, token: str) -> OtpChallenge | None:
-    """The challenge of a grant, with its user. None if it is unknown, used or has expired."""
-    lasting = (OtpChallenge.grant_digest == token_digest(token), OtpChallenge.grant_expires_at > work.now)
-    return work.db.scalar(select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*lasting))
-
-
-def spend_grant(work: Work, row: OtpChallenge) -> bool:
-    """Use a grant up. False if another request did."""
-    mine = (OtpChallenge.id == row.id, OtpChallenge.grant_digest == row.grant_digest)
-    return work.changes(update(OtpChallenge).where(*mine).values(grant_digest=None)) == 1
 
 
 def add_method(row: OtpChallenge, method: str) -> None:
@@ -246,9 +250,18 @@ def void_all(work: Work, user_id: UUID) -> int:
     Recoveries stay open to the eye, or they would tell of the change; they stand on the old password and address,
     and no code of theirs is right any more.
     """
-    unanswered = (OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None))
-    mine = (OtpChallenge.user_id == user_id, OtpChallenge.purpose != Purpose.RECOVERY)
-    return work.changes(update(OtpChallenge).where(*mine, *unanswered).values(void_at=work.now))
+    return work.changes(update(OtpChallenge).where(*_voidable(user_id)).values(void_at=work.now))
+
+
+def hold_all(work: Work, user_id: UUID) -> None:
+    """Lock what `void_all` takes back."""
+    work.begin_writing()
+    work.db.execute(select(OtpChallenge.id).where(*_voidable(user_id)).order_by(OtpChallenge.id).with_for_update())
+
+
+def _voidable(user_id: UUID) -> list[ColumnElement[bool]]:
+    unanswered = [OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None)]
+    return [OtpChallenge.user_id == user_id, OtpChallenge.purpose != Purpose.RECOVERY, *unanswered]
 
 
 def of_user(work: Work, user_id: UUID) -> list[OtpChallenge]:

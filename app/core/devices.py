@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import unicodedata
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -18,6 +17,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, case, literal, or_, select, update
 
+from app.core.text import composed
 from app.crypto import totp
 from app.crypto.ids import uuid7
 from app.crypto.keys import Purpose
@@ -60,7 +60,7 @@ def is_id(text: str) -> bool:
 
 def spelled(device_id: str) -> str:
     """The one spelling under which a device is stored and found (NFC)."""
-    return unicodedata.normalize("NFC", device_id)
+    return composed(device_id)
 
 
 def find(work: Work, device_id: str) -> Device | None:

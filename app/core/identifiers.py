@@ -43,7 +43,7 @@ class Identifier:
         """What may be shown and logged: `j***@example.com`, `+91******3210`, `j***` (it may be a mistyped password)."""
         if self.kind is Kind.EMAIL:
             local, _, domain = self.value.partition("@")
-            return f"{local[0]}***@{domain}"
+            return f"{local[0]}***@{domain}"[:LONGEST_EMAIL]  # longer than a short local part is the mask
         if self.kind is Kind.PHONE:
             return f"+{phonenumbers.parse(self.value).country_code}******{self.value[-4:]}"
         return f"{self.value[0]}***"

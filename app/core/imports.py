@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,9 +12,10 @@ from uuid import UUID
 
 from sqlalchemy import insert, literal, select, union_all
 
-from app.core import identifiers
+from app.core import identifiers, people
 from app.core.accounts import COLUMN, DEFAULT_ROLE
 from app.core.identifiers import Identifier
+from app.core.text import LONGEST_NAME, named
 from app.crypto import legacy
 from app.crypto.ids import uuid7
 from app.errors import ValidationFailed
@@ -24,8 +24,6 @@ from app.work import Work
 
 COLUMNS = ("email", "phone", "username", "name", "role", "password_hash", "created_at", "language")
 IDENTIFYING = COLUMNS[:3]
-LONGEST_NAME = 100  # code points
-UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -131,9 +129,9 @@ def _identifiers(given: Mapping[str, str], region: str) -> tuple[Identifier, ...
 def _name(text: str | None) -> str | None:
     if text is None:
         return None
-    if len(text) > LONGEST_NAME or any(unicodedata.category(c) in UNPRINTABLE for c in text):
+    if (name := named(text)) is None:
         raise _wrong("name", "invalid_name", f"At most {LONGEST_NAME} characters, none of them a control character.")
-    return unicodedata.normalize("NFC", text)
+    return name
 
 
 def _hash(text: str | None) -> str | None:
@@ -210,7 +208,13 @@ def _insert(work: Work, made: Mapping[UUID, Candidate]) -> bool:
     """All of them in one statement, past the session's book-keeping, or none."""
     nobody = dict.fromkeys(IDENTIFYING)
     rows = [
-        {"id": user_id, **nobody, **{named.kind.value: named.value for named in each.identifiers}, **each.details}
+        {
+            "id": user_id,
+            "name_key": people.folded(each.details["name"]),
+            **nobody,
+            **{named.kind.value: named.value for named in each.identifiers},
+            **each.details,
+        }
         for user_id, each in made.items()
     ]
     return work.if_free(lambda: work.db.execute(insert(User), rows))

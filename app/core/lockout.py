@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, and_, func, select
 
-from app.core import identifiers, throttles
+from app.core import audit, identifiers, throttles
 from app.core.identifiers import Identifier
 from app.errors import AccountLocked, InvalidCredentials, Refusal
 from app.models import Throttle, User
@@ -25,6 +25,7 @@ from app.work import Work
 LONGEST_LOCK = timedelta(days=1)
 DAY_CAP = 50  # wrong guesses a day per identifier, however they are paced
 STREAK_CAP = 100  # wrong guesses in a row at an account: its password is off until bound again (by recovery)
+NOBODY = throttles.key("guess", "nobody")  # what is put to nobody in particular; never raised
 MEMORY = timedelta(days=1)  # a day without a wrong guess, and the next lock is a short one again
 
 
@@ -37,6 +38,11 @@ class Budget:
     own: Throttle
     wait: int  # seconds until the identifier may try again; 0: now
     silent: bool  # the account's own budget is spent: every guess is wrong
+
+    @property
+    def by_identifier(self) -> bool:
+        """False for that of a remembered device, and for what has none."""
+        return self.own is not self.shown
 
 
 def key(identifier: Identifier) -> str:
@@ -61,6 +67,19 @@ def hold(
     return Budget(identifier_key, shown, own, _wait(work, shown), stopped or _wait(work, own) > 0)
 
 
+def hold_device(work: Work, device_id: UUID, *, beside: Iterable[str] = ()) -> Budget:
+    """Lock the counter of a remembered device: a budget of its own, which nobody without its token can spend."""
+    at = throttles.key("guess", "device", device_id.hex)
+    row = throttles.held(work, (at, *beside))[at]
+    return Budget(at, row, row, _wait(work, row), row.streak >= STREAK_CAP)
+
+
+def unbounded(work: Work) -> Budget:
+    """No counter at all, for what cannot be guessed: a lock that strangers could close would be all that it did."""
+    row = throttles.empty(work)
+    return Budget("", row, row, 0, False)
+
+
 def judge(work: Work, budget: Budget, right: bool) -> Refusal | None:
     """The verdict on a password, under the locks of its counters: None if it was right and in time, else what to
     refuse with, counted.
@@ -76,9 +95,17 @@ def judge(work: Work, budget: Budget, right: bool) -> Refusal | None:
 def count_wrong(work: Work, budget: Budget) -> None:
     """Raise the counters of a budget by one wrong guess. One that is spent rests: it does not lock for longer."""
     if not budget.wait:
+        before = budget.shown.locked_until
         _raise(work, budget.shown)
-    if not budget.silent:
+        if budget.by_identifier and budget.shown.locked_until != before:
+            _record_lock(work, budget.shown)
+    if budget.by_identifier and not budget.silent:
         _raise(work, budget.own)
+
+
+def _record_lock(work: Work, row: Throttle) -> None:
+    assert row.locked_until is not None
+    audit.record(work, audit.Event.IDENTIFIER_LOCKED, until=row.locked_until.isoformat(timespec="seconds"))
 
 
 def _wait(work: Work, row: Throttle) -> int:
@@ -108,11 +135,25 @@ def spent(work: Work, identifier_key: str) -> ColumnElement[bool]:
     return and_(Throttle.key == identifier_key, Throttle.locked_until > work.now)
 
 
+def own_wait(work: Work, budget: Budget) -> int:
+    """Seconds until the account's own, silent budget lets a guess be made; a day if nothing but a recovery does."""
+    if not budget.silent:
+        return 0
+    return _wait(work, budget.own) or int(throttles.DAY.total_seconds())
+
+
 def forgive(budget: Budget) -> None:
     """A complete sign-in: the count of that identifier and of the account starts again. The day's goes on."""
     for row in (budget.shown, budget.own):
         row.count = row.level = row.streak = 0
         row.locked_until = None
+
+
+def locked_until(work: Work, user: User) -> datetime | None:
+    """Until when wrong guesses keep an identifier of a user, or the account, from signing in; None: not at all."""
+    spelled = {each for i in identifiers.of_user(user) for each in keys(key(i), user.id)}
+    lasting = (Throttle.key.in_(spelled), Throttle.locked_until > work.now)
+    return work.db.scalar(select(func.max(Throttle.locked_until)).where(*lasting))
 
 
 def hold_all(work: Work, user: User) -> list[Budget]:

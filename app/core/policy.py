@@ -8,6 +8,11 @@ from typing import Final
 PASSWORD: Final = "pwd"  # noqa: S105 (the name of a method, RFC 8176)
 EMAIL: Final = "email"
 SMS: Final = "sms"
+TOTP: Final = "totp"
+PASSKEY: Final = "passkey"
+BACKUP_CODE: Final = "backup_code"
+DEVICE: Final = "device"  # remembered after a code: stands for one, never for the password
+CONTACTS: Final = (EMAIL, SMS)  # the methods whose code a message carries
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,11 @@ def next_step(standing: Standing, done: frozenset[str], mfa_policy: str) -> Step
     """The next step of a sign-in, or DONE. `done`: the methods proven so far.
 
     `required`: a second method always. `optional`: only for an account with an enrolled factor. Somebody who
-    began with a code to a contact gives the password too if the account has one. A password that was set by a code
-    to a phone is no second thing beside a code to that phone (a stolen SIM), if there is any other.
+    began with a code to a contact gives the password too if the account has one. A passkey is two things by itself:
+    the device that holds it, and what unlocks it. What a recovery leaves in doubt counts for nothing.
     """
+    if PASSKEY in done:
+        return DONE
     if PASSWORD not in done and (standing.has_password or not done):
         return Step((PASSWORD,))
     weak = _not_enough(standing)
@@ -51,7 +58,16 @@ def next_step(standing: Standing, done: frozenset[str], mfa_policy: str) -> Step
     return Step(left) if left else NO_WAY
 
 
+def again(standing: Standing) -> Step:
+    """What proves once more that it is them, in a session that they have: any second method."""
+    left = tuple(m for m in (*standing.factors, *standing.contacts) if m not in _not_enough(standing))
+    return Step(left) if left else NO_WAY
+
+
 def _not_enough(standing: Standing) -> frozenset[str]:
-    """The methods that count for nothing after this recovery: the phone's code, where there is another method."""
-    others = {*standing.factors, *standing.contacts} - {SMS}
-    return frozenset({SMS}) if standing.recovered_by == SMS and others else frozenset()
+    """The methods that count for nothing beside a password that was set by a code alone: every contact's code, where a
+    factor is enrolled; else the phone's if a code to it set the password (a stolen SIM) and there is an e-mail address.
+    """
+    if standing.recovered_by and standing.factors:
+        return frozenset(CONTACTS)
+    return frozenset({SMS}) if standing.recovered_by == SMS and EMAIL in standing.contacts else frozenset()

@@ -12,10 +12,10 @@ from uuid import UUID
 
 from sqlalchemy import exists, select, update
 
-from app.core import tokens
+from app.core import locks, tokens
 from app.crypto.ids import uuid7
-from app.crypto.keys import Purpose, new_token, token_digest
-from app.errors import TokenExpired, TokenInvalid
+from app.crypto.keys import KeyRing, Purpose, new_token, token_digest
+from app.errors import TokenExpired, TokenInvalid, TokenRevoked
 from app.models import Session, User
 from app.work import Work
 
@@ -31,6 +31,7 @@ class Account:
     phone: str | None
     role: str
     language: str | None
+    mfa: str
     created_at: datetime
     last_login_at: datetime | None
 
@@ -38,8 +39,13 @@ class Account:
 LIVE = tuple(getattr(User, field.name) for field in fields(Account))
 
 
-def open(work: Work, user: User, amr: Sequence[str], device_info: dict[str, Any] | None) -> Session:
-    """Sign a user in. Only `flows.signin.finish` may call this; an architecture test counts the callers."""
+def open(
+    work: Work, user: User, amr: Sequence[str], device_info: dict[str, Any] | None, auth_time: datetime | None = None
+) -> Session:
+    """Sign a user in. Only `flows.door.finish` may call this; an architecture test counts the callers.
+
+    `auth_time`: when all of it was proven, if that was not now.
+    """
     row = Session(
         id=uuid7(work.now),
         user_id=user.id,
@@ -47,9 +53,9 @@ def open(work: Work, user: User, amr: Sequence[str], device_info: dict[str, Any]
         ip=work.client.address,
         user_agent=work.client.user_agent,
         device_info=device_info,
-        client_key=client_key(work),
+        client_key=client_keys(work)[0],
         created_at=work.now,
-        auth_time=work.now,
+        auth_time=auth_time or work.now,
         last_used_at=work.now,
         expires_at=work.now + timedelta(seconds=work.settings.session_max_age),
     )
@@ -67,7 +73,7 @@ def bake(row: Session) -> str:
 
 def by_cookie(work: Work, token: str) -> tuple[Account, UUID, datetime] | None:
     """The account, session and sign-in time of a cookie, in one statement; None once the session has ended, was not
-    used for JWT_REFRESH_TTL, or its user is disabled.
+    used for JWT_REFRESH_TTL, or its user is kept out.
     """
     lasting = (
         Session.revoked_at.is_(None),
@@ -75,17 +81,30 @@ def by_cookie(work: Work, token: str) -> tuple[Account, UUID, datetime] | None:
         Session.last_used_at > tokens.idle_since(work),
     )
     query = select(*LIVE, Session.id, Session.auth_time).join(Session, Session.user_id == User.id)
-    mine = (Session.cookie_digest == token_digest(token), *lasting, User.disabled_at.is_(None))
+    mine = (Session.cookie_digest == token_digest(token), *lasting, locks.unlocked(work.now))
     row = work.db.execute(query.where(*mine)).one_or_none()
     return (Account(*row[:-2]), row[-2], row[-1]) if row else None
 
 
 def live_account(work: Work, session_id: UUID) -> Account | None:
-    """The account of a session that has not ended, in one statement; None once it has, or its user is disabled."""
+    """The account of a session that has not ended, in one statement; None once it has, or its user is kept out."""
     lasting = (Session.id == session_id, Session.revoked_at.is_(None), Session.expires_at > work.now)
-    query = select(*LIVE).join(Session, Session.user_id == User.id).where(*lasting, User.disabled_at.is_(None))
+    query = select(*LIVE).join(Session, Session.user_id == User.id).where(*lasting, locks.unlocked(work.now))
     row = work.db.execute(query).one_or_none()
     return Account(*row) if row else None
+
+
+def must_last(work: Work) -> None:
+    """Raise TokenRevoked if the caller's session has ended since the guard let them in, and with it whatever their role
+    allowed. To be asked after a wait: for a hash, or for somebody's lock. The system itself has no session.
+    """
+    if work.caller.session_id and live_account(work, work.caller.session_id) is None:
+        raise TokenRevoked()
+
+
+def by_id(work: Work, session_id: UUID) -> Session | None:
+    """A session, whatever its state."""
+    return work.db.get(Session, session_id)
 
 
 def introspect(work: Work, token: str) -> tuple[dict[str, Any], Account] | None:
@@ -98,6 +117,19 @@ def introspect(work: Work, token: str) -> tuple[dict[str, Any], Account] | None:
     if account is None or account.id != claims.user_id or account.role != claims.role:
         return None
     return work.kit.tokens.claims_of(token), account
+
+
+def renew(work: Work, session_id: UUID, method: str) -> Session | None:
+    """Note that somebody proved once more in their session that it is them. None if it has ended."""
+    lasting = (Session.id == session_id, Session.revoked_at.is_(None), Session.expires_at > work.now)
+    row = work.db.scalar(select(Session).where(*lasting), execution_options={"populate_existing": True})
+    if row is None:
+        return None
+    amr = " ".join(dict.fromkeys([*row.amr.split(), method]))
+    if work.changes(update(Session).where(*lasting).values(auth_time=work.now, amr=amr)) != 1:
+        return None
+    work.db.refresh(row)
+    return row
 
 
 def page_of_user(work: Work, user_id: UUID, limit: int, before: UUID | None) -> list[Session]:
@@ -136,16 +168,22 @@ def stamp_used(work: Work, seen: dict[UUID, datetime]) -> None:
 
 def knows_client(work: Work, user_id: UUID) -> bool:
     """True if the user has signed in from this kind of client in this network before."""
-    same = exists().where(Session.user_id == user_id, Session.client_key == client_key(work))
+    same = exists().where(Session.user_id == user_id, Session.client_key.in_(client_keys(work)))
     return bool(work.db.scalar(select(same)))
 
 
-def client_key(work: Work) -> str:
+def client_keys(work: Work) -> list[str]:
+    """The client of a request under every key of the ring, today's first: who is known stays known when it changes."""
+    keys = work.kit.keys
+    return [client_key(keys, key_id, work.client.user_agent, work.client.address) for key_id in keys.ids]
+
+
+def client_key(keys: KeyRing, key_id: str, user_agent: str, address: str) -> str:
     """Browser and system without their versions, and the wider network (IPv4 /16, IPv6 /32), as a keyed digest."""
-    family = re.sub(r"[\d._]+", "", work.client.user_agent)
+    family = re.sub(r"[\d._]+", "", user_agent)
     try:
-        address = ipaddress.ip_address(work.client.address)
-        network = str(ipaddress.ip_network((address, 16 if address.version == 4 else 32), strict=False))
+        found = ipaddress.ip_address(address)
+        network = str(ipaddress.ip_network((found, 16 if found.version == 4 else 32), strict=False))
     except ValueError:
         network = ""
-    return work.kit.keys.mac(Purpose.CLIENTS, family, network).hex()
+    return keys.mac(Purpose.CLIENTS, family, network, key_id=key_id).hex()

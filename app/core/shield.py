@@ -68,7 +68,7 @@ def judge(work: Work, number: Identifier, *, known: bool = False) -> Verdict:
     for what, row, amount, cap in counted:
         full = cap and _today(work, row) + amount > cap
         if full and not (known and what == "prefix"):
-            return Verdict(f"shield_{what}")
+            return Verdict(f"shield_{what}", verdict.closing)
     for _, row, amount, cap in counted:
         row.day_count, row.touched_at = row.day_count + (amount if cap else 0), work.now
     return Verdict(None, verdict.closing)

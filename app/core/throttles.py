@@ -30,6 +30,11 @@ def held(work: Work, keys: Iterable[str]) -> dict[str, Throttle]:
     return {at: work.held[at] for at in wanted}
 
 
+def empty(work: Work) -> Throttle:
+    """A row that is never stored."""
+    return Throttle(**_empty(work, ""))
+
+
 def _empty(work: Work, at: str) -> dict[str, object]:
     return {
         "key": at,

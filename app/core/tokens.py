@@ -8,18 +8,23 @@ Security BCP (RFC 9700), section 4.14.2.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 
+from app.core import locks, policy
 from app.crypto.ids import uuid7
 from app.crypto.keys import Purpose, new_token, token_digest
 from app.models import RefreshToken, Session, User
 from app.work import Work
 
+AMR = {policy.TOTP: ("otp",), policy.PASSKEY: ("pop", "user")}
+SAME = ("sub", "sid", "role", "amr", "auth_time")  # claims of a token that is exchanged for another audience's
 GRACE = timedelta(seconds=10)  # for the immediate predecessor of the live token
 
 
@@ -43,19 +48,38 @@ class Exchange:
 
 def access(work: Work, session: Session, user: User) -> str:
     """A signed access token of a session: who, in which role, how and when it was proven."""
-    issued = int(work.now.timestamp())
     return work.kit.tokens.issue(
         {
             "sub": str(user.id),
-            "iat": issued,
-            "exp": issued + work.settings.jwt_access_ttl,
-            "jti": str(uuid7(work.now)),
+            **_times(work, session),
             "sid": str(session.id),
             "role": user.role,
-            "amr": session.amr.split(),
+            "amr": amr(session),
             "auth_time": int(session.auth_time.timestamp()),
         }
     )
+
+
+def for_audience(work: Work, session: Session, claims: Mapping[str, Any], audience: str) -> str:
+    """A token of the same session for another audience, which says what the one whose `claims` were given says."""
+    same = {name: claims[name] for name in SAME if name in claims}
+    return work.kit.tokens.issue({**same, **_times(work, session)}, audience)
+
+
+def _times(work: Work, session: Session) -> dict[str, Any]:
+    issued = int(work.now.timestamp())
+    return {"iat": issued, "exp": issued + life(work, session), "jti": str(uuid7(work.now))}
+
+
+def life(work: Work, session: Session) -> int:
+    """Seconds for which a token that is signed now is good: JWT_ACCESS_TTL, and never longer than its session."""
+    left = int(session.expires_at.timestamp()) - int(work.now.timestamp())
+    return max(0, min(work.settings.jwt_access_ttl, left))
+
+
+def amr(session: Session) -> list[str]:
+    """How a session was proven, in the words of RFC 8176 where it has one for a method."""
+    return list(dict.fromkeys(word for method in session.amr.split() for word in AMR.get(method, (method,))))
 
 
 def first_refresh(work: Work, session: Session) -> tuple[str, datetime]:
@@ -101,7 +125,7 @@ def exchange(work: Work, token: str) -> Exchange:
     if found is None:
         return Exchange(Outcome.UNKNOWN)
     row, session, user = found
-    if session.revoked_at or session.expires_at <= work.now or user.disabled_at:
+    if session.revoked_at or session.expires_at <= work.now or not locks.may_enter(user, work.now):
         return Exchange(Outcome.ENDED, session, user)
     if row.used_at is None and row.expires_at <= work.now:
         return Exchange(Outcome.EXPIRED, session, user)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST_MS = 253_402_214_400_000  # 9999-12-31: what is added to a time must leave one
 LOW = 2**62  # values of the 62 random bits
 
 _lock = threading.Lock()
@@ -28,3 +29,14 @@ def uuid7(now: datetime) -> UUID:
         low = (_last[1] + 1 + secrets.randbits(32)) % LOW if same else secrets.randbits(61)
         _last = (instant, low)
     return UUID(int=(instant >> 12) << 80 | 0x7 << 76 | (instant & 0xFFF) << 64 | 0b10 << 62 | low)
+
+
+def earliest(at: datetime) -> UUID:
+    """No id that was made at this instant or later sorts before this one."""
+    milliseconds = max(0, (at - EPOCH) // timedelta(milliseconds=1))
+    return UUID(int=(milliseconds & 0xFFFF_FFFF_FFFF) << 80)
+
+
+def made_at(made: UUID) -> datetime:
+    """When an id was made, to the millisecond below. Of what is no id of ours, some time."""
+    return EPOCH + timedelta(milliseconds=min(made.int >> 80, LATEST_MS))

@@ -1,24 +1,25 @@
-"""Access tokens: JWTs that other backends verify with the shared secret.
+"""Access tokens: JWTs that other backends verify with a shared secret or a public key.
 
-HS256 only, explicit type `at+jwt` (RFC 9068), keys found by exact `kid`, every claim required and typed
-(RFC 8725). Times are compared with the caller's clock.
+Explicit type `at+jwt` (RFC 9068), keys found by exact `kid`, each with the one algorithm that it is for, every claim
+required and typed (RFC 8725). Times are compared with the caller's clock.
 """
 
 from __future__ import annotations
 
-import hmac
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import jwt
+from jwt.utils import base64url_decode
 
+from app.crypto.signing import Key
 from app.errors import TokenExpired, TokenInvalid
 
-ALGORITHM = "HS256"
 TYPE = "at+jwt"
 LONGEST = 4096
 HEADER = {"alg", "typ", "kid"}
@@ -35,46 +36,58 @@ class Claims:
     expires_at: datetime
 
 
-def key_id(secret: str) -> str:
-    """The `kid` of a shared secret: 32 bits that say which key, and nothing about it."""
-    return hmac.digest(secret.encode(), b"latchkey/kid", "sha256")[:4].hex()
-
-
 class TokenRing:
-    def __init__(self, secrets: Sequence[str], issuer: str, audience: str) -> None:
-        """`secrets`: JWT_SECRET_KEY first, which signs, then JWT_PREVIOUS_SECRET_KEYS, which only verify."""
-        self._keys = {key_id(s): s for s in secrets}
-        self._current = key_id(secrets[0])
+    def __init__(
+        self, keys: Sequence[Key], issuer: str, audience: str, others: Mapping[str, Key] | None = None
+    ) -> None:
+        """`keys`: the first signs, all verify. `others`: other audiences, and what signs for each; nothing verifies
+        their tokens here.
+        """
+        self._keys = {key.id: key for key in reversed(keys)}  # of two with one id, the first
+        self._signers = {audience: keys[0], **(others or {})}
         self._issuer, self._audience = issuer, audience
 
-    def issue(self, claims: dict[str, Any]) -> str:
-        """Sign claims, adding `iss` and `aud`."""
+    @property
+    def audiences(self) -> list[str]:
+        """For whom tokens can be signed, our own audience first."""
+        return list(self._signers)
+
+    def jwks(self) -> list[dict[str, str]]:
+        """The public keys that verify, as a JWK Set's `keys` (RFC 7517, section 5); the one that signs first."""
+        return [key.jwk for key in reversed(self._keys.values()) if key.jwk]
+
+    def issue(self, claims: dict[str, Any], audience: str | None = None) -> str:
+        """Sign claims, adding `iss` and `aud`: our own, or another one. KeyError for one that is not known."""
+        aud = audience or self._audience
+        key = self._signers[aud]
         return jwt.encode(
-            {"iss": self._issuer, "aud": self._audience, **claims},
-            self._keys[self._current],
-            algorithm=ALGORITHM,
-            headers={"typ": TYPE, "kid": self._current},
+            {"iss": self._issuer, "aud": aud, **claims},
+            key.signs,
+            algorithm=key.algorithm,
+            headers={"typ": TYPE, "kid": key.id},
         )
 
     def read(self, token: str, now: datetime | None) -> Claims:
         """The claims of a token that this ring signed; without `now`, whatever its age. Raises TokenInvalid or
         TokenExpired.
         """
-        payload = self._payload(token)
+        payload = self.claims_of(token)
         try:
             claims = Claims(
-                user_id=UUID(payload["sub"]),
-                session_id=UUID(payload["sid"]),
+                user_id=_uuid(payload["sub"]),
+                session_id=_uuid(payload["sid"]),
                 role=payload["role"],
                 auth_time=_instant(payload["auth_time"]),
                 expires_at=_instant(payload["exp"]),
             )
             issued = _instant(payload["iat"])
+            begins = max(issued, claims.auth_time, _instant(payload.get("nbf", payload["iat"])))
+            _check_the_rest(payload)
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError):
             raise TokenInvalid() from None
         if now is None:
             return claims
-        if issued > now + timedelta(seconds=SKEW_S):
+        if begins > now + timedelta(seconds=SKEW_S):
             raise TokenInvalid()
         if claims.expires_at <= now:
             raise TokenExpired()
@@ -82,19 +95,23 @@ class TokenRing:
 
     def claims_of(self, token: str) -> dict[str, Any]:
         """Every claim of a token that this ring signed, whatever its age. Raises TokenInvalid."""
-        return self._payload(token)
+        claims = self._payload(token)
+        if not _reads_one_way(token):
+            raise TokenInvalid()
+        return claims
 
     def _payload(self, token: str) -> dict[str, Any]:
         if len(token) > LONGEST or not SHAPE.fullmatch(token):
             raise TokenInvalid()
         try:
             header = jwt.get_unverified_header(token)
-            if set(header) != HEADER or header["typ"] != TYPE or header["alg"] != ALGORITHM:
+            key = self._keys[header["kid"]]
+            if set(header) != HEADER or header["typ"] != TYPE or header["alg"] != key.algorithm:
                 raise TokenInvalid()
             return jwt.decode(
                 token,
-                self._keys[header["kid"]],
-                algorithms=[ALGORITHM],
+                key.verifies,
+                algorithms=[key.algorithm],
                 issuer=self._issuer,
                 audience=self._audience,
                 options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "strict_aud": True},
@@ -104,6 +121,38 @@ class TokenRing:
 
 
 def _instant(value: Any) -> datetime:
-    if type(value) is not int:
+    if type(value) is not int or value < 0:
         raise TypeError("not a NumericDate in whole seconds")
     return datetime.fromtimestamp(value, UTC)
+
+
+def _uuid(value: str) -> UUID:
+    found = UUID(value)
+    if str(found) != value:
+        raise ValueError("another spelling of a UUID")
+    return found
+
+
+def _check_the_rest(payload: dict[str, Any]) -> None:
+    """The claims that nothing here goes by, but others do, and that introspection tells them."""
+    _uuid(payload["jti"])
+    amr = payload["amr"]
+    if type(amr) is not list or not amr or any(type(word) is not str for word in amr):
+        raise TypeError("not a list of methods")
+
+
+def _reads_one_way(token: str) -> bool:
+    """True if every parser sees the same members: in UTF-8, and no name stands twice (RFC 8725, 2.4 and 3.7)."""
+    try:
+        for part in token.split(".")[:2]:
+            json.loads(base64url_decode(part).decode(), object_pairs_hook=_unique)
+    except ValueError:
+        return False
+    return True
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found

@@ -25,6 +25,11 @@ class Purpose(StrEnum):
     REPEATS = "repeats"  # telling a request sent twice from another one
     CLIENTS = "clients"  # recognising a browser or phone without keeping its address for ever
     ANSWERS = "answers"  # sealing what a request that is sent twice gets again
+    FACTORS = "factors"  # sealing the secrets of authenticator apps
+    BACKUP_CODES = "backup_codes"  # what is kept of them
+    PASSKEYS = "passkeys"  # what an authenticator is asked to sign
+    AUDIT = "audit"  # signing audit rows as they are written
+    SEALS = "seals"  # sealing them in batches
     DEVICES = "devices"  # the keys of devices, over MASTER_SECRET in place of SECRET_KEY
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import argon2
@@ -22,8 +23,19 @@ RETRY_AFTER_S = 1
 
 
 class Hasher:
-    def __init__(self, *, memory_kib: int, time_cost: int, slots: int, queue: int) -> None:
-        """`slots` hashes at once, `queue` callers waiting; parallelism is 1, as ASVS 5.0 appendix C has it."""
+    def __init__(
+        self,
+        *,
+        memory_kib: int,
+        time_cost: int,
+        slots: int,
+        queue: int,
+        waited: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        """`slots` hashes at once, `queue` callers waiting; parallelism is 1, as ASVS 5.0 appendix C has it. `waited` is
+        told how many seconds each caller waited for a slot.
+        """
+        self._waited = waited
         self._argon2 = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1)
         self._slots = threading.BoundedSemaphore(slots)
         self._places = threading.BoundedSemaphore(slots + queue)
@@ -56,7 +68,10 @@ class Hasher:
         if not self._places.acquire(blocking=False):
             raise Overloaded(retry_after=RETRY_AFTER_S)
         try:
-            if not self._slots.acquire(timeout=PATIENCE_S):
+            began = time.perf_counter()
+            got = self._slots.acquire(timeout=PATIENCE_S)
+            self._waited(time.perf_counter() - began)
+            if not got:
                 raise Overloaded(retry_after=RETRY_AFTER_S)
             try:
                 yield

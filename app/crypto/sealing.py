@@ -32,6 +32,11 @@ def unseal(keys: KeyRing, purpose: Purpose, text: str, *bound: str) -> bytes:
         raise ValueError("this seal was broken, or is another's") from None
 
 
+def key_of(text: str) -> str:
+    """The id of the key that sealed a text."""
+    return text.partition(".")[0]
+
+
 def _bound(parts: tuple[str, ...]) -> bytes:
     """Each part with its length, so ("ab", "c") and ("a", "bc") differ."""
     return b"".join(len(part).to_bytes(4) + part for part in (p.encode() for p in parts))

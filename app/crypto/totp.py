@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
+import secrets
 from datetime import datetime
+from urllib.parse import quote, urlencode
 
 from app.crypto.codes import hotp
 
 ALGORITHM = "SHA1"  # as otpauth URIs spell it
 COUNTER_BYTES = 8  # RFC 4226, section 5.1
+SECRET_BYTES = 20  # 160 bits, as RFC 4226, section 4, recommends
+DIGITS, INTERVAL = 6, 30  # of people's apps, some of which know no others
 
 
 def step_at(now: datetime, interval: int = 30) -> int:
     """The time step T of an instant: whole intervals of seconds since 1970 (RFC 6238, section 4.2, with T0 = 0)."""
     return int(now.timestamp()) // interval
+
+
+def new_secret() -> bytes:
+    """The secret of an authenticator app: 160 random bits."""
+    return secrets.token_bytes(SECRET_BYTES)
+
+
+def spelled(secret: bytes) -> str:
+    """A secret as people type it: base32 without padding (RFC 4648, section 6)."""
+    return base64.b32encode(secret).decode().rstrip("=")
+
+
+def uri(secret: bytes, issuer: str, account: str) -> str:
+    """What the QR code of an enrolment says (the Key Uri Format of the authenticator apps). `issuer` and `account` are
+    what the app shows.
+    """
+    issuer = issuer.replace(":", " ")  # parts the two in the label
+    label = quote(issuer, safe="") + ":" + quote(account, safe="@")
+    facts = {"secret": spelled(secret), "issuer": issuer, "algorithm": ALGORITHM, "digits": DIGITS, "period": INTERVAL}
+    return f"otpauth://totp/{label}?{urlencode(facts, quote_via=quote)}"
 
 
 def code_of(key: bytes, step: int, digits: int = 6) -> str:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from app import logs
 from app.core import accounts, audit, challenges, sends, shield, throttles
 from app.core.identifiers import Identifier, Kind
 from app.core.shield import Closing
@@ -44,13 +45,17 @@ def claim(work: Work, ids: Sequence[UUID]) -> list[Claimed]:
     """Take messages and make them ready; what must not be sent is dropped, what must wait is put back."""
     rows = outbox.claim(work, ids)
     throttles.held(work, {key for row in rows for key in _counters(work, row)})  # all at once, in their order
-    return [ready for row in rows if (ready := _ready(work, row))]
+    found = []
+    for row in rows:
+        with logs.about(message_id=str(row.id)):
+            found.append(_ready(work, row))
+    return [ready for ready in found if ready]
 
 
 def _counters(work: Work, row: OutboxMessage) -> list[str]:
     """The counters that will be asked about a message."""
-    shielded = list(shield.keys(_recipient(row)).values()) if _is_shielded(work, row) else []
-    return [*shielded, sends.key(_recipient(row))] if outbox.UNPAID in row.facts else shielded
+    shielded = list(shield.keys(outbox.recipient(row)).values()) if _is_shielded(work, row) else []
+    return [*shielded, sends.key(outbox.recipient(row))] if outbox.UNPAID in row.facts else shielded
 
 
 def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
@@ -76,10 +81,10 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
     """Why a message must not be sent at all."""
     if row.kind == outbox.DECOY:
         return outbox.NOBODY
-    if row.kind.startswith(CODE) and (challenge is None or not challenges.is_open(work, challenge)):
-        return "closed"
     if row.expires_at and row.expires_at <= work.now:
         return "expired"
+    if row.kind.startswith(CODE) and (challenge is None or not challenges.is_open(work, challenge)):
+        return "closed"
     return None
 
 
@@ -91,7 +96,7 @@ def _is_shielded(work: Work, row: OutboxMessage) -> bool:
 
 def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> str | None:
     """Why the shield keeps a message back. In its shadow mode it only says what it would have kept."""
-    number = _recipient(row)
+    number = outbox.recipient(row)
     verdict = shield.judge(work, number, known=challenge is None or challenge.user_id is not None)
     if verdict.closing:
         _raise_alarm(work, verdict.closing)
@@ -113,17 +118,13 @@ def _in_turn(work: Work, row: OutboxMessage) -> bool:
     """Take a message that waited for its destination's budget from it, or put it back to wait on."""
     if outbox.UNPAID not in row.facts:
         return True
-    wait = sends.charge(work, _recipient(row))
+    wait = sends.charge(work, outbox.recipient(row))
     if wait:
         at = work.now + timedelta(seconds=wait)
         outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at)
     else:
         row.facts = {name: value for name, value in row.facts.items() if name != outbox.UNPAID}
     return not wait
-
-
-def _recipient(row: OutboxMessage) -> Identifier:
-    return Identifier(Kind.PHONE if row.channel == "sms" else Kind.EMAIL, row.recipient)
 
 
 def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing:
@@ -141,7 +142,7 @@ def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Ou
         kind=row.kind,
         channel=row.channel,
         recipient=row.recipient,
-        masked=_recipient(row).masked,
+        masked=outbox.recipient(row).masked,
         code=code,
         minutes=minutes,
         seconds=seconds,
@@ -167,7 +168,7 @@ def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: 
     dropped = outbox.settle(work, message, lease, State.DROPPED, last_error=why)
     if dropped and why != outbox.NOBODY:
         facts: dict[str, Any] = {"kind": message.kind, "channel": message.channel, "why": why}
-        shown = message.masked if isinstance(message, Outgoing) else _recipient(message).masked
+        shown = message.masked if isinstance(message, Outgoing) else outbox.recipient(message).masked
         audit.record(work, audit.Event.MESSAGE_DROPPED, shown, user_id=message.user_id, reason=why, **facts)
 
 

@@ -15,20 +15,23 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from app import logs
 from app.core import api_keys, audit, sessions
-from app.delivery import compose, outbox
+from app.delivery import compose, outbox, tally
 from app.delivery.compose import Claimed
 from app.delivery.outbox import State
 from app.delivery.senders import Reason, Receipt, Sender, SendFailed
+from app.delivery.upkeep import Upkeep
 from app.errors import Unavailable
 from app.work import Client, Kit, Work, run
 
 BATCH = 5
 POLL_S = 2.0  # how soon a message left by a dead process is found
+UPKEEP_S = 5.0  # how soon upkeep that is due begins
 STAMP_S = 60.0  # how often the last use of sessions and API keys is written
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 900.0
-LONGEST_CODE_RETRY_S = 20.0  # for a code: its reader waits
+LONGEST_CODE_RETRY_S = 20.0  # for a code: its reader waits, so it goes out soon after the provider is back
 LAST_TRY = timedelta(seconds=3)  # before a code expires
 GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
 REPORT_S = 15.0  # how long a report may take
@@ -70,6 +73,7 @@ class Courier:
             threading.Thread(target=self._run, args=(channel,), name=f"courier-{channel}", daemon=True)
             for channel in self._bells
         ]
+        self._threads.append(threading.Thread(target=self._keep_up, name="courier-upkeep", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -106,7 +110,18 @@ class Courier:
                 log.exception("the courier stumbled")
                 busy = False
             if not busy:
-                bell.wait(POLL_S * random.uniform(0.8, 1.2))  # noqa: S311 (jitter, not a secret)
+                bell.wait(_about(POLL_S))
+
+    def _keep_up(self) -> None:
+        """Upkeep has a thread of its own: no code waits for it."""
+        upkeep = Upkeep(self.kit)
+        while not self._stopping.wait(UPKEEP_S * random.uniform(0.8, 1.2)):  # noqa: S311 (jitter, not a secret)
+            try:
+                upkeep.tick()
+            except Unavailable:
+                log.warning("the database is away; upkeep waits")
+            except Exception:
+                log.exception("upkeep stumbled")
 
     def round(self, channel: str) -> int:
         """Claim a batch and deliver it. Returns how many messages were due: 0 means that nothing waits."""
@@ -117,7 +132,9 @@ class Courier:
         for message in claimed:
             if self._stopping.is_set():
                 break
-            self._deliver(message)
+            out = message.outgoing
+            with logs.about(message_id=str(out.id), channel=out.channel, kind=out.kind):
+                self._deliver(message)
         return len(ids)
 
     def _stamp(self) -> None:
@@ -153,6 +170,7 @@ class Courier:
             self._failed(claimed, SendFailed(Reason.UNKNOWN, "the sender stumbled"))
         else:
             run(self.kit, lambda work: _sent(work, claimed, receipt), client=CLIENT)
+            log.info("message is sent", extra={"fields": {"provider": receipt.provider, "attempts": claimed.attempts}})
 
     def _drop(self, claimed: Claimed, why: str) -> None:
         run(self.kit, lambda work: compose.drop(work, claimed.outgoing, claimed.lease, why), client=CLIENT)
@@ -166,30 +184,26 @@ class Courier:
 
 
 def _sent(work: Work, claimed: Claimed, receipt: Receipt) -> None:
-    outbox.settle(
-        work,
-        claimed.outgoing,
-        claimed.lease,
-        State.SENT,
-        provider=receipt.provider,
-        provider_id=receipt.provider_id,
-        last_error=None,
-    )
+    out, known = claimed.outgoing, {"provider": receipt.provider, "provider_id": receipt.provider_id}
+    if outbox.settle(work, out, claimed.lease, State.SENT, **known, last_error=None):
+        tally.note_sent(work, out.kind, out.channel, receipt.provider)
 
 
 def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
     """Queue a message again after a pause, if it would still come in time; else it has failed.
 
-    The pause doubles, and is at least what the provider asked for. After an SMS's 'unknown' it is long enough for a
-    report to say that the message arrived, and then another provider is tried first.
+    The pause doubles up to a bound, and is at least what the provider asked for; after an SMS's 'unknown' also long
+    enough for a report to say that the message arrived, and then another provider is tried first. A code has its last
+    try just before its end, whatever was asked for.
     """
     out = claimed.outgoing
-    pause = min(FIRST_RETRY_S * 2 ** (claimed.attempts - 1), LONGEST_RETRY_S) * random.uniform(0.8, 1.2)  # noqa: S311
+    longest = LONGEST_CODE_RETRY_S if out.expires_at else LONGEST_RETRY_S
+    pause = _about(min(FIRST_RETRY_S * 2 ** (claimed.attempts - 1), longest))
     unknown = failure.reason is Reason.UNKNOWN
     patience = REPORT_S if unknown and out.channel == "sms" else 0.0
     at = work.now + timedelta(seconds=max(pause, failure.retry_after or 0, patience))
-    if out.expires_at:  # while the code lives: soon after the provider is back, and once more just before the end
-        at = min(at, work.now + timedelta(seconds=LONGEST_CODE_RETRY_S), out.expires_at - LAST_TRY)
+    if out.expires_at:
+        at = min(at, out.expires_at - LAST_TRY)
     last = out.expires_at or claimed.created_at + GIVE_UP
     if failure.reason is Reason.PERMANENT or not work.now < at < last:
         outbox.settle(work, out, claimed.lease, State.FAILED, last_error=failure.text[:255])
@@ -198,3 +212,8 @@ def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
         return
     avoid = {"avoid": failure.provider or None} if unknown else {}
     outbox.settle(work, out, claimed.lease, State.QUEUED, next_attempt_at=at, last_error=failure.text[:255], **avoid)
+
+
+def _about(seconds: float) -> float:
+    """Spread by a fifth either way, so that couriers which began together do not go on together."""
+    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 (jitter, not a secret)

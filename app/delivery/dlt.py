@@ -29,18 +29,21 @@ from pydantic_core import ErrorDetails
 from app.config import Settings, SettingsError
 from app.core import challenges
 from app.delivery import messages
-from app.delivery.outbox import Notice
+from app.delivery.outbox import INVITE, Notice
 from app.delivery.senders import Outgoing
 
 LONGEST_VALUE = 30  # characters a variable may have
 EVERY_CODE = "code.*"
-CODES = tuple(f"code.{purpose}" for purpose in challenges.SENT)
+CODES = tuple(f"code.{act}" for act in (*challenges.SENT, INVITE))
 NOTICES = tuple(str(notice) for notice in Notice if notice is not Notice.SHIELD_CLOSED)  # that one goes by mail
 
 # What messages say differently: the last minute is not 'minutes', and either address may be the one that changed.
 CODE_SAMPLES: list[dict[str, Any]] = [{"facts": {}, "minutes": 3}, {"facts": {}, "minutes": 1}]
 FACTS = {"at": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.5", "client": "", "now": "+91******3210"}
-NOTICE_SAMPLES: list[dict[str, Any]] = [{"facts": FACTS | {"changed": changed}} for changed in ("sms", "email")]
+NOTICE_SAMPLES: list[dict[str, Any]] = [
+    {"facts": FACTS | {"changed": "sms", "type": "totp", "left": 9}},
+    {"facts": FACTS | {"changed": "email", "type": "passkey", "left": 1}},
+]
 
 
 class Template(BaseModel):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from sqlalchemy import and_, delete, or_, select, update
 
 from app.core import accounts, challenges
 from app.core.challenges import Purpose, channel_of
-from app.core.identifiers import Identifier
+from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
 from app.delivery.reports import Report, Said
 from app.models import OtpChallenge, OutboxMessage, User
@@ -42,13 +43,19 @@ class Notice(StrEnum):
     NEW_SIGNIN = "notice.new_signin"
     PASSWORD_CHANGED = "notice.password_changed"  # noqa: S105 (a name of a message)
     CONTACT_CHANGED = "notice.contact_changed"
+    FACTOR_ADDED = "notice.factor_added"
+    FACTOR_REMOVED = "notice.factor_removed"
+    FACTORS_RESET = "notice.factors_reset"
+    BACKUP_CODES_MADE = "notice.backup_codes_made"
+    BACKUP_CODE_USED = "notice.backup_code_used"
     SIGNUP_TRIED = "notice.signup_tried"
     CHANGE_TRIED = "notice.change_tried"
-    TOKEN_REUSED = "notice.token_reused"  # noqa: S105
+    TOKEN_REUSED = "notice.token_reused"  # noqa: S105 (a name of a message)
     ACCOUNT_ERASED = "notice.account_erased"
     SHIELD_CLOSED = "notice.shield_closed"
 
 
+INVITE = "invite"  # the code with which somebody sets the first password of an account that was made for them
 UNPAID = "unpaid"  # a fact of a message that has still to be taken from its destination's budget
 
 
@@ -66,13 +73,14 @@ SHIELD = "shield_"  # how the shield's reasons begin
 DECOY = "decoy"  # a message to nobody: the same work as a real one
 
 
-def code(work: Work, challenge: OtpChallenge, wait: int = 0) -> None:
+def code(work: Work, challenge: OtpChallenge, wait: int = 0, act: str | None = None) -> None:
     """Queue the code of a challenge to its destination; for a decoy, a message that is never sent.
 
-    With `wait` seconds its destination's budget is spent: the courier takes it from the budget when it sends.
+    With `wait` seconds its destination's budget is spent: the courier takes it from the budget when it sends. `act`: of
+    what kind the message is, if not of the challenge's purpose.
     """
     about = challenges.subject(challenge)
-    kind = f"code.{challenge.purpose}" if about else DECOY
+    kind = f"code.{act or challenge.purpose}" if about else DECOY
     # A code to an address that somebody wants is not theirs yet, nor in their export.
     whose = None if challenge.asked_by else about
     message = _message(work, kind, challenges.destination(challenge), whose, language=challenge.language, facts={})
@@ -124,16 +132,19 @@ def _message(
     )
     work.db.add(row)
     work.wakes = True
+    work.tell("message is queued", message_id=str(row.id), channel=row.channel, kind=kind)
     return row
 
 
 def delivery(work: Work, challenge: OtpChallenge) -> str:
     """How far the message of a challenge has got: `queued`, `sent`, `delivered` or `failed`; in a sign-in the last
-    one, else the first. For a recovery always `sent`: anything else would tell who has an account.
+    one, else the first. For a recovery always `sent`: anything else would tell who has an account; and where nothing
+    has to be sent.
     """
-    if challenge.purpose == Purpose.RECOVERY:
+    if challenge.purpose == Purpose.RECOVERY or not challenges.goes_out(challenge):
         return State.SENT
-    first_only = challenge.purpose != Purpose.SIGNIN  # a decoy sends no second one, and must not stand out by it
+    # A decoy sends no second one, and must not stand out by it.
+    first_only = challenge.purpose not in (Purpose.SIGNIN, Purpose.STEP_UP)
     query = select(OutboxMessage.state, OutboxMessage.last_error).where(OutboxMessage.challenge_id == challenge.id)
     order = OutboxMessage.id.asc() if first_only else OutboxMessage.id.desc()
     state, why = work.db.execute(query.order_by(order).limit(1)).one_or_none() or (State.QUEUED, None)
@@ -146,6 +157,44 @@ def newest(work: Work, limit: int) -> list[OutboxMessage]:
     """The last messages to somebody, newest first."""
     query = select(OutboxMessage).where(OutboxMessage.kind != DECOY)
     return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which messages are looked for. What is None does not matter."""
+
+    state: State | None = None
+    channel: str | None = None
+    provider: str | None = None
+    user_id: UUID | None = None
+
+
+def page(work: Work, wanted: Wanted, limit: int, before: UUID | None) -> list[OutboxMessage]:
+    """Messages to somebody that fit, newest first, made before a given one."""
+    fitting = [getattr(OutboxMessage, name) == value for name, value in asdict(wanted).items() if value is not None]
+    older = [OutboxMessage.id < before] if before else []
+    query = select(OutboxMessage).where(OutboxMessage.kind != DECOY, *fitting, *older)
+    return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
+
+
+def recipient(row: OutboxMessage) -> Identifier:
+    return Identifier(Kind.PHONE if row.channel == "sms" else Kind.EMAIL, row.recipient)
+
+
+def by_id(work: Work, message_id: UUID) -> OutboxMessage | None:
+    """A message to somebody."""
+    row = work.db.get(OutboxMessage, message_id)
+    return row if row and row.kind != DECOY else None
+
+
+def again(work: Work, row: OutboxMessage) -> bool:
+    """Queue a message that failed or was dropped once more. False if it was not, or is on its way again by now."""
+    given_up = (OutboxMessage.id == row.id, OutboxMessage.state.in_((State.FAILED, State.DROPPED)))
+    fresh = {"state": State.QUEUED, "next_attempt_at": work.now, "settled_at": None, "lease": None, "avoid": None}
+    queued = work.changes(update(OutboxMessage).where(*given_up).values(fresh)) == 1
+    work.wakes = work.wakes or queued
+    work.db.refresh(row)
+    return queued
 
 
 def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
@@ -162,12 +211,13 @@ def due(work: Work, channel: str, limit: int) -> list[UUID]:
     """The messages of a channel that a courier may claim now, newest first: somebody still waits for those. Decoys
     last.
     """
-    query = select(OutboxMessage.id).where(_claimable(work.now), OutboxMessage.channel == channel)
+    query = select(OutboxMessage.id).where(claimable(work.now), OutboxMessage.channel == channel)
     newest = query.order_by(OutboxMessage.kind == DECOY, OutboxMessage.created_at.desc())
     return list(work.db.scalars(newest.limit(limit)))
 
 
-def _claimable(now: datetime) -> Any:
+def claimable(now: datetime) -> Any:
+    """Whether a message may be claimed."""
     waiting = and_(OutboxMessage.state == State.QUEUED, OutboxMessage.next_attempt_at <= now)
     lapsed = and_(OutboxMessage.state == State.SENDING, OutboxMessage.leased_until <= now)
     return or_(waiting, lapsed)
@@ -178,7 +228,7 @@ def claim(work: Work, ids: Sequence[UUID]) -> list[OutboxMessage]:
     lease = secrets.token_hex(16)
     taken = work.changes(
         update(OutboxMessage)
-        .where(OutboxMessage.id.in_(ids), _claimable(work.now))
+        .where(OutboxMessage.id.in_(ids), claimable(work.now))
         .values(state=State.SENDING, lease=lease, leased_until=work.now + LEASE, attempts=OutboxMessage.attempts + 1)
     )
     if not taken:
@@ -241,7 +291,7 @@ def _reported(work: Work, row: OutboxMessage, before: Sequence[State], state: St
     return work.changes(change.values(known | values)) == 1
 
 
-def oldest_due(work: Work) -> datetime | None:
-    """Since when the longest waiting message could have been sent: the courier's lag."""
-    query = select(OutboxMessage.next_attempt_at).where(_claimable(work.now))
+def oldest_due(work: Work, *where: Any) -> datetime | None:
+    """Since when the longest waiting message (of some) could have been sent: the courier's lag."""
+    query = select(OutboxMessage.next_attempt_at).where(claimable(work.now), *where)
     return work.db.scalar(query.order_by(OutboxMessage.next_attempt_at).limit(1))

@@ -1,16 +1,18 @@
-"""What providers report of messages. A report moves a message forward and proves nothing about its reader."""
+"""What becomes of messages: what providers report of them, and those that are sent once more by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from app.core import audit, challenges
 from app.core.audit import Event
-from app.delivery import outbox
+from app.delivery import outbox, tally
 from app.delivery.outbox import State
 from app.delivery.reports import Report, Said
+from app.errors import Conflict, NotFound
 from app.models import OutboxMessage
 from app.work import Work
 
@@ -18,7 +20,9 @@ MOST_TRIES = 3  # messages a code may cost because providers lost them
 
 
 def note(work: Work, reports: Sequence[Report]) -> None:
-    """Take reports in, in whatever order and however often they come. Those of unknown messages are ignored."""
+    """Take reports in, in whatever order and however often they come. Those of unknown messages are ignored. A report
+    moves a message forward and proves nothing about its reader.
+    """
     for report in reports:
         row = outbox.reported(work, report)
         if row is not None:
@@ -27,7 +31,8 @@ def note(work: Work, reports: Sequence[Report]) -> None:
 
 def _note(work: Work, row: OutboxMessage, report: Report) -> None:
     if report.said in (Said.SENT, Said.DELIVERED):
-        outbox.move_forward(work, row, report)
+        if outbox.move_forward(work, row, report):
+            tally.note_report(work, row, report)
     elif report.provider_id == row.provider_id or row.provider_id is None:
         others = set(work.settings.sms_route(row.country or "")) - {report.provider}
         again = report.said is Said.LOST and others and row.attempts < MOST_TRIES and _still_wanted(work, row)
@@ -45,3 +50,21 @@ def _still_wanted(work: Work, row: OutboxMessage) -> bool:
     challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
     soon = work.now + timedelta(seconds=5)
     return challenge is not None and challenges.is_open(work, challenge) and challenge.expires_at > soon
+
+
+def retry(work: Work, message_id: UUID) -> OutboxMessage:
+    """Send a message that failed or was dropped once more: a notice, or a code that would still be accepted.
+
+    Raises NotFound, Conflict for any other.
+    """
+    row = outbox.by_id(work, message_id)
+    if row is None:
+        raise audit.refusal(work, Event.MESSAGE_REFUSED, None, NotFound())
+    before, shown = row.state, outbox.recipient(row).masked
+    facts: dict[str, Any] = {"kind": row.kind, "channel": row.channel, "before": before}
+    late = row.expires_at is not None and row.expires_at <= work.now
+    closed = row.kind.startswith("code.") and not _still_wanted(work, row)
+    if late or closed or not outbox.again(work, row):
+        raise audit.refusal(work, Event.MESSAGE_REFUSED, shown, Conflict(), user_id=row.user_id, **facts)
+    audit.record(work, Event.MESSAGE_RETRIED, shown, user_id=row.user_id, **facts, after=row.state)
+    return row

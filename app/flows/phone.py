@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from app.core import accounts, audit, challenges, consent, lockout, policy, sends, signups
+from app.core import accounts, audit, challenges, consent, lockout, locks, policy, sends, signups
 from app.core.audit import Event
 from app.core.challenges import Purpose, Question
 from app.core.identifiers import Identifier, Kind
 from app.errors import AccountLocked, ChallengeClosed, TokenExpired, TokenInvalid
-from app.flows import proof, signin
+from app.flows import asking, door, proof, signin
+from app.flows.door import DeviceInfo, SignedIn
 from app.flows.proof import Proven
-from app.flows.signin import Asked, DeviceInfo, SignedIn
+from app.flows.signin import Asked
 from app.models import OtpChallenge
 from app.work import Work
 
@@ -36,18 +37,18 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
     if budget.wait:
         locked = AccountLocked(retry_after=budget.wait)
         raise audit.refusal(work, Event.SIGNIN_REFUSED, number.masked, locked, user_id=user.id if user else None)
-    proof.ask_leave(work, Event.SIGNIN_REFUSED, number)
+    asking.ask_leave(work, Event.SIGNIN_REFUSED, number)
     signup = signups.of_number(work, number)
     alive = challenges.newest(work, Purpose.PHONE, number)
     if alive and challenges.is_open(work, alive):
-        return proof.repeat(work, alive)
+        return asking.repeat(work, alive)
     question = Question(Purpose.PHONE, number, at, signup_id=signup.id)
-    if user:  # a disabled account's question is a decoy
-        whose = user.id if user.disabled_at is None else None
+    if user:  # the question to one that is kept out is a decoy
+        whose = user.id if locks.may_enter(user, work.now) else None
         question = Question(
             Purpose.PHONE, number, at, user_id=whose, stands_on=user.password_changed_at, language=user.language
         )
-    challenge = proof.ask(work, question, invited=user is None or user.password_hash is None)
+    challenge = asking.ask(work, question, invited=user is None or user.password_hash is None)
     about = challenges.subject(challenge)
     audit.record(work, Event.SIGNIN_STARTED, number.masked, user_id=about, channel=challenge.channel)
     return challenge
@@ -105,4 +106,4 @@ def register(
     said = consent.given(work, **agreed)
     if not signups.spend_grant(work, signup, name=name, email=email, consent=said):
         raise audit.refusal(work, Event.SIGNUP_REFUSED, number.masked, TokenInvalid(), user_id=signup.id)
-    return signin.open_account(work, signup, number, (policy.SMS,), budget, device_info=device_info)
+    return door.open_account(work, signup, number, (policy.SMS,), budget, device_info=device_info)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from app.core import accounts, audit, challenges, lockout, passwords, sessions
+from app.core import accounts, audit, challenges, credentials, grants, lockout, locks, passwords
 from app.core.audit import Event
 from app.core.challenges import Purpose, Question
 from app.core.identifiers import Identifier, Kind
 from app.delivery import outbox
 from app.delivery.outbox import Notice
 from app.errors import ChallengeClosed
-from app.flows import proof
+from app.flows import asking, proof
 from app.models import OtpChallenge, User
 from app.work import Work
 
@@ -26,9 +26,9 @@ def start(work: Work, identifier: Identifier, channel: str | None = None) -> Otp
     user = accounts.by_identifier(work, identifier)
     wished = channel or ("sms" if identifier.kind is Kind.PHONE else "email")
     typed = identifier.kind is not Kind.USERNAME and challenges.channel_of(identifier) == wished
-    found = accounts.contact(user, wished) if user and user.disabled_at is None else None
+    found = accounts.contact(user, wished) if user and locks.may_enter(user, work.now) else None
     destination = identifier if typed else found or _nobody(identifier, wished)
-    proof.ask_leave(work, Event.RECOVERY_REFUSED, identifier, destination)
+    asking.ask_leave(work, Event.RECOVERY_REFUSED, identifier, destination)
     question = Question(
         Purpose.RECOVERY,
         destination,
@@ -38,7 +38,7 @@ def start(work: Work, identifier: Identifier, channel: str | None = None) -> Otp
         shown=identifier.masked if typed else HIDDEN,
         language=user.language if user else None,
     )
-    challenge = proof.ask(work, question)
+    challenge = asking.ask(work, question)
     audit.record(
         work, Event.RECOVERY_STARTED, identifier.masked,
         user_id=question.user_id, channel=wished, decoy=question.user_id is None,
@@ -70,6 +70,8 @@ def finish(work: Work, challenge_id: UUID | None, code: str, new_password: str, 
     )
     user = proven.challenge.user
     by = proven.challenge.channel
+    if user:
+        credentials.hold(work, user.id)
     if user is None or not accounts.set_password(work, user, hashed, recovered_by=by):
         raise audit.refusal(work, Event.RECOVERY_REFUSED, proven.challenge.shown, ChallengeClosed())
     _settle(work, user)
@@ -83,7 +85,7 @@ def validate(work: Work, challenge_id: UUID | None, code: str, *, holder: bool =
     proven = proof.check(work, challenge_id, code, lambda row: row.purpose == Purpose.RECOVERY, holder=holder)
     row = proven.challenge
     audit.record(work, Event.RECOVERY_PROVEN, row.shown, user_id=row.user_id)
-    return challenges.grant(work, row)
+    return grants.make(work, row)
 
 
 def finish_granted(work: Work, identifier: Identifier, token: str, new_password: str) -> None:
@@ -99,14 +101,15 @@ def finish_granted(work: Work, identifier: Identifier, token: str, new_password:
     assert user is not None
     lockout.hold_all(work, user)
     challenges.find(work, row.id)  # as it is now: hashing took a while
-    fresh = proof.stands(work, row) and challenges.spend_grant(work, row)
+    fresh = proof.stands(work, row) and grants.spend(work, row)
+    credentials.hold(work, user.id)
     if not fresh or not accounts.set_password(work, user, hashed, recovered_by=row.channel):
         raise audit.refusal(work, Event.RECOVERY_REFUSED, row.shown, ChallengeClosed(), user_id=user.id)
     _settle(work, user)
 
 
 def _granted(work: Work, identifier: Identifier, token: str) -> OtpChallenge:
-    row = challenges.granted(work, token)
+    row = grants.find(work, token)
     if row is None or row.user is None or row.budget_key != lockout.key(identifier):
         raise ChallengeClosed()
     return row
@@ -117,8 +120,7 @@ def _about(row: OtpChallenge) -> tuple[str | None, ...]:
 
 
 def _settle(work: Work, user: User) -> None:
-    ended = sessions.revoke_all(work, user.id, "password_reset")
-    challenges.void_all(work, user.id)
+    ended = credentials.changed(work, user.id, "password_reset")
     lockout.forgive_all(work, user)
     outbox.tell(work, user, Notice.PASSWORD_CHANGED)
     audit.record(work, Event.RECOVERY_COMPLETED, user_id=user.id, sessions_ended=ended)

@@ -9,8 +9,17 @@ from app.core.audit import Event
 from app.core.tokens import Exchange, Outcome
 from app.delivery import outbox
 from app.delivery.outbox import Notice
-from app.errors import NotFound, Refusal, TokenExpired, TokenInvalid, TokenMissing, TokenReused, TokenRevoked
-from app.flows.signin import SignedIn
+from app.errors import (
+    NotFound,
+    Refusal,
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    TokenReused,
+    TokenRevoked,
+    ValidationFailed,
+)
+from app.flows.door import SignedIn
 from app.models import Session, User
 from app.work import Work
 
@@ -34,6 +43,21 @@ def refresh(work: Work, token: str) -> SignedIn:
     audit.record(work, Event.SESSION_REFRESHED, user_id=user.id, session_id=session.id, repeated=repeated)
     work.kit.seen[session.id] = work.now
     return SignedIn(user, session, tokens.access(work, session, user), result.token, result.expires_at)
+
+
+def for_audience(work: Work, token: str, audience: str) -> tuple[str, int]:
+    """A token of the caller's session for another backend, and its life in seconds, in exchange for `token`, which
+    opened this request. Raises ValidationFailed for an audience that JWT_AUDIENCES does not name, TokenRevoked.
+    """
+    if audience not in work.settings.jwt_audiences:
+        unknown = ValidationFailed.field("audience", "unknown_audience", "There are no tokens for this audience.")
+        raise audit.refusal(work, Event.SESSION_REFUSED, None, unknown)
+    session = sessions.by_id(work, work.caller.session_id) if work.caller.session_id else None
+    if session is None:
+        raise audit.refusal(work, Event.SESSION_REFUSED, None, TokenRevoked())
+    audit.record(work, Event.TOKEN_EXCHANGED, audience=audience)
+    made = tokens.for_audience(work, session, work.kit.tokens.claims_of(token), audience)
+    return made, tokens.life(work, session)
 
 
 def _refused(work: Work, result: Exchange) -> Refusal:

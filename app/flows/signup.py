@@ -12,8 +12,8 @@ from app.core.challenges import Purpose, Question
 from app.core.identifiers import Identifier
 from app.delivery.outbox import Notice
 from app.errors import UsernameTaken, ValidationFailed
-from app.flows import proof, signin
-from app.flows.signin import DeviceInfo, SignedIn
+from app.flows import asking, door, proof
+from app.flows.door import DeviceInfo, SignedIn
 from app.models import OtpChallenge, Signup
 from app.work import Work
 
@@ -41,12 +41,12 @@ def start(work: Work, details: Details, channel: str | None = None) -> OtpChalle
     with audit.recording(work, Event.SIGNUP_REFUSED, destination.masked):
         passwords.accept(work, details.password, known)
     hashed = passwords.hashed(work, details.password)
-    proof.ask_leave(work, Event.SIGNUP_REFUSED, destination)
+    asking.ask_leave(work, Event.SIGNUP_REFUSED, destination)
     _reserve_username(work, details, destination)
     signup = _keep(work, details, hashed)
     owner = accounts.by_identifier(work, destination)
     question = Question(Purpose.SIGNUP, destination, lockout.key(destination), signup_id=signup.id)
-    challenge = proof.ask(work, question, owner, Notice.SIGNUP_TRIED)
+    challenge = asking.ask(work, question, owner, Notice.SIGNUP_TRIED)
     signup.challenge_id = challenge.id
     audit.record(
         work, Event.SIGNUP_STARTED, destination.masked,
@@ -92,4 +92,4 @@ def verify(
     Raises ChallengeClosed, InvalidCode, AccountLocked.
     """
     proven = proof.check(work, challenge_id, code, lambda row: row.purpose == Purpose.SIGNUP, holder=holder)
-    return signin.admit(work, proven, (policy.PASSWORD,), device_info)
+    return door.admit(work, proven, (policy.PASSWORD,), device_info)

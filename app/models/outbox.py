@@ -15,7 +15,8 @@ from app.db import Base, Id, UtcDateTime
 class OutboxMessage(Base):
     __tablename__ = "outbox_messages"
     __table_args__ = (
-        Index(None, "state", "next_attempt_at"),
+        Index(None, "channel", "state", "next_attempt_at"),  # what a courier looks for
+        Index(None, "state", "next_attempt_at"),  # since when the longest waits, whatever its channel
         Index(None, "provider", "provider_id"),
         Index(None, "country", "created_at"),
         Base.__table_args__,

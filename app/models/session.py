@@ -14,11 +14,16 @@ from app.db import Base, Digest, Id, UtcDateTime
 
 class Session(Base):
     __tablename__ = "sessions"
-    __table_args__ = (Index(None, "user_id", "client_key"), Index(None, "user_id", "id"), Base.__table_args__)
+    __table_args__ = (
+        Index(None, "user_id", "client_key"),
+        Index(None, "user_id", "id"),
+        Index(None, "revoked_at", "id"),
+        Base.__table_args__,
+    )
 
     id: Mapped[UUID] = mapped_column(Id, primary_key=True)
     user_id: Mapped[UUID] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"))
-    amr: Mapped[str] = mapped_column(String(64))  # how it was proven, space separated (RFC 8176)
+    amr: Mapped[str] = mapped_column(String(64))  # the methods by which it was proven, space separated
     ip: Mapped[str] = mapped_column(String(45))
     user_agent: Mapped[str] = mapped_column(String(255))
     device_info: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -41,3 +46,12 @@ class RefreshToken(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ErasedSession(Base):
+    """A session whose account was erased: all that is kept of it, while tokens of it may be about."""
+
+    __tablename__ = "erased_sessions"
+
+    session_id: Mapped[UUID] = mapped_column(Id, primary_key=True)
+    erased_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -13,14 +13,14 @@ from app import errors
 from app.core import challenges, identifiers, lockout
 from app.core.challenges import Purpose
 from app.core.identifiers import Identifier
-from app.flows import account, proof, recovery, session, signin, signup
-from app.flows.signin import SignedIn
+from app.flows import account, asking, recovery, session, signin, signup
+from app.flows.door import SignedIn
 from app.flows.signup import Details
 from app.models import OtpChallenge
 from app.web import cookies, limits, present
 from app.web.cookies import Baked, Jar
 from app.web.endpoint import Surface
-from app.web.fields import Body, Code, Identified, Name, Password, Typed, example
+from app.web.fields import Body, Code, Identified, Method, Name, Password, Typed, example
 from app.web.guards import COOKIE
 from app.web.present import ChallengeReply, Message, UserReply
 from app.work import Work
@@ -68,6 +68,10 @@ class CodeForm(NamedBody):
     model_config = example(email="jane@example.com", otp="123456")
 
     otp: Code
+
+
+class AnswerForm(CodeForm):
+    method: Method | None = None
 
 
 class NewPasswordForm(NamedBody):
@@ -123,24 +127,28 @@ def log_in(work: Work, body: LoginForm) -> Any:
     result = signin.start(work, body.who(work), body.password)
     if isinstance(result, SignedIn):
         return _in(work, result)
-    return _asked(work, result.challenge, f"OTP sent to your {REACHED[result.challenge.channel]}")
+    return _asked(work, result.challenge, _sent(result.challenge))
 
 
-@browser.add("POST", "/verify-otp", body=CodeForm, reply=WelcomeForm, limit=limits.GUESSES,
+@browser.add("POST", "/verify-otp", body=AnswerForm, reply=WelcomeForm, limit=limits.GUESSES,
              refusals=(*WRITES, *ANSWERS, errors.InvalidCredentials))  # fmt: skip
-def prove(work: Work, body: CodeForm) -> Any:
+def prove(work: Work, body: AnswerForm) -> Any:
     """Answer the code of a sign-in or sign-up, and be in; or of a second address, and it is yours."""
     asked = _challenge(work, body.who(work), PROVES)
     if asked.row and asked.row.purpose in account.CHANGES:
         user = account.confirm_contact(work, asked.row.id, body.otp)
         return Baked({"message": "Your address was changed.", "user": present.user(user)}, {Jar.CHALLENGE: ""})
-    return _in(work, _admitted(work, asked, body.otp))
+    return _in(work, _admitted(work, asked, body))
 
 
-def _admitted(work: Work, asked: Found, code: str) -> SignedIn:
+def _admitted(work: Work, asked: Found, body: AnswerForm) -> SignedIn:
     if asked.row and asked.row.purpose == Purpose.SIGNUP:
-        return signup.verify(work, asked.row.id, code, holder=asked.by_cookie)
-    return signin.verify(work, asked.id, code, holder=asked.by_cookie)
+        return signup.verify(work, asked.row.id, body.otp, holder=asked.by_cookie)
+    return signin.verify(work, asked.id, body.otp, method=body.method, holder=asked.by_cookie)
+
+
+def _sent(row: OtpChallenge) -> str:
+    return f"OTP sent to your {REACHED[row.channel]}" if challenges.goes_out(row) else present.asks(row)
 
 
 @browser.add("POST", "/resend-otp", body=NamedBody, reply=Message, limit=limits.SENDS, repeatable=True,
@@ -148,8 +156,8 @@ def _admitted(work: Work, asked: Found, code: str) -> SignedIn:
 def send_again(work: Work, body: NamedBody) -> Any:
     """Send the code again, unchanged while it is valid."""
     asked = _challenge(work, body.who(work), (*PROVES, Purpose.RECOVERY))
-    row = proof.ask_again(work, asked.id)
-    return {"message": f"New OTP sent to your {REACHED[row.channel]}"}
+    row = asking.ask_again(work, asked.id)
+    return {"message": f"New {_sent(row)}"}
 
 
 @browser.add("GET", "/protected", reply=InForm, guard=COOKIE, reads=True)

@@ -19,10 +19,12 @@ from app import errors
 from app.core import audit, repeats
 from app.core.repeats import Answered
 from app.errors import Refusal
-from app.web import cookies, limits, problems, transport
+from app.web import cookies, limits, problems, streamed, tagged, transport
 from app.web.cookies import Baked
 from app.web.guards import ANYBODY, Guard
-from app.work import Kit, Work, run
+from app.web.streamed import Streamed
+from app.web.tagged import Tagged
+from app.work import ANONYMOUS, Caller, Kit, Work, run
 
 View = Callable[..., Any]
 EDGE_WINDOW_S = 60  # one audit row a minute for the same refusal of the same client at the edge
@@ -44,6 +46,8 @@ class Endpoint:
     reads: bool  # a unit that only reads
     repeatable: bool  # takes an Idempotency-Key
     refusals: tuple[type[Refusal], ...]  # beyond those that body, guard and limit bring
+    streams: tuple[str, ...] = ()  # media types of a Streamed answer, which it may give in place of its reply
+    tagged: bool = False  # answers Tagged: 304 for a tag that is still right
 
     @property
     def name(self) -> str:
@@ -52,7 +56,7 @@ class Endpoint:
     @property
     def all_refusals(self) -> list[type[Refusal]]:
         """Every refusal the endpoint can answer with, for the document and the tests."""
-        found: list[type[Refusal]] = [*self.refusals, errors.Unavailable]
+        found: list[type[Refusal]] = [*self.refusals, errors.Overloaded, errors.Unavailable]
         if self.body:
             found += [
                 errors.MalformedJson,
@@ -62,11 +66,11 @@ class Endpoint:
             ]
         if self.query:
             found.append(errors.ValidationFailed)
-        if self.guard.scope:
+        if self.guard.scope or self.guard.permission:
             found += [errors.TokenInvalid, errors.Forbidden]
-        elif self.guard.cookie:
+        if self.guard.cookie:
             found.append(errors.TokenRevoked)
-        elif self.guard.reads_token:
+        elif self.guard.reads_token and (self.guard.permission or not self.guard.scope):
             found.append(errors.TokenInvalid)
             found += [] if self.guard.leaving else [errors.TokenExpired, errors.TokenRevoked]
         if self.guard.needed:
@@ -103,13 +107,15 @@ class Surface:
         reads: bool = False,
         repeatable: bool = False,
         refusals: tuple[type[Refusal], ...] = (),
+        streams: tuple[str, ...] = (),
+        tagged: bool = False,
     ) -> Callable[[View], View]:
         """Declare the decorated view as an endpoint."""
 
+        rest = (reply, status, body, query, guard, limit, reads, repeatable, refusals, streams, tagged)
+
         def declare(view: View) -> View:
-            self.endpoints.append(
-                Endpoint(method, path, view, reply, status, body, query, guard, limit, reads, repeatable, refusals)
-            )
+            self.endpoints.append(Endpoint(method, path, view, *rest))
             return view
 
         return declare
@@ -137,9 +143,13 @@ def _handler(endpoint: Endpoint, kit: Kit, *, cookied: bool) -> Callable[..., Re
         key = transport.idempotency_key() if endpoint.repeatable else None
 
         def story(work: Work) -> Any:
-            work.caller = endpoint.guard.admit(work, claims)
-            tell = partial(endpoint.view, work, *given, **path)
-            return _once(work, _repeated(work, key, given, path), tell) if key else tell()
+            try:
+                work.caller = endpoint.guard.admit(work, claims)
+                tell = partial(endpoint.view, work, *given, **path)
+                return _once(work, _repeated(work, key, given, path), tell) if key else tell()
+            except Refusal as refused:
+                refused.by = work.caller
+                raise
 
         try:
             client = replace(transport.client(kit.settings), keeps_cookie=cookied)
@@ -168,6 +178,10 @@ def _once(work: Work, repeated: repeats.Request, tell: Callable[[], Any]) -> Any
 
 
 def _reply(kit: Kit, answer: Any, status: int) -> Response:
+    if isinstance(answer, Streamed):
+        return streamed.respond(answer, status)
+    if isinstance(answer, Tagged):
+        return tagged.respond(answer, status)
     reply = answer.reply if isinstance(answer, Baked) else answer
     response = Response(current_app.json.dumps(reply), status, mimetype="application/json")
     if isinstance(answer, Baked):
@@ -193,26 +207,27 @@ def _outer(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> Ca
 
 
 class Edge:
-    """Refusals that no flow has recorded: bad bodies, tokens, limits. The first of a kind, client and route
-    in a minute gets an audit row; the rest only their log line, or a flood would be a flood of writes.
+    """Refusals that no flow has recorded: bad bodies, tokens, limits. The first of a kind, client, caller and route in
+    a minute gets an audit row, with who it was; the rest only their log line, or a flood would be a flood of writes.
     """
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._lock = threading.Lock()
-        self._seen: set[tuple[str, str, str]] = set()
+        self._seen: set[tuple[str, ...]] = set()
         self._minute = 0
 
     def note(self, refused: Refusal) -> None:
         client, route = transport.client(self._kit.settings), request.endpoint or ""
-        if not self._is_new((limits.network(client.address), route, refused.code)):
+        by: Caller = refused.by or ANONYMOUS
+        if not self._is_new((limits.network(client.address), str(by.user_id or by.key_id), route, refused.code)):
             return
         try:
-            run(self._kit, lambda work: _record(work, refused, route), client=client)
+            run(self._kit, lambda work: _record(work, refused, route), caller=by, client=client)
         except Exception:
             log.exception("a refusal could not be recorded")
 
-    def _is_new(self, kind: tuple[str, str, str]) -> bool:
+    def _is_new(self, kind: tuple[str, ...]) -> bool:
         minute = int(self._kit.clock().timestamp()) // EDGE_WINDOW_S
         with self._lock:
             if minute != self._minute:

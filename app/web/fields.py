@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
-import unicodedata
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,26 +25,20 @@ from pydantic_core import PydanticCustomError
 
 from app.core import devices, identifiers
 from app.core.identifiers import Identifier
+from app.core.text import LONGEST_NAME, composed, is_printable
 from app.crypto import jwt
 from app.errors import ValidationFailed
 from app.work import Work
 
 LONGEST_DEVICE_INFO = 2048
 MOST_DEVICE_FACTS = 20
-
-
-def _is_printable(text: str) -> bool:
-    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})")
 
 
 def _printable(text: str) -> str:
-    if not _is_printable(text):
+    if not is_printable(text):
         raise PydanticCustomError("control_characters", "Control characters are not allowed.")
     return text
-
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _no_nul(text: str) -> str:
@@ -55,6 +51,17 @@ def _text(longest: int, shortest: int = 1) -> Any:
     return StringConstraints(strict=True, min_length=shortest, max_length=longest)
 
 
+def _spelled(longest: int) -> AfterValidator:
+    """In its one spelling, and measured once more: a few characters become three where they are composed."""
+
+    def spell(text: str) -> str:
+        if len(spelled := composed(text)) > longest:
+            raise PydanticCustomError("string_too_long", f"At most {longest} characters.")
+        return spelled
+
+    return AfterValidator(spell)
+
+
 def _small_and_flat(info: dict[str, Any]) -> dict[str, Any]:
     """Texts, numbers, flags and nulls under short names: enough to know a device by, and nothing to hide things in."""
     simple = all(_is_simple(key, value) for key, value in info.items())
@@ -65,9 +72,9 @@ def _small_and_flat(info: dict[str, Any]) -> dict[str, Any]:
 
 def _is_simple(key: str, value: Any) -> bool:
     if isinstance(value, str):
-        return len(key) <= 64 and len(value) <= 200 and _is_printable(key + value)
+        return len(key) <= 64 and len(value) <= 200 and is_printable(key + value)
     return (
-        len(key) <= 64 and _is_printable(key) and (value is None or (type(value) in (bool, int) and abs(value) < 2**53))
+        len(key) <= 64 and is_printable(key) and (value is None or (type(value) in (bool, int) and abs(value) < 2**53))
     )
 
 
@@ -86,24 +93,53 @@ def _timed_code(given: Any) -> str | int:
     raise PydanticCustomError("invalid_format", "The code is 6 to 8 digits.")
 
 
+def _rfc_3339(given: Any) -> Any:
+    """A time with its offset, as text: neither a number nor one of the other forms that would be understood."""
+    if isinstance(given, str) and TIME.fullmatch(given):
+        return given
+    raise PydanticCustomError("invalid_time", "A time such as 2026-11-21T10:00:00Z.")
+
+
+def _in_utc(at: datetime) -> datetime:
+    """A time without a zone is in UTC, a day is its first moment."""
+    try:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("invalid", "This is no time of ours.") from None
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise PydanticCustomError("invalid", "This is not an IP address.") from None
+
+
 Name = Annotated[
     str,
-    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=100),
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=LONGEST_NAME),
     AfterValidator(_printable),
-    AfterValidator(_composed),
+    _spelled(LONGEST_NAME),
 ]
 Typed = Annotated[str, _text(320), AfterValidator(_printable)]  # an identifier as typed
 Password = Annotated[str, _text(256), AfterValidator(_no_nul)]
 Code = Annotated[str, _text(64), AfterValidator(_printable)]
 Token = Annotated[str, _text(512), AfterValidator(_printable)]
 AccessToken = Annotated[str, _text(jwt.LONGEST), AfterValidator(_printable)]
+Audience = Annotated[str, _text(64), AfterValidator(_printable)]
 Channel = Literal["email", "sms"]
+Wished = Literal["email", "sms", "totp", "passkey"]  # what a sign-in or step-up shall ask for
+Method = Literal["email", "sms", "totp", "backup_code", "passkey"]
 Language = Annotated[str, _text(16), AfterValidator(_printable)]
 Flag = Annotated[bool, Field(strict=True)]
 DeviceInfo = Annotated[
     dict[Annotated[str, StringConstraints(strict=True)], Any] | None,
     AfterValidator(lambda info: None if info is None else _small_and_flat(info)),
     Field(description="what the client says of itself; shown in the list of sessions"),
+]
+Credential = Annotated[
+    dict[str, Any],
+    Field(description="what the browser's `navigator.credentials` gave, as its `toJSON()` writes it"),
 ]
 DeviceId = Annotated[
     str,
@@ -112,7 +148,7 @@ DeviceId = Annotated[
     AfterValidator(_device_id),
     Field(description="your name for it: printable, no slash, no blanks at its ends"),
 ]
-FreeText = Annotated[str, _text(255), AfterValidator(_printable), AfterValidator(_composed)]
+FreeText = Annotated[str, _text(255), AfterValidator(_printable), _spelled(255)]
 TimedCode = Annotated[
     str | int,
     PlainValidator(_timed_code),
@@ -126,6 +162,13 @@ TimedCode = Annotated[
         }
     ),
 ]
+Word = Annotated[str, _text(32), AfterValidator(_printable)]  # a role, a provider
+OURS: Any = {"ge": datetime(1970, 1, 1, tzinfo=UTC), "le": datetime(9999, 12, 30, tzinfo=UTC)}  # with room to reckon
+Instant = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), Field(description="RFC 3339", **OURS)]
+Moment = Annotated[
+    datetime, AfterValidator(_in_utc), Field(description="a time, or a day; in UTC unless it says otherwise", **OURS)
+]
+Address = Annotated[str, _text(45), AfterValidator(_printable), AfterValidator(_address)]
 ChallengeId = Annotated[UUID, Field(description="from the answer that sent the code")]
 
 
@@ -143,6 +186,23 @@ def example(**values: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [values]})
 
 
+class Answering(Body):
+    """A body that answers a challenge by any method: a code, or what a passkey signed."""
+
+    otp: Code | None = None
+    credential: Credential | None = None
+    method: Method | None = None
+
+    def given(self) -> str | dict[str, Any]:
+        """The one answer that was given, in the form of its method. Raises ValidationFailed for none or both."""
+        by_passkey = self.credential is not None if self.method is None else self.method == "passkey"
+        wanted, other = ("credential", "otp") if by_passkey else ("otp", "credential")
+        value: str | dict[str, Any] | None = getattr(self, wanted)
+        if value is None or getattr(self, other) is not None:
+            raise ValidationFailed.field(wanted, "required", "Give the code, or the credential of a passkey.")
+        return value
+
+
 def _only_true(value: Any) -> Any:
     if value is not True:
         raise PydanticCustomError("invalid", "This must be agreed to: true.")
@@ -150,6 +210,8 @@ def _only_true(value: Any) -> Any:
 
 
 class ConsentBody(Body):
+    model_config = example(terms=True, version="2026-11")
+
     terms: Annotated[Literal[True], BeforeValidator(_only_true)]
     privacy: Flag = False
     version: Annotated[str, _text(40, 0), AfterValidator(_printable)] = ""

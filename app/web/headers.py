@@ -1,14 +1,19 @@
-"""What stands on every response, and the line that every request leaves in the log."""
+"""What stands on every response, and the line that every request leaves in the log; and what comes too late to be
+answered at all.
+"""
 
 from __future__ import annotations
 
 import logging
+import random
 import time
 
 from flask import Flask, Response, g, request
 
+from app import logs
 from app.config import Settings
-from app.web import metrics, transport
+from app.errors import Overloaded
+from app.web import metrics, problems, transport
 
 SECURITY = {
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
@@ -16,15 +21,33 @@ SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+WAITED = "latchkey.waited_s"  # what app/listening.py puts into the WSGI environment
+RETRY_AFTER_S = (2, 8)  # spread: a crowd that comes again at one moment would be too many again
 API_POLICY = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"
 
 log = logging.getLogger("latchkey.request")
 
 
 def install(app: Flask, settings: Settings) -> None:
+    metrics.start_at_zero()
+
     @app.before_request
     def begin() -> None:
         g.started, g.request_id = time.perf_counter(), transport.request_id()
+        logs.start(request_id=g.request_id, method=metrics.method(), route=metrics.route())
+
+    @app.teardown_request
+    def end(_error: BaseException | None) -> None:
+        logs.stop()
+
+    @app.before_request
+    def shed() -> Response | None:
+        """Under more load than there is strength for: let those go whose wait for a thread was long."""
+        waited: float = request.environ.get(WAITED, 0.0)
+        if waited <= settings.web_patience or request.path.startswith("/health"):
+            return None
+        again = random.randint(*RETRY_AFTER_S)  # noqa: S311 (jitter, not a secret)
+        return problems.answer(Overloaded(retry_after=again))
 
     @app.after_request
     def complete(response: Response) -> Response:
@@ -34,19 +57,17 @@ def install(app: Flask, settings: Settings) -> None:
             headers[name] = value
         headers.setdefault("Content-Security-Policy", API_POLICY)
         headers.setdefault("Cache-Control", "no-store")
-        metrics.count(response)
-        _log(settings, response)
+        seconds = time.perf_counter() - g.started
+        metrics.count(response, seconds)
+        _log(settings, response, seconds)
         return response
 
 
-def _log(settings: Settings, response: Response) -> None:
+def _log(settings: Settings, response: Response, seconds: float) -> None:
     fields = {
-        "method": request.method,
-        "route": str(request.url_rule) if request.url_rule else "none",
         "status": response.status_code,
-        "ms": round((time.perf_counter() - g.started) * 1000, 1),
+        "ms": round(seconds * 1000, 1),
         "client": transport.client(settings).address,
-        "request_id": g.request_id,
     }
     if code := g.get("code"):
         fields["code"] = code

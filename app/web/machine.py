@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -14,13 +13,14 @@ from app.core.api_keys import Scope
 from app.core.devices import Keyed
 from app.crypto import totp
 from app.flows import machine
-from app.models import AuditLog, Device
-from app.web import paging
+from app.models import Device
+from app.web import events, paging
 from app.web.endpoint import Surface
+from app.web.events import EventReply
 from app.web.fields import Body, DeviceId, FreeText, TimedCode, example
 from app.web.guards import KEY
 from app.web.paging import Page
-from app.web.present import instant
+from app.web.present import instant, maybe
 from app.work import Work
 
 machines = Surface("machines", "/api/v1")
@@ -90,20 +90,8 @@ class DevicesReply(Envelope):
     data: DevicesData
 
 
-class DeviceEvent(TypedDict):
-    id: str
-    at: str
-    event: str
-    success: bool
-    reason: str | None
-    actor_id: str | None
-    ip: str | None
-    request_id: str | None
-    facts: dict[str, Any]
-
-
 class DeviceAuditData(TypedDict):
-    items: list[DeviceEvent]
+    items: list[EventReply]
     next_cursor: str | None
 
 
@@ -144,7 +132,7 @@ def show_device(work: Work, device_id: str) -> Any:
 def show_device_audit(work: Work, page: Page, device_id: str) -> Any:
     """What happened to a device, newest first: registrations, codes right and wrong with the reason, rotations."""
     about = _found(work, device_id).id
-    rows = paging.answer(page, lambda limit, before: audit.page_about(work, about, limit, before), _event)
+    rows = paging.answer(page, lambda limit, before: audit.page_about(work, about, limit, before), events.event)
     return _data(rows, "Audit rows of this device")
 
 
@@ -198,27 +186,9 @@ def _device(row: Device) -> DeviceData:
         "user_id": row.owner,
         "is_active": row.deactivated_at is None,
         "usage_count": row.usage_count,
-        "last_used": _maybe(row.last_used_at),
+        "last_used": maybe(row.last_used_at),
         "key_version": row.key_version,
-        "locked_until": _maybe(row.locked_until),
+        "locked_until": maybe(row.locked_until),
         "created_at": instant(row.created_at),
-        "deactivated_at": _maybe(row.deactivated_at),
-    }
-
-
-def _maybe(at: datetime | None) -> str | None:
-    return instant(at) if at else None
-
-
-def _event(row: AuditLog) -> DeviceEvent:
-    return {
-        "id": str(row.id),
-        "at": instant(row.at),
-        "event": row.event,
-        "success": row.success,
-        "reason": row.reason,
-        "actor_id": str(row.actor_id) if row.actor_id else None,
-        "ip": row.ip,
-        "request_id": row.request_id,
-        "facts": row.facts,
+        "deactivated_at": maybe(row.deactivated_at),
     }

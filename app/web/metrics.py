@@ -1,38 +1,99 @@
-"""Prometheus metrics of the HTTP surface. Safe with many worker processes when PROMETHEUS_MULTIPROC_DIR is set."""
+"""`GET /metrics`: what all workers have counted, and what is asked at that moment."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from functools import cache
 
 from flask import Response, g, request
 from flask_limiter import Limiter
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import REGISTRY
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app import figures, workers
+from app.core.audit import Event
+from app.delivery import tally
+from app.delivery.tally import Waiting
+from app.errors import Unavailable
+from app.version import VERSION
+from app.web import problems
+from app.work import Kit, run
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-REQUESTS = Counter("latchkey_requests_total", "Requests by route and status", ["route", "method", "status"])
-REFUSALS = Counter("latchkey_refusals_total", "Refusals by stable code", ["code"])
-LIMITS_SHARED = Gauge(
-    "latchkey_limits_shared",
-    "1: address limits are counted in Redis; 0: Redis is away or not set, and each process counts in memory",
-    multiprocess_mode="mostrecent",
-)
+NOWHERE, OTHER = "none", "other"  # the route of what is not found, and a method that nobody knows
 
 
-def count(response: Response) -> None:
-    route = str(request.url_rule) if request.url_rule else "none"
-    method = request.method if request.method in METHODS else "other"  # a stranger must not make series
-    REQUESTS.labels(route, method, response.status_code).inc()
+def start_at_zero() -> None:
+    """Let what is counted by code and event begin at 0, so that the first of each is seen as a rise."""
+    for code in (*(refused.code for refused in problems.STATUS), problems.FAULT):
+        figures.REFUSALS.labels(code)
+    for event in Event:
+        figures.EVENTS.labels(event.value)
+
+
+def count(response: Response, seconds: float) -> None:
+    """Count the request that is being answered."""
+    requests, durations = _of(route(), method(), response.status_code)
+    requests.inc()
+    durations.observe(seconds)
     if code := g.get("code"):
-        REFUSALS.labels(code).inc()
+        figures.REFUSALS.labels(code).inc()
 
 
-def scrape(limiter: Limiter, shared: bool) -> Response:
-    """The figures of all workers."""
-    LIMITS_SHARED.set(1 if shared and limiter.storage.check() else 0)
-    registry: CollectorRegistry = REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+def route() -> str:
+    """The request's route as it is declared, never as it was typed."""
+    return request.url_rule.rule if request.url_rule else NOWHERE
+
+
+def method() -> str:
+    """The request's method, or `other`: a stranger must not make series."""
+    return request.method if request.method in METHODS else OTHER
+
+
+@cache
+def _of(path: str, verb: str, status: int) -> tuple[Counter, Histogram]:
+    return figures.REQUESTS.labels(path, verb, str(status)), figures.SECONDS.labels(path, verb)
+
+
+def scrape(kit: Kit, limiter: Limiter) -> Response:
+    """The figures of all workers, and those of this moment."""
+    now = CollectorRegistry()
+    now.register(Now(kit, limiter))
+    return Response(workers.exposition() + generate_latest(now), content_type=CONTENT_TYPE_LATEST)
+
+
+class Now(Collector):
+    """What is looked up when somebody asks: the same whichever process is asked."""
+
+    def __init__(self, kit: Kit, limiter: Limiter) -> None:
+        self._kit, self._limiter = kit, limiter
+
+    def collect(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("latchkey_info", "Always 1; the label says which version runs", labels=["version"])
+        info.add_metric([VERSION], 1)
+        yield info
+        shared = self._kit.settings.redis_url is not None and self._limiter.storage.check()
+        told = "1: address limits are counted in Redis; 0: Redis is away or not set, each process counts in memory"
+        yield GaugeMetricFamily("latchkey_limits_shared", told, value=shared)
+        try:
+            queues = run(self._kit, tally.waiting, reads=True)
+        except Unavailable:
+            queues = None
+        yield GaugeMetricFamily("latchkey_database_up", "1: the database answers", value=queues is not None)
+        yield from _queues(queues or [])
+
+
+def _queues(queues: list[Waiting]) -> Iterator[Metric]:
+    length = GaugeMetricFamily(
+        "latchkey_outbox_messages", f"Messages that wait, at most {tally.MOST} of each", labels=["channel", "state"]
+    )
+    lag = GaugeMetricFamily(
+        "latchkey_outbox_lag_seconds", "How long the oldest due message could have been sent", labels=["channel"]
+    )
+    for queue in queues:
+        length.add_metric([queue.channel, "due"], queue.due)
+        length.add_metric([queue.channel, "later"], queue.later)
+        lag.add_metric([queue.channel], queue.lag)
+    yield length
+    yield lag

@@ -9,8 +9,9 @@ from app import errors
 from app.core import identifiers
 from app.core.identifiers import Identifier
 from app.flows import phone, session
+from app.flows.door import SignedIn
 from app.flows.phone import Registration
-from app.flows.signin import Asked, SignedIn
+from app.flows.signin import Asked
 from app.web import limits, present
 from app.web.endpoint import Surface
 from app.web.fields import Body, Code, Consent, DeviceInfo, Name, Token, Typed, example

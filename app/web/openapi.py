@@ -13,6 +13,7 @@ from app.errors import Refusal
 from app.version import VERSION
 from app.web import problems
 from app.web.endpoint import Endpoint, Surface
+from app.web.guards import Guard
 
 REF = "#/components/schemas/{model}"
 PROBLEM = {
@@ -48,6 +49,20 @@ HEALTH = {
     },
 }
 PROBLEM_REPLY = {"content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}}
+KEY_SET = {
+    "type": "object",
+    "required": ["keys"],
+    "properties": {
+        "keys": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["kid", "kty", "use", "alg"],
+                "additionalProperties": {"type": "string"},
+            },
+        }
+    },
+}
 HEALTH_REPLY = {"content": {"application/json": {"schema": {"$ref": REF.format(model="Health")}}}}
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -80,6 +95,19 @@ OPERATIONS = {
             "summary": "Whether the process answers",
             "description": "Asks nothing of the database, Redis or the courier.",
             "responses": {"200": {"description": "it does", **HEALTH_REPLY}},
+        }
+    },
+    "/.well-known/jwks.json": {
+        "get": {
+            "operationId": "jwks",
+            "tags": ["operations"],
+            "summary": "The public keys of access tokens",
+            "description": "A JWK Set (RFC 7517): the key that signs first, then those that still verify. Keep it for "
+            "`max-age` seconds, and ask again with `If-None-Match`. With `HS256` it is empty.",
+            "responses": {
+                "200": {"description": "the keys", "content": {"application/json": {"schema": KEY_SET}}},
+                "304": {"description": "as it was"},
+            },
         }
     },
     "/metrics": {
@@ -183,14 +211,29 @@ def _operation(surface: Surface, endpoint: Endpoint, schemas: dict[str, Any]) ->
         fields = endpoint.body.model_fields.values()
         schema = {"application/json": {"schema": _body(endpoint, schemas)}}
         operation["requestBody"] = {"required": any(f.is_required() for f in fields), "content": schema}
-    if endpoint.guard.scope:
-        operation["security"] = [{"api_key": []}]
-        operation["description"] += f" The key needs the scope `{endpoint.guard.scope}`."
-    elif endpoint.guard.cookie:
-        operation["security"] = [{"cookie": []}]
-    elif endpoint.guard.reads_token:
-        operation["security"] = [{"bearer": []}] if endpoint.guard.needed else [{}, {"bearer": []}]
+    if endpoint.guard.reads_token:
+        operation["security"] = _security(endpoint.guard)
+    operation["description"] += _needs(endpoint.guard)
     return operation
+
+
+def _security(guard: Guard) -> list[dict[str, list[str]]]:
+    if guard.cookie:
+        return [{"cookie": []}]
+    by_token: list[dict[str, list[str]]] = [{"bearer": []}] if guard.permission or not guard.scope else []
+    by_key: list[dict[str, list[str]]] = [{"api_key": []}] if guard.scope else []
+    nobody: list[dict[str, list[str]]] = [] if guard.needed else [{}]
+    return nobody + by_token + by_key
+
+
+def _needs(guard: Guard) -> str:
+    """What the description says of who may."""
+    may = f" Needs a role with the permission `{guard.permission}`" if guard.permission else ""
+    may += " and a recent sign-in" if guard.permission and guard.recent else ""
+    key = f" The key needs the scope `{guard.scope}`." if guard.scope else ""
+    if may and guard.scope:
+        return f"{may}, or an API key with the scope `{guard.scope}`."
+    return f"{may}." if may else key
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -223,12 +266,15 @@ def _responses(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
     if title := schema.get("title"):
         schemas[title] = schema
         schema = {"$ref": REF.format(model=title)}
-    good = {"description": "Done", "content": {"application/json": {"schema": schema}}}
+    text: dict[str, Any] = {"schema": {"type": "string"}}
+    content = {"application/json": {"schema": schema}} | dict.fromkeys(endpoint.streams, text)
+    good = {"description": "Done", "content": content}
     by_status: dict[int, list[type[Refusal]]] = {}
     for refused in endpoint.all_refusals:
         by_status.setdefault(problems.STATUS[refused], []).append(refused)
     bad = {str(status): _problem(refusals) for status, refusals in sorted(by_status.items())}
-    return {str(endpoint.status): good, **bad}
+    same = {"304": {"description": "as it was, for the tag in `If-None-Match`"}} if endpoint.tagged else {}
+    return {str(endpoint.status): good, **same, **bad}
 
 
 def _problem(refusals: list[type[Refusal]]) -> dict[str, Any]:

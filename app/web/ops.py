@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, send_from_directory
+from flask import Blueprint, Flask, Response, request, send_from_directory
 from flask_limiter import Limiter
 from sqlalchemy import select
 
@@ -23,6 +25,7 @@ from app.work import Kit, Work, run
 
 STATIC = Path(__file__).with_name("static")
 FILES = frozenset(path.name for path in STATIC.iterdir())
+KEYS_AGE_S = 300  # for which a backend may keep the public keys; a new one is listed for longer before it signs
 LAG = timedelta(seconds=60)  # a message that waits longer than this: nobody is sending
 OK, DEGRADED, DOWN, UNUSED = "ok", "degraded", "down", "not used"
 PAGE = """<!doctype html>
@@ -54,9 +57,10 @@ def install(app: Flask, kit: Kit, limiter: Limiter, courier: Courier, surfaces: 
     ops.get("/health", endpoint="health")(lambda: health(kit, limiter, courier))
     ops.get("/health/live", endpoint="live")(lambda: _json({"status": OK}))
     ops.get("/metrics", endpoint="metrics")(lambda: figures(kit, limiter, edge))
+    ops.get("/.well-known/jwks.json", endpoint="jwks")(lambda: public_keys(kit))
     if kit.settings.serves_docs:
-        document = json.dumps(openapi.document(surfaces))
-        ops.get("/openapi.json", endpoint="openapi")(lambda: Response(document, mimetype="application/json"))
+        document = cache(lambda: json.dumps(openapi.document(surfaces)))  # made when it is first asked for
+        ops.get("/openapi.json", endpoint="openapi")(lambda: Response(document(), mimetype="application/json"))
         ops.get("/docs", endpoint="docs")(lambda: _page(SWAGGER))
         ops.get("/redoc", endpoint="redoc")(lambda: _page(REDOC))
         ops.get("/docs/static/<name>", endpoint="static")(static)
@@ -102,7 +106,16 @@ def figures(kit: Kit, limiter: Limiter, edge: Edge) -> Response:
         except Refusal as refused:
             edge.note(refused)
             return problems.answer(refused)
-    return metrics.scrape(limiter, shared=kit.settings.redis_url is not None)
+    return metrics.scrape(kit, limiter)
+
+
+def public_keys(kit: Kit) -> Response:
+    """The keys that verify access tokens, for anybody (RFC 7517). Secrets that are shared are not among them."""
+    response = _json({"keys": kit.tokens.jwks()})
+    response.headers["Cache-Control"] = f"public, max-age={KEYS_AGE_S}"
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
+    response.make_conditional(request)
+    return response
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:

@@ -9,8 +9,10 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from app.core import challenges, policy
+from app.core import tokens as bearer
 from app.core.sessions import Account
-from app.flows.signin import Asked, SignedIn
+from app.flows.door import SignedIn
+from app.flows.signin import Asked
 from app.models import Consent, OtpChallenge, Session, User
 from app.work import Work
 
@@ -64,6 +66,7 @@ class TokensReply(TypedDict):
     session_id: str
     user: UserReply
     pending: NotRequired[ChallengeReply]
+    device_token: NotRequired[str]
 
 
 class KnownReply(TokensReply):
@@ -120,7 +123,7 @@ def instant(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _maybe(at: datetime | None) -> str | None:
+def maybe(at: datetime | None) -> str | None:
     return instant(at) if at else None
 
 
@@ -133,9 +136,9 @@ def user(row: User | Account) -> UserReply:
         "phone": row.phone,
         "role": row.role,
         "language": row.language,
-        "mfa": [],
+        "mfa": row.mfa.split(),
         "created_at": instant(row.created_at),
-        "last_login_at": _maybe(row.last_login_at),
+        "last_login_at": maybe(row.last_login_at),
     }
 
 
@@ -153,9 +156,17 @@ def asked(work: Work, row: OtpChallenge, message: str) -> AskedReply:
     return {"message": message, **challenge(work, row)}
 
 
-def step(work: Work, next_step: Asked, message: str) -> StepReply:
-    methods = list(next_step.methods)
-    return {"message": message, "status": "otp_required", "methods": methods, **challenge(work, next_step.challenge)}
+def step(work: Work, next_step: Asked) -> StepReply:
+    shown, methods = challenge(work, next_step.challenge), list(next_step.methods)
+    return {"message": asks(next_step.challenge), "status": "otp_required", "methods": methods, **shown}
+
+
+def asks(row: OtpChallenge) -> str:
+    """What somebody is asked for, in words."""
+    if challenges.goes_out(row):
+        return "Enter the code we sent you."
+    own = {policy.TOTP: "Enter the code of your authenticator app.", policy.PASSKEY: "Use your passkey."}
+    return own.get(row.channel, "One more step.")
 
 
 def tokens(work: Work, signed_in: SignedIn, message: str) -> TokensReply:
@@ -164,7 +175,7 @@ def tokens(work: Work, signed_in: SignedIn, message: str) -> TokensReply:
         "status": "complete",
         "access_token": signed_in.access_token,
         "token_type": "Bearer",
-        "expires_in": work.settings.jwt_access_ttl,
+        "expires_in": bearer.life(work, signed_in.session),
         "refresh_token": signed_in.refresh_token,
         "refresh_expires_in": _left(work, signed_in.refresh_expires_at or work.now),
         "session_id": str(signed_in.session.id),
@@ -172,6 +183,8 @@ def tokens(work: Work, signed_in: SignedIn, message: str) -> TokensReply:
     }
     if signed_in.pending:
         reply["pending"] = challenge(work, signed_in.pending)
+    if signed_in.device_token:
+        reply["device_token"] = signed_in.device_token
     return reply
 
 
@@ -199,7 +212,7 @@ def consent(row: Consent) -> ConsentReply:
         "version": row.version,
         "given_at": instant(row.given_at),
         "ip": row.ip,
-        "withdrawn_at": _maybe(row.withdrawn_at),
+        "withdrawn_at": maybe(row.withdrawn_at),
     }
 
 
@@ -212,5 +225,5 @@ def session(work: Work, row: Session) -> SessionReply:
         "ip": row.ip,
         "user_agent": row.user_agent,
         "device_info": row.device_info,
-        "amr": row.amr.split(),
+        "amr": bearer.amr(row),
     }

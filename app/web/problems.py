@@ -36,6 +36,7 @@ STATUS: dict[type[Refusal], int] = {
     errors.MethodNotAllowed: 405,
     errors.UsernameTaken: 409,
     errors.Conflict: 409,
+    errors.LastAdmin: 409,
     errors.Overloaded: 503,
     errors.Unavailable: 503,
 }

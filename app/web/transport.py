@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from app.config import Settings
 from app.crypto.keys import new_token
 from app.delivery import messages
 from app.errors import MalformedJson, PayloadTooLarge, TokenMissing, UnsupportedMediaType, ValidationFailed
+from app.web import hops
 from app.work import Client
 
 LONGEST_BODY = 64 * 1024
@@ -37,7 +37,7 @@ def client(settings: Settings) -> Client:
     if "client" not in g:
         agent = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())
         g.client = Client(address(settings), agent[:LONGEST_AGENT], g.request_id, language=language(settings))
-    return g.client  # type: ignore[no-any-return]
+    return g.client  # type: ignore[no-any-return]  # `g` holds anything; this was put there above
 
 
 def language(settings: Settings) -> str:
@@ -59,25 +59,18 @@ def known_language(settings: Settings, text: str | None) -> str | None:
 
 
 def address(settings: Settings) -> str:
-    """The client's address: the peer, or the entry that the outermost trusted proxy appended to
-    X-Forwarded-For. What cannot be read as an address is ignored.
-    """
-    hops = ",".join(request.headers.getlist("X-Forwarded-For")).split(",") if settings.trusted_proxies else []
-    if len(hops) >= settings.trusted_proxies > 0:
-        forwarded = _ip(hops[-settings.trusted_proxies])
-        if forwarded:
-            return forwarded
-    return _ip(request.remote_addr or "") or ""
+    """The client's address, by as many proxies as are trusted."""
+    return hops.address(forwarded(), peer(), settings.trusted_proxies)
 
 
-def _ip(text: str) -> str | None:
-    try:
-        found = ipaddress.ip_address(text.strip())
-    except ValueError:
-        return None
-    if isinstance(found, ipaddress.IPv6Address):
-        return None if found.scope_id else str(found.ipv4_mapped or found)
-    return str(found)
+def forwarded() -> list[str]:
+    """The entries of X-Forwarded-For, the nearest proxy's last."""
+    return hops.split(request.headers.getlist("X-Forwarded-For"))
+
+
+def peer() -> str:
+    """The address that holds the connection: the client's, or that of the nearest proxy."""
+    return request.remote_addr or ""
 
 
 def bearer() -> str:
@@ -127,7 +120,10 @@ def _checked(model: type[B], found: dict[str, Any]) -> B:
 def _text() -> str:
     if (request.content_length or 0) > LONGEST_BODY:
         raise PayloadTooLarge()
-    found = request.stream.read(LONGEST_BODY + 1)
+    try:
+        found = request.stream.read(LONGEST_BODY + 1)
+    except Exception:  # each server has errors of its own for a body that breaks off, or whose chunks are none
+        raise MalformedJson() from None
     if len(found) > LONGEST_BODY:  # sent in chunks, with no length ahead
         raise PayloadTooLarge()
     try:

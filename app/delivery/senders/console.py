@@ -11,9 +11,11 @@ WORDS = {
     "code.signup": "sign-up",
     "code.signin": "sign-in",
     "code.recovery": "password reset",
+    "code.invite": "invitation",
     "code.change_email": "change of e-mail",
     "code.change_phone": "change of phone",
     "code.phone": "sign-in by phone",
+    "code.step_up": "step-up",
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from app.delivery.senders import Outgoing, Reason, Receipt, Sender, SendFailed
-from app.delivery_config import ANYWHERE
+from app.delivery_config import route_of
 
 OPEN_AFTER = 3  # failures in a row
 REST_S = 30.0  # then one message probes
@@ -99,8 +99,7 @@ class Failover:
         raise SendFailed(failure.reason, f"{name}: {failure.text}", failure.retry_after, name) from failure
 
     def _order(self, message: Outgoing) -> list[str]:
-        usual = tuple(self._senders)
-        route = self._routes.get(message.country) or self._routes.get(ANYWHERE) or usual
+        route = route_of(self._routes, message.country) or tuple(self._senders)
         return sorted(route, key=lambda name: name == message.avoid)
 
     def _try(self, name: str) -> bool:

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from app.config import Settings, SettingsError
 from app.delivery.senders import Sender
+from app.delivery.senders.counted import Counted
 from app.delivery.senders.failover import Failover
 from app.delivery_config import PROVIDERS
 
@@ -22,7 +23,7 @@ def senders_of(settings: Settings) -> dict[str, Sender]:
 
 def _of_channel(settings: Settings, channel: str, setting: str) -> Sender:
     names = getattr(settings, setting)
-    found = {name: _one(settings, channel, setting, name) for name in names}
+    found: dict[str, Sender] = {name: Counted(_one(settings, channel, setting, name)) for name in names}
     if len(found) == 1:
         return found[names[0]]
     return Failover(channel, found, settings.sms_routes if channel == "sms" else {})

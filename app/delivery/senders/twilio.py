@@ -61,7 +61,7 @@ class TwilioSender:
         return options
 
 
-class _Wire(HttpClient):  # type: ignore[misc]
+class _Wire(HttpClient):  # type: ignore[misc]  # the library has no types
     """The library's requests, over our bounded POST and to the base URL of the settings."""
 
     def __init__(self, base: str) -> None:

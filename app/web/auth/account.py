@@ -43,6 +43,10 @@ class ExportReply(TypedDict):
     challenges: list[dict[str, Any]]
     sessions: list[dict[str, Any]]
     refresh_tokens: list[dict[str, Any]]
+    authenticators: list[dict[str, Any]]
+    passkeys: list[dict[str, Any]]
+    backup_codes: list[dict[str, Any]]
+    trusted_devices: list[dict[str, Any]]
     consents: list[dict[str, Any]]
     messages: list[dict[str, Any]]
     audit: list[dict[str, Any]]
@@ -62,7 +66,7 @@ def describe(work: Work, body: ProfileBody) -> Any:
     return present.user(account.describe(work, body.name, username, language))
 
 
-@auth.add("DELETE", "/me", reply=Message, guard=RECENT)
+@auth.add("DELETE", "/me", reply=Message, guard=RECENT, refusals=(errors.LastAdmin,))
 def erase(work: Work) -> Any:
     """Delete your account and everything that is stored about you."""
     account.erase(work)

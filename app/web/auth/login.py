@@ -6,20 +6,22 @@ from typing import Any
 
 from app import errors
 from app.flows import signin
-from app.flows.signin import Asked, SignedIn
+from app.flows.door import SignedIn
+from app.flows.signin import Asked
 from app.web import limits, present
 from app.web.auth.signup import ANSWERS
 from app.web.auth.surface import auth
 from app.web.fields import (
     SOME_ID,
-    Body,
+    Answering,
     ChallengeId,
-    Channel,
-    Code,
     DeviceInfo,
+    Flag,
     Identified,
     Password,
+    Token,
     Typed,
+    Wished,
     example,
 )
 from app.web.present import StepReply, TokensReply
@@ -31,8 +33,9 @@ class LoginBody(Identified):
 
     username: Typed | None = None
     password: Password
-    channel: Channel | None = None
+    channel: Wished | None = None
     device_info: DeviceInfo = None
+    device_token: Token | None = None
 
 
 @auth.add(
@@ -41,17 +44,21 @@ class LoginBody(Identified):
 )  # fmt: skip
 def start_login(work: Work, body: LoginBody) -> Any:
     """Sign in with an identifier and the password. Answers with the challenge of a code, or with tokens where
-    policy asks no more. A sign-up that is not proven yet gets its code again."""
-    result = signin.start(work, body.who(work), body.password, channel=body.channel, device_info=body.device_info)
+    policy asks no more, or the device is remembered (`device_token`). With an authenticator app nothing is sent unless
+    `channel` or `/resend-otp` asks for it. A sign-up that is not proven yet gets its code again."""
+    result = signin.start(
+        work, body.who(work), body.password,
+        channel=body.channel, device_info=body.device_info, device_token=body.device_token,
+    )  # fmt: skip
     return _in_or_on(work, result)
 
 
-class LoginAnswerBody(Body):
+class LoginAnswerBody(Answering):
     model_config = example(challenge_id=SOME_ID, otp="123456")
 
     challenge_id: ChallengeId
-    otp: Code | None = None
     password: Password | None = None
+    remember_device: Flag = False
     device_info: DeviceInfo = None
 
 
@@ -60,19 +67,25 @@ class LoginAnswerBody(Body):
     refusals=(*ANSWERS, errors.InvalidCredentials, errors.Forbidden, errors.Overloaded),
 )  # fmt: skip
 def verify_login(work: Work, body: LoginAnswerBody) -> Any:
-    """Answer a sign-in with its code, or with the password where a code by SMS came first (`factor_required`)."""
+    """Answer a sign-in with a code of any of its methods, with the `credential` of a passkey that `/passkeys/options`
+    asked for, or with the password where a code by SMS came first (`factor_required`). `remember_device` gives a
+    `device_token` that skips the code here for 30 days."""
     return _in_or_on(work, _answered(work, body))
 
 
 def _in_or_on(work: Work, result: SignedIn | Asked) -> Any:
     if isinstance(result, Asked):
-        return present.step(work, result, "Enter the code we sent you.")
+        return present.step(work, result)
     return present.tokens(work, result, "You are signed in.")
 
 
 def _answered(work: Work, body: LoginAnswerBody) -> SignedIn | Asked:
-    if body.password is not None and body.otp is None:
-        return signin.verify_password(work, body.challenge_id, body.password, body.device_info)
-    if body.otp is None or body.password is not None:
-        raise errors.ValidationFailed.field("otp", "required", "Give the code, or the password where it is asked for.")
-    return signin.verify(work, body.challenge_id, body.otp, body.device_info)
+    if body.password is None:
+        return signin.verify(
+            work, body.challenge_id, body.given(), body.device_info, method=body.method, remember=body.remember_device
+        )
+    if body.otp is None and body.credential is None:
+        return signin.verify_password(
+            work, body.challenge_id, body.password, body.device_info, remember=body.remember_device
+        )
+    raise errors.ValidationFailed.field("otp", "required", "Give the code, or the password where it is asked for.")

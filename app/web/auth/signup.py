@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from app import errors
 from app.core import challenges, identifiers
 from app.delivery import outbox
-from app.flows import account, proof, signup
+from app.flows import account, asking, signup
 from app.flows.signup import Details
 from app.web import limits, present
 from app.web.auth.surface import auth
@@ -113,7 +113,7 @@ def _signed_up(work: Work, body: AnswerBody) -> TokensReply:
 )  # fmt: skip
 def resend_otp(work: Work, body: ResendBody) -> Any:
     """Send the code of an open challenge again, unchanged while it is valid. At most 5 sends a challenge."""
-    challenge = proof.ask_again(work, body.challenge_id, body.channel)
+    challenge = asking.ask_again(work, body.challenge_id, body.channel)
     return present.asked(work, challenge, "The code is on its way again.")
 
 

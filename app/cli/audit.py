@@ -1,0 +1,144 @@
+"""`flask audit-...`: seal the audit log, verify it, export it, purge it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from app.core import inspection, seals
+from app.core.inspection import Finding, Inspection
+from app.core.trail import Filters
+from app.delivery import upkeep
+from app.errors import Unavailable
+from app.flows import records
+from app.web import audit_export
+from app.work import Client, Kit, run
+
+T = TypeVar("T")
+SHOWN = 1000  # findings told one by one; all are counted
+WITHOUT_END = 2**31
+CLIENT = Client(user_agent="flask")
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+def _kit() -> Kit:
+    kit: Kit = current_app.extensions["courier"].kit
+    return kit
+
+
+@click.command("audit-seal")
+@click.option(
+    "--adopt", is_flag=True, help="Seal unsigned rows too: those that an older version wrote beside this one."
+)
+@with_appcontext
+def seal(*, adopt: bool) -> None:
+    """Seal every audit row that is not sealed yet. The service does it by itself every minute."""
+    rows = _reached(lambda: upkeep.seal(_kit(), WITHOUT_END, adopt=adopt))
+    click.echo(f"{rows} rows sealed; the head is {seals.head(run(_kit(), seals.newest, reads=True))}")
+
+
+@click.command("audit-verify")
+@click.option("--head", help="A head that was printed or logged before: the chain must still hold it.")
+@click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object.")
+@click.pass_context
+@with_appcontext
+def verify(context: click.Context, *, head: str | None, as_json: bool) -> None:
+    """Check every audit row and every seal. Ends with 0 if all is as it was written, else with 1.
+
+    Keep the head that it prints in another place: given back with --head, it shows that nothing was cut off since.
+    """
+    seen = Inspection()
+    shown = _reached(lambda: _findings(seen, head, as_json=as_json))
+    if as_json:
+        click.echo(json.dumps({**asdict(seen), "ok": not seen.findings, "shown": shown}))
+    else:
+        _sum_up(seen)
+    context.exit(1 if seen.findings else 0)
+
+
+def _findings(seen: Inspection, head: str | None, *, as_json: bool) -> list[dict[str, Any]]:
+    """Tell every finding as it is found; the first of them come back for the JSON."""
+    shown: list[dict[str, Any]] = []
+    for finding in inspection.inspect(_kit(), seen, head):
+        if seen.findings <= SHOWN:
+            shown.append(_plain(finding)) if as_json else click.echo(_told(finding))
+    return shown
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {**asdict(finding), "row": str(finding.row) if finding.row else None}
+
+
+def _told(finding: Finding) -> str:
+    seal = f"seal {finding.seal}" if finding.seal is not None else ""
+    return f"{', '.join(filter(None, (seal, f'row {finding.row}' if finding.row else '')))}: {finding.what}".lstrip(
+        ": "
+    )
+
+
+def _sum_up(seen: Inspection) -> None:
+    if seen.findings > SHOWN:
+        click.echo(f"... and {seen.findings - SHOWN} more")
+    click.echo(f"{seen.rows} rows in {seen.seals} seals, {seen.unsealed} of them not sealed yet")
+    click.echo(f"{seen.erased} rows of people who were erased")
+    if seen.purged_to:
+        click.echo(f"rows up to seal {seen.purged_to} were purged, the last on {seen.purged_at}")
+    click.echo(f"head {seen.head}")
+    click.echo(f"{seen.findings} findings" if seen.findings else "all is as it was written")
+
+
+@click.command("audit-purge")
+@click.option("--before", required=True, type=DAY, help="A day (UTC): older rows go.")
+@click.pass_context
+@with_appcontext
+def purge(context: click.Context, *, before: datetime) -> None:
+    """Delete the sealed audit rows of whole seals that are older than a day.
+
+    What would go is verified first; if anything is wrong with it, nothing is deleted. The owner of the tables runs it.
+    """
+    kit, bound, seen = _kit(), before.replace(tzinfo=UTC), Inspection()
+    end = _reached(lambda: run(kit, partial(seals.last_older, before=bound), reads=True))
+    if found := _reached(lambda: list(islice(inspection.chain(kit, seen, end), SHOWN))):
+        for finding in found:
+            click.echo(_told(finding))
+        click.echo("nothing was deleted: see flask audit-verify")
+        context.exit(1)
+    rows = 0
+    while taken := _reached(lambda: run(kit, partial(records.purge, before=bound), client=CLIENT)):
+        rows += taken
+    click.echo(f"{rows} rows deleted")
+
+
+@click.command("audit-export")
+@click.option("--format", "kind", type=click.Choice([*audit_export.MEDIA]), default="ndjson", show_default=True)
+@click.option("--from", "since", type=DAY, help="The first day (UTC).")
+@click.option("--to", "until", type=DAY, help="The day before which it ends (UTC).")
+@with_appcontext
+def export(*, kind: str, since: datetime | None, until: datetime | None) -> None:
+    """Write the audit log to stdout, oldest rows first. That it was exported is itself recorded."""
+    since, until = (each.replace(tzinfo=UTC) if each else None for each in (since, until))
+    kit, which = _kit(), Filters(since=since, until=until)
+    _reached(lambda: run(kit, partial(records.note_export, which=which, kind=kind), client=CLIENT))
+    _reached(lambda: _print(audit_export.chunks(kit, which, kind)))
+
+
+def _print(chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        click.echo(chunk, nl=False)
+
+
+def _reached(act: Callable[[], T]) -> T:
+    """What `act` gives. A database that is away ends the command with one line."""
+    try:
+        return act()
+    except Unavailable:
+        raise click.ClickException("The database cannot be reached or is not migrated.") from None

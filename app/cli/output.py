@@ -1,0 +1,71 @@
+"""What commands print: tables for people, `--json` for machines; refusals as one line on stderr and exit code 1."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+from flask import current_app
+
+from app.core.text import LONGEST_NAME, named
+from app.errors import Refusal
+from app.work import Client, Kit, Work, run
+
+T = TypeVar("T")
+CLIENT = Client(user_agent="latchkey command line")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+
+
+def kit() -> Kit:
+    found: Kit = current_app.extensions["courier"].kit
+    return found
+
+
+def act(story: Callable[[Work], T], *, reads: bool = False) -> T:
+    """Do something as the system itself. A refusal ends the command with code 1 and its reason on stderr."""
+    try:
+        return run(kit(), story, client=CLIENT, reads=reads)
+    except Refusal as refused:
+        details = "; ".join(f"{error['field']}: {error['message']}" for error in refused.extra.get("errors", []))
+        raise click.ClickException(f"{refused.code}: {details or refused.message}") from None
+
+
+def as_name(_context: Any, _option: Any, given: str | None) -> str | None:
+    """A name as click hands it over, or a usage error."""
+    if given is not None and (given := named(given)) is None:
+        raise click.BadParameter(f"1 to {LONGEST_NAME} characters, none of them a control character.")
+    return given
+
+
+def show(rows: Iterable[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print rows: some of their columns as a table, or all of them as a JSON list."""
+    given = list(rows)
+    if as_json:
+        _dump(given)
+        return
+    lines = [[name.upper() for name in columns], *([_cell(row[name]) for name in columns] for row in given)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def show_one(row: dict[str, Any], *, as_json: bool) -> None:
+    """Print one thing: a line for each of its fields, or one JSON object."""
+    if as_json:
+        _dump(row)
+        return
+    width = max(map(len, row))
+    for name, value in row.items():
+        click.echo(f"{name.ljust(width)}  {_cell(value)}".rstrip())
+
+
+def _dump(given: Any) -> None:
+    click.echo(json.dumps(given, indent=1, ensure_ascii=False))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)

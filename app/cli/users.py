@@ -1,0 +1,146 @@
+"""`flask create-admin` and `flask users`: the first admin, and people from the command line."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import click
+from flask.cli import AppGroup, with_appcontext
+
+from app.cli import output
+from app.cli.output import AS_JSON
+from app.core import accounts, identifiers, lockout, people, roles
+from app.core.identifiers import Identifier, Kind
+from app.core.people import Search, Status
+from app.errors import NotFound, ValidationFailed
+from app.flows import administration
+from app.flows.administration import NewUser
+from app.models import User
+from app.web import present
+from app.work import Work
+
+COLUMNS = ("id", "role", "status", "email", "phone", "username", "name", "created_at")
+WHO = click.argument("who")
+
+users = AppGroup(
+    "users", help="Find people, lock and unlock them, take lost factors from them, give them another role."
+)
+
+
+@click.command("create-admin")
+@click.option("--email", prompt="E-mail", help="The address with which the admin signs in.")
+@click.option("--name", callback=output.as_name, help="For people to read.")
+@click.option("--password", help="Asked for if it is not given here, where others may read it.")
+@AS_JSON
+@with_appcontext
+def create_admin(*, email: str, name: str | None, password: str | None, as_json: bool) -> None:
+    """Make an admin: a new account, or one that is there already and keeps its password.
+
+    A new one needs a password. Its address counts as proven, so nothing is sent. An existing account gets the role
+    `admin` and is signed out everywhere.
+    """
+    address = output.act(lambda _: identifiers.email(email), reads=True)
+    known = output.act(lambda work: accounts.by_identifier(work, address), reads=True)
+    if known is None and password is None:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    row = output.act(lambda work: _described(work, _made_admin(work, address, name, password)))
+    output.show_one(row, as_json=as_json)
+
+
+def _made_admin(work: Work, address: Identifier, name: str | None, password: str | None) -> User:
+    known = accounts.by_identifier(work, address)
+    if known:
+        return administration.change(work, known.id, {"role": roles.ADMIN})
+    new = NewUser([address], name=name, role=roles.ADMIN, password=password)
+    return administration.create(work, new).user
+
+
+@users.command("list")
+@click.argument("query", required=False)
+@click.option("--role", help="Only who has this role.")
+@click.option("--status", type=click.Choice([status.value for status in Status]), help="Only who is in this state.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@AS_JSON
+def list_users(*, query: str | None, role: str | None, status: str | None, limit: int, as_json: bool) -> None:
+    """People, newest first. QUERY is how a name, an address or a username begins."""
+    search = Search(query, role, Status(status) if status else None)
+    rows = output.act(
+        lambda work: [_described(work, user) for user in people.page(work, search, limit, None)], reads=True
+    )
+    output.show(rows, COLUMNS, as_json=as_json)
+
+
+@users.command("show")
+@WHO
+@AS_JSON
+def show(*, who: str, as_json: bool) -> None:
+    """One person. WHO is an id, an e-mail address, a phone number or a username."""
+    output.show_one(output.act(lambda work: _described(work, _found(work, who)), reads=True), as_json=as_json)
+
+
+@users.command("lock")
+@WHO
+@click.option("--hours", type=click.IntRange(1, 8784), help="For so long; without, until it is lifted.")
+@AS_JSON
+def lock(*, who: str, hours: int | None, as_json: bool) -> None:
+    """Keep somebody out and end every session of theirs at once."""
+
+    def story(work: Work) -> dict[str, Any]:
+        until = work.now + timedelta(hours=hours) if hours else None
+        return _described(work, administration.lock(work, _found(work, who).id, until))
+
+    output.show_one(output.act(story), as_json=as_json)
+
+
+@users.command("unlock")
+@WHO
+@AS_JSON
+def unlock(*, who: str, as_json: bool) -> None:
+    """Lift the lock of administration, and what wrong guesses have locked."""
+    row = output.act(lambda work: _described(work, administration.unlock(work, _found(work, who).id)))
+    output.show_one(row, as_json=as_json)
+
+
+@users.command("reset-mfa")
+@WHO
+@AS_JSON
+def reset_mfa(*, who: str, as_json: bool) -> None:
+    """Take every authenticator app, passkey and backup code from somebody who lost them."""
+    row = output.act(lambda work: _described(work, administration.reset_mfa(work, _found(work, who).id)))
+    output.show_one(row, as_json=as_json)
+
+
+@users.command("set-role")
+@WHO
+@click.argument("role")
+@AS_JSON
+def set_role(*, who: str, role: str, as_json: bool) -> None:
+    """Give somebody another role; whoever is signed in with the old one is signed out."""
+    row = output.act(lambda work: _described(work, administration.change(work, _found(work, who).id, {"role": role})))
+    output.show_one(row, as_json=as_json)
+
+
+def _found(work: Work, who: str) -> User:
+    """Somebody by id or identifier. Raises NotFound."""
+    try:
+        user = accounts.by_id(work, UUID(who))
+    except ValueError:
+        user = accounts.by_identifier(work, _identifier(work, who))
+    if user is None:
+        raise NotFound()
+    return user
+
+
+def _identifier(work: Work, who: str) -> Identifier:
+    try:
+        return identifiers.parse(who, work.settings.default_phone_region)
+    except ValidationFailed:
+        return Identifier(Kind.USERNAME, who)  # which nobody has
+
+
+def _described(work: Work, user: User) -> dict[str, Any]:
+    locked = {"locked_until": user.locked_until, "guesses_locked_until": lockout.locked_until(work, user)}
+    status = people.status(user, work.now).value
+    return {**present.user(user), "status": status, **{name: present.maybe(at) for name, at in locked.items()}}

@@ -1,0 +1,25 @@
+"""What a change of any credential ends: password, address, factor alike."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from app.core import challenges, factors, sessions, trusted_devices
+from app.work import Work
+
+
+def hold(work: Work, user_id: UUID) -> None:
+    """Lock what a sign-in takes before it comes to the user's row, in its order (`docs/adr/0001`): open challenges,
+    then factors. To be called before that row is written or held; else the two would wait for each other.
+    """
+    challenges.hold_all(work, user_id)
+    factors.hold_all(work, user_id)
+
+
+def changed(work: Work, user_id: UUID, why: str, *, keep: UUID | None = None) -> int:
+    """End what was begun with the old credential: open challenges, remembered devices and every session but the one to
+    keep. Returns how many sessions ended.
+    """
+    challenges.void_all(work, user_id)
+    trusted_devices.forget_all(work, user_id)
+    return sessions.revoke_all(work, user_id, why, keep=keep)

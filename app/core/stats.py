@@ -1,0 +1,154 @@
+"""Statistics: what happened in each hour, counted once when the hour is over and has settled, live until then.
+
+Acts are counted from the audit log, messages by the hour in which they were queued. An hour settles for a while, for
+reports of delivery come late; what comes later still is not counted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import and_, case, func, literal, or_, select
+
+from app.core.audit import Event
+from app.core.challenges import Purpose
+from app.crypto.ids import EPOCH
+from app.models import AuditLog, HourlyCount, OtpChallenge, OutboxMessage, Session
+from app.work import Work
+
+HOUR = timedelta(hours=1)
+SETTLED = timedelta(hours=2)  # after an hour's end
+MOST_LIVE = 48  # hours that a request counts itself; before them, what is not rolled up yet reads as nothing
+SENT = ("sent", "delivered")  # states of messages that a provider took
+
+
+class Metric(StrEnum):
+    SIGNUPS = "signups"
+    SIGNINS = "signins"
+    REFUSED = "signins_refused"
+    LOCKOUTS = "lockouts"
+    SESSIONS = "sessions"  # that had not ended when the hour did: the one figure that is not to be added up
+    SENT = "codes_sent"
+    DELIVERED = "codes_delivered"
+    VERIFIED = "codes_verified"
+    ROLLED = "rolled"  # the hour is counted
+
+
+METRICS = {metric.value: metric for metric in Metric}
+COUNTED = {
+    Event.SIGNUP_COMPLETED: Metric.SIGNUPS,
+    Event.SIGNIN_COMPLETED: Metric.SIGNINS,
+    Event.SIGNIN_REFUSED: Metric.REFUSED,
+    Event.IDENTIFIER_LOCKED: Metric.LOCKOUTS,
+}
+AT_SIGNIN = (Purpose.SIGNIN, Purpose.PHONE, Purpose.FACTOR)  # whose wrong codes are refused sign-ins
+Key = tuple[Metric, str, str]  # with channel and country, where they matter
+Counts = dict[datetime, dict[Key, int]]
+
+
+def floor(at: datetime) -> datetime:
+    """The beginning of the hour."""
+    return at.replace(minute=0, second=0, microsecond=0)
+
+
+def roll_next(work: Work) -> bool:
+    """Count the first hour that is over and not counted. False if there is none, or another process was faster."""
+    hour = _next(work)
+    if hour is None or hour + HOUR + SETTLED > work.now:
+        return False
+    marker = HourlyCount(hour=hour, metric=Metric.ROLLED, channel="", country="", count=1)
+    if not work.insert_once(marker):
+        return False
+    for (metric, channel, country), count in _count(work, hour).items():
+        work.db.add(HourlyCount(hour=hour, metric=metric, channel=channel, country=country, count=count))
+    return True
+
+
+def _last(work: Work) -> datetime | None:
+    return work.db.scalar(select(func.max(HourlyCount.hour)).where(HourlyCount.metric == Metric.ROLLED))
+
+
+def _next(work: Work) -> datetime | None:
+    """The hour after the last one counted, or the one of the first act at all."""
+    last = _last(work)
+    first = work.db.scalar(select(func.min(AuditLog.at))) if last is None else None
+    return last + HOUR if last else floor(first) if first else None
+
+
+def between(work: Work, since: datetime, until: datetime) -> Counts:
+    """The counts of the hours from one to before another, of each that was counted, also if nothing happened in it."""
+    found: Counts = defaultdict(dict)
+    # Asked first: an hour that is rolled up in this moment is counted here once more, and not missed.
+    live = max(filter(None, (_next(work), floor(since), floor(work.now) - HOUR * (MOST_LIVE - 1))))
+    rolled = (HourlyCount.hour >= floor(since), HourlyCount.hour < until)
+    row = HourlyCount.__table__.c  # plain columns: a month may be some ten thousand rows
+    query = select(row.hour, row.metric, row.channel, row.country, row["count"]).where(*rolled)
+    for hour, metric, channel, country, count in work.db.execute(query):
+        found[hour] |= {} if metric == Metric.ROLLED else {(METRICS[metric], channel, country): count}
+    while live < min(until, work.now):
+        found[live] = _count(work, live)
+        live += HOUR
+    return found
+
+
+def _count(work: Work, hour: datetime) -> dict[Key, int]:
+    counts = {**_acts(work, hour), **_codes(work, hour)}
+    counts[Metric.SESSIONS, "", ""] = _sessions(work, min(hour + HOUR, work.now))
+    return {key: count for key, count in counts.items() if count}
+
+
+def _acts(work: Work, hour: datetime) -> dict[Key, int]:
+    then = (AuditLog.at >= hour, AuditLog.at < hour + HOUR)
+    grouped = select(AuditLog.event, func.count()).where(AuditLog.event.in_(COUNTED), *then).group_by(AuditLog.event)
+    counts: dict[Key, int] = {}
+    for event, count in work.db.execute(grouped):
+        counts[COUNTED[Event(event)], "", ""] = count
+    asked_for = AuditLog.facts["purpose"].as_string()
+    wrong = select(func.count()).where(AuditLog.event == Event.CODE_REFUSED, asked_for.in_(AT_SIGNIN), *then)
+    refused = (Metric.REFUSED, "", "")
+    counts[refused] = counts.get(refused, 0) + (work.db.scalar(wrong) or 0)
+    return counts
+
+
+def _codes(work: Work, hour: datetime) -> dict[Key, int]:
+    """Codes by channel and country. One that was verified counts for the last message that carried it."""
+    country = func.coalesce(OutboxMessage.country, literal(""))
+    is_last = OutboxMessage.created_at == OtpChallenge.last_sent_at
+    is_verified = and_(OtpChallenge.used_at.is_not(None), is_last)
+    query = (
+        select(
+            OutboxMessage.channel,
+            country,
+            func.count(),
+            func.sum(case((OutboxMessage.state == "delivered", 1), else_=0)),
+            func.sum(case((is_verified, 1), else_=0)),
+        )
+        .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
+        .where(OutboxMessage.id >= first_id(hour), OutboxMessage.id < first_id(hour + HOUR))
+        .where(OutboxMessage.kind.like("code.%"), OutboxMessage.state.in_(SENT))
+        .group_by(OutboxMessage.channel, country)
+    )
+    counts: dict[Key, int] = {}
+    for channel, where, *figures in work.db.execute(query):
+        for metric, figure in zip((Metric.SENT, Metric.DELIVERED, Metric.VERIFIED), figures, strict=True):
+            counts[metric, channel, where] = int(figure)
+    return counts
+
+
+def first_id(at: datetime) -> UUID:
+    """No id that is made from now on is lower (RFC 9562, section 5.7)."""
+    return UUID(int=((at - EPOCH) // timedelta(milliseconds=1)) << 80)
+
+
+def _sessions(work: Work, at: datetime) -> int:
+    lasting = (
+        Session.created_at < at,
+        Session.expires_at > at,
+        or_(Session.revoked_at.is_(None), Session.revoked_at > at),
+    )
+    query: Any = select(func.count()).select_from(Session).where(*lasting)
+    return work.db.scalar(query) or 0

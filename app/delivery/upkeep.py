@@ -1,0 +1,86 @@
+"""Upkeep: what the service does for its own tables between messages. Any number of processes may do it at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+from app.core import retention, seals, stats
+from app.delivery import tally
+from app.work import Client, Kit, Work, run
+
+SEALING = timedelta(seconds=60)
+COUNTING = timedelta(seconds=60)
+TALLYING = timedelta(seconds=5)
+MOST_HOURS = 100  # counted in one go
+MOST_SEALS = 50  # in one go: 200,000 rows, so that a backlog does not keep the rest waiting
+PURGING = timedelta(hours=1)
+MOST_BATCHES = 400  # of each kind in one go: 200,000 rows
+CLIENT = Client(user_agent="upkeep")
+
+log = logging.getLogger("latchkey.upkeep")
+
+
+class Upkeep:
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._duties: list[tuple[timedelta, Callable[[Kit], object]]] = [
+            (SEALING, seal),
+            (COUNTING, count),
+            (PURGING, purge),
+            (TALLYING, tally.count_proven),
+        ]
+        self._done = [kit.clock()] * len(self._duties)
+
+    def tick(self) -> None:
+        """Do what is due. Raises Unavailable and whatever goes wrong; it is tried again when it is due again."""
+        for number, (every, duty) in enumerate(self._duties):
+            now = self._kit.clock()
+            if now >= self._done[number] + every:
+                self._done[number] = now
+                duty(self._kit)
+
+
+def seal(kit: Kit, most: int = MOST_SEALS, *, adopt: bool = False) -> int:
+    """Seal what waits, in batches with a unit each, until nothing does. Returns how many rows. The head of the chain
+    goes to the log, so that whoever keeps the log can prove later that nothing was cut off.
+    """
+
+    def one(work: Work) -> tuple[int, str]:
+        made = seals.seal_next(work, adopt=adopt)
+        return (made.count, seals.head(made)) if made else (0, "")
+
+    sealed = 0
+    for _ in range(most):
+        if not run(kit, lambda work: seals.is_waiting(work, adopt=adopt), reads=True):
+            break
+        rows, head = run(kit, one, client=CLIENT)
+        sealed += rows
+        if rows:
+            log.info("audit rows are sealed", extra={"fields": {"rows": rows, "head": head}})
+    return sealed
+
+
+def count(kit: Kit) -> int:
+    """Count the hours that are over. Returns how many were."""
+    hours = 0
+    while hours < MOST_HOURS and run(kit, stats.roll_next, client=CLIENT):
+        hours += 1
+    return hours
+
+
+def purge(kit: Kit, most: int = MOST_BATCHES) -> dict[str, int]:
+    """Delete what nothing needs any more, in batches with a unit each. Returns how many rows of each kind."""
+    gone: dict[str, int] = {}
+    for kind in retention.KINDS:
+        gone[kind.name] = 0
+        for _ in range(most):
+            rows = run(kit, partial(retention.purge, kind=kind), client=CLIENT)
+            gone[kind.name] += rows
+            if rows < retention.BATCH:
+                break
+    if any(gone.values()):
+        log.info("old rows were deleted", extra={"fields": {name: rows for name, rows in gone.items() if rows}})
+    return gone
