@@ -1,6 +1,6 @@
 #!/bin/sh
 # Lint, types and the whole suite, on every lane that this machine has. Arguments go to pytest.
-# CI=true makes a missing PostgreSQL, MariaDB or Redis an error instead of a loud skip.
+# CI=true makes a missing PostgreSQL, MariaDB, Redis, Chromium or Node.js an error instead of a loud skip.
 set -eu
 cd "$(dirname "$0")"
 . ./tools/venv.sh

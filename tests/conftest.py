@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -15,9 +17,11 @@ from app import create_app, models
 from app.config import Settings
 from app.delivery.courier import CHANNELS, Courier
 from app.work import Kit
-from tests import lanes
+from tests import chromium, lanes, node
 from tests.lanes import Lane
 from tests.people import Answer, Api, Clock, MemorySender, Person, Transport, flask_transport
+
+COPIES = int(os.environ.get("COPIES", "1"))  # of the service, over one database and Redis
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,6 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if os.environ.get("CI") == "true" and lanes.missing():
         raise pytest.UsageError(f"CI needs every lane, and these servers are missing: {', '.join(lanes.missing())}")
+    if os.environ.get("CI") == "true" and chromium.missing():
+        raise pytest.UsageError("CI needs the tests in a browser, and Chromium or its driver is missing")
+    if os.environ.get("CI") == "true" and node.missing():
+        raise pytest.UsageError("CI needs the Next.js and Express examples, and Node.js 20.9 or npm is missing")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -37,15 +45,28 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     print(f"lanes that ran: {', '.join([*lanes.wanted(), *limits])}")  # noqa: T201
     for name in lanes.missing():
         print(f"*** NOT TESTED, no server found: {name} ***")  # noqa: T201
+    if chromium.missing():
+        print("*** NOT TESTED in a browser: Chromium or its driver is missing ***")  # noqa: T201
+    if node.missing():
+        print("*** NOT TESTED: the Next.js and Express examples, because Node.js 20.9 or npm is missing ***")  # noqa: T201
 
 
 def _no_redis() -> bool:
     return "redis" in lanes.missing()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if COPIES > 1 and item.get_closest_marker("one_copy"):
+            item.add_marker(pytest.mark.skip(reason="looks into one copy of the service"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "lane" in metafunc.fixturenames:
-        metafunc.parametrize("lane", lanes.wanted(), indirect=True, scope="session")
+        names = lanes.wanted()
+        if one := metafunc.definition.get_closest_marker("one_lane"):
+            names = [name for name in names if name in one.args] or names[:1]
+        metafunc.parametrize("lane", names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +88,12 @@ class World:
     lane: Lane
     clock: Clock
     senders: dict[str, MemorySender]
+    copies: list[Flask] = field(default_factory=list)  # the same service once more; requests go to each in turn
     sends_at_once: bool = True
+    sending: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.turns = itertools.cycle([self.app, *self.copies])
 
     @property
     def courier(self) -> Courier:
@@ -86,7 +112,12 @@ class World:
         return self.kit.writes.kw["bind"]
 
     def api(self, address: str = "203.0.113.5", **headers: str) -> Api:
-        return Api(self._sending(flask_transport(self.app, address)), **headers)
+        transports = {id(app): flask_transport(app, address) for app in (self.app, *self.copies)}
+
+        def in_turn(*request: Any) -> Answer:
+            return transports[id(next(self.turns))](*request)
+
+        return Api(self._sending(in_turn), **headers)
 
     def _sending(self, transport: Transport) -> Transport:
         """Messages leave right after the request that queued them, as the courier thread has it."""
@@ -110,9 +141,20 @@ class World:
         return codes[-1]
 
     def deliver(self) -> None:
-        """Let the courier send all that is due."""
-        while sum(self.courier.round(channel) for channel in CHANNELS):
-            pass
+        """Let the courier send all that is due. A thread's own message may be in another thread's round: it waits."""
+        with self.sending:
+            while sum(next(self.turns).extensions["courier"].round(channel) for channel in CHANNELS):
+                pass
+
+    def stamp(self) -> None:
+        """Let each copy write when sessions and keys were last used there."""
+        for app in (self.app, *self.copies):
+            app.extensions["courier"]._stamp()
+
+    def let_go(self) -> None:
+        """Close the connections that are not in use."""
+        for app in (self.app, *self.copies):
+            app.extensions["courier"].kit.writes.kw["bind"].dispose()
 
     def inbox(self, address: str, channel: str = "email") -> list[str]:
         """The kinds of all messages that arrived at an address, oldest first."""
@@ -147,24 +189,35 @@ def make_world(lane: Lane, _apps: dict[Any, World]) -> Iterator[Callable[..., Wo
         key = tuple(sorted(changes.items()))
         if key not in _apps:
             clock, senders = Clock(), {c: MemorySender(c) for c in ("email", "sms")}
-            app = create_app(lane.settings(**changes), clock=clock, senders=senders)
-            _apps[key] = World(app, lane, clock, senders)
+            settings = lane.settings(**changes)
+            app, *copies = (create_app(settings, clock=clock, senders=senders) for _ in range(COPIES))
+            _apps[key] = World(app, lane, clock, senders, copies)
         fresh = _apps[key]
         fresh.sends_at_once = True
         fresh.clock.__init__()  # type: ignore[misc]
         for sender in fresh.senders.values():
             sender.messages.clear()
-        fresh.kit.seen.clear()
-        fresh.kit.seen_keys.clear()
-        fresh.courier._stamped_at = fresh.clock.now
         if not keep:
             lanes.empty(fresh.engine)
-        for limiter in fresh.app.extensions.get("limiter", []):
-            limiter.reset()
-        fresh.app.extensions["edge"].__init__(fresh.kit)
+        for app in (fresh.app, *fresh.copies):
+            _forget(app, fresh.clock)
         return fresh
 
     yield make
+    for changes, kept in _apps.items():
+        if changes:  # an app of other settings may rest for long, and PostgreSQL has 100 connections
+            kept.let_go()
+
+
+def _forget(app: Flask, clock: Clock) -> None:
+    """Take from an app what it kept in memory of the test before."""
+    courier = app.extensions["courier"]
+    for kept in (courier.kit.seen, courier.kit.seen_keys, courier.kit.proven):
+        kept.clear()
+    courier._stamped_at = clock.now
+    for limiter in app.extensions.get("limiter", []):
+        limiter.reset()
+    app.extensions["edge"].__init__(courier.kit)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from app.db import Base
 from tools import servers
 
 ROOT = Path(__file__).resolve().parent.parent
+CHECKOUT = f"{zlib.crc32(str(ROOT).encode()):08x}"  # two checkouts may run their tests at once
 SECRETS = {
     "secret_key": "k3yPsWq8Zr1VtYb6NmXc9LdFgHjKoIuTeRwQaSzD2f4",
     "jwt_secret_key": "j7mKp2LxQv9RnTb4WcYz6HsDfGgJkEuIoAaSlZ1X3c5",
@@ -90,7 +92,7 @@ def database(name: str, label: str) -> Iterator[str]:
         return
     server = sa.make_url(available()[name])
     server = server.set(drivername=known_driver(server.drivername))
-    schema = f"latchkey_test_{label}"
+    schema = f"latchkey_test_{CHECKOUT}_{label}"
     admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     _drop(admin, schema)
     with admin.connect() as connection:

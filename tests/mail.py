@@ -6,10 +6,12 @@ import asyncio
 import datetime
 import email
 import re
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import default
@@ -135,6 +137,27 @@ class _Login:
     def __call__(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
         right = isinstance(data, LoginPassword) and (data.login.decode(), data.password.decode()) == self._login
         return AuthResult(success=right, handled=right)
+
+
+@contextmanager
+def terse_server(
+    reply: Callable[[bytes], bytes] = lambda _line: b"", greeting: bytes = b"220 hello\r\n"
+) -> Iterator[dict[str, Any]]:
+    """A server that takes one connection, greets and answers each line with `reply`, or never where that is empty.
+    Yields the settings to reach it.
+    """
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as lines, suppress(OSError):  # the client may give up
+            connection.sendall(greeting)
+            for line in lines:
+                connection.sendall(reply(line))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        port = listener.getsockname()[1]
+        yield {"smtp_server": "127.0.0.1", "smtp_port": port, "smtp_tls": "none", "sender_email": "a@b.example"}
 
 
 def make_certificate(folder: Path, name: str = "localhost") -> Path:

@@ -6,9 +6,11 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import jsonschema
@@ -19,6 +21,10 @@ from app.delivery.senders import Outgoing, Receipt
 from app.web import openapi
 
 DOCUMENT = openapi.document(SURFACES)
+PATTERNS = {
+    re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template))): operations
+    for template, operations in DOCUMENT["paths"].items()
+}
 PASSWORD = "correct horse 7"
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _numbers = itertools.count(1)
@@ -137,6 +143,9 @@ def check_rules(answer: Answer) -> None:
     assert "default-src 'none'" in h["content-security-policy"]
     assert h["strict-transport-security"].startswith("max-age=31536000")
     assert h["referrer-policy"] == "no-referrer"
+    if answer.status == 304:
+        assert h["etag"]
+        return
     if answer.status < 400:
         assert h["content-type"] == "application/json"
         return
@@ -157,19 +166,27 @@ def check_document(method: str, path: str, answer: Answer) -> None:
         return
     documented = operation["responses"].get(str(answer.status))
     assert documented, f"{method} {path} answered {answer.status}, which its document does not know: {answer.body}"
-    kind = "application/json" if answer.status < 400 else "application/problem+json"
-    schema = {**documented["content"][kind]["schema"], "components": DOCUMENT["components"]}
-    jsonschema.validate(answer.body, schema, cls=jsonschema.Draft202012Validator)
+    if answer.status == 304:
+        assert answer.body is None
+        return
+    _validator(operation["operationId"], answer.status).validate(answer.body)
     if answer.status >= 400:
         assert f"`{answer.code}`" in documented["description"], (method, path, answer.code)
 
 
 def _operation(method: str, path: str) -> Any:
-    for template, operations in DOCUMENT["paths"].items():
-        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template))
-        if re.fullmatch(pattern, path):
-            return operations.get(method.lower())
-    return None
+    found = next((operations for pattern, operations in PATTERNS.items() if pattern.fullmatch(path)), {})
+    return found.get(method.lower())
+
+
+@cache
+def _validator(operation_id: str, status: int) -> jsonschema.Draft202012Validator:
+    """What holds an answer against its schema. Made once: the document is large."""
+    operations = (operation for path in DOCUMENT["paths"].values() for operation in path.values())
+    operation = next(operation for operation in operations if operation["operationId"] == operation_id)
+    kind = "application/json" if status < 400 else "application/problem+json"
+    schema = operation["responses"][str(status)]["content"][kind]["schema"]
+    return jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
 
 
 @dataclass
@@ -237,3 +254,34 @@ def wrong(code: str) -> str:
 
 def as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
+
+
+@contextmanager
+def while_hashing(world: Any, act: Callable[[], object]) -> Iterator[None]:
+    """Do something in the moment in which the next password is compared, or hashed."""
+    real = world.kit.hasher
+
+    class Hooked:
+        done = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def once(self) -> None:
+            if not self.done:
+                self.done = True
+                act()
+
+        def matches(self, *args: Any) -> bool:
+            self.once()
+            return real.matches(*args)
+
+        def hash(self, *args: Any) -> str:
+            self.once()
+            return real.hash(*args)
+
+    object.__setattr__(world.kit, "hasher", Hooked())
+    try:
+        yield
+    finally:
+        object.__setattr__(world.kit, "hasher", real)

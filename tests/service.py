@@ -6,10 +6,11 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Service:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.send_signal(signal.SIGKILL)
 
-    def wait(self, patience: float = 20) -> None:
+    def wait(self, patience: float = 60) -> None:
         """Until it answers."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
@@ -65,20 +66,44 @@ class Service:
         return re.findall(r"^OTP for .*?: (\d+) ", self.log.read_text(), re.MULTILINE)
 
 
-@contextlib.contextmanager
-def running(database_url: str, folder: Path, **settings: Any) -> Iterator[Service]:
-    """gunicorn on a migrated database; stopped at the end."""
-    port = servers.free_port()
+# What systemd does for a service with a socket unit: the socket is descriptor 3, and the environment says so.
+ACTIVATE = """import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])"""
+
+
+def launch(
+    database_url: str,
+    folder: Path,
+    listener: socket.socket | None = None,
+    root: Path = ROOT,
+    flags: Sequence[str] = (),
+    **settings: Any,
+) -> Service:
+    """Start gunicorn on a migrated database, and do not wait for it. With a `listener` it takes its connections from
+    there, and leaves those that still wait there when it ends. `root`: another checkout. `flags`: gunicorn's.
+    """
+    port = listener.getsockname()[1] if listener else servers.free_port()
     usual = {**SECRETS, **CHEAP, "database_url": database_url, "port": port, "web_concurrency": 4, "ratelimit": "false"}
+    usual["web_patience"] = 60  # a busy machine is no news here
     environment = {name.upper(): str(value) for name, value in (usual | settings).items()}
     log = folder / f"service-{port}.log"
     kept = {k: os.environ[k] for k in ("PATH", "HOME", "SSL_CERT_FILE") if k in os.environ}
-    with log.open("wb") as out:
+    activated = [sys.executable, "-ISc", ACTIVATE, str(listener.fileno())] if listener else []
+    with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"],
-            cwd=ROOT, env={**kept, **environment, "PYTHONUNBUFFERED": "1"}, stdout=out, stderr=out,
+            [*activated, sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", *flags],
+            cwd=root, env={**kept, **environment, "PYTHONUNBUFFERED": "1"}, stdout=out, stderr=out,
+            pass_fds=[listener.fileno()] if listener else [],
         )  # fmt: skip
-    service = Service(f"http://127.0.0.1:{port}", process, log)
+    return Service(f"http://127.0.0.1:{port}", process, log)
+
+
+@contextlib.contextmanager
+def running(database_url: str, folder: Path, **settings: Any) -> Iterator[Service]:
+    """gunicorn on a migrated database; stopped at the end."""
+    service = launch(database_url, folder, **settings)
     try:
         service.wait()
         yield service

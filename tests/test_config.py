@@ -76,6 +76,7 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"master_secret": "change-me-change-me-change-me-change-me"}, "MASTER_SECRET looks like a sample value"),
     ({"master_secret": STRONG["jwt_secret_key"]}, "MASTER_SECRET is the same as another secret"),
     ({"master_secret_previous": "old"}, "MASTER_SECRET_PREVIOUS holds a weak key"),
+    ({"api_key_previous": "old"}, "API_KEY_PREVIOUS holds a weak key"),
     ({"smtp_tls": "none"}, "SMTP_TLS=none sends codes in the clear"),
     ({"lockout_seconds": "5"}, "LOCKOUT_SECONDS is below 60"),
     ({"debug": "true"}, "DEBUG must be off"),
@@ -89,7 +90,7 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
 ]
 
 
-@pytest.mark.covers("attack A43", "attack A76", "attack A77", "asvs 11.2.3", "asvs 13.4.2", "asvs 15.2.3")
+@pytest.mark.covers("attack A43", "attack A76", "asvs 11.2.3", "asvs 13.4.2", "asvs 15.2.3")
 @pytest.mark.parametrize(("change", "line"), UNSAFE, ids=[line for _, line in UNSAFE])
 def test_an_unsafe_production_value_stops_the_start_with_one_line(
     tmp_path: Path, change: dict[str, str], line: str
@@ -123,10 +124,15 @@ WRONG = {
     "sms_provider": (",", "SMS_PROVIDER"),
     "redis_url": ("foo", "REDIS_URL"),
     "sender_email": ("notanaddress", "SENDER_EMAIL"),
+    "passkey_rp_id": ("https://example.com", "PASSKEY_RP_ID"),
+    "metrics_port": ("70000", "METRICS_PORT"),
+    "otel_exporter_otlp_endpoint": ("localhost:4318", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "sentry_dsn": ("https://sentry.example.com/no-key", "SENTRY_DSN"),
+    "passkey_origins": ("https://elsewhere.example.net", "PASSKEY_ORIGINS"),
 }
 
 
-@pytest.mark.covers("asvs 6.5.5")
+@pytest.mark.covers("asvs 6.5.5", "nist N17")
 @pytest.mark.parametrize("name", WRONG)
 def test_a_value_that_does_not_parse_stops_the_start_and_is_named(tmp_path: Path, name: str) -> None:
     value, setting = WRONG[name]
@@ -169,6 +175,22 @@ def test_the_first_run_in_development_makes_secrets_once(tmp_path: Path) -> None
     assert len({first.secret_key, first.jwt_secret_key, first.master_secret}) == 3
     assert not first.api_key.get_secret_value(), "made by whoever wants one"
     assert production.weak(first.secret_key.get_secret_value()) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [({"cpu.max": "50000 100000\n"}, 1), ({"cpu.max": "100000 100000\n"}, 1), ({"cpu.max": "max 100000\n"}, None),
+     ({"cpu.max": "100000000 100000\n"}, None), ({"cpu.max": "nonsense"}, None), ({}, None),
+     ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+     ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None)],
+)  # fmt: skip
+def test_a_container_uses_the_processors_that_it_was_given(
+    tmp_path: Path, files: dict[str, str], most: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert start.processors(tmp_path) == (most or len(os.sched_getaffinity(0)))
 
 
 def test_a_kept_env_file_is_added_to_and_not_replaced(tmp_path: Path) -> None:
@@ -255,3 +277,51 @@ def test_a_budget_in_money_needs_a_price_for_every_country(tmp_path: Path) -> No
     with pytest.raises(SettingsError, match=r"SMS_PRICES names no price for every other country"):
         load(tmp_path, sms_budget_per_day="5", sms_prices="IN:0.002")
     assert load(tmp_path, sms_budget_per_day="5", sms_prices="IN:0.002,*:0.1").sms_route("IN") == ("console",)
+
+
+PARTIES: list[tuple[dict[str, str], str, tuple[str, ...]]] = [
+    ({}, "localhost", ("http://localhost:5000",)),
+    ({"port": "8000", "public_url": "http://127.0.0.1:8000"}, "localhost", ("http://localhost:8000",)),
+    ({"public_url": "https://Auth.Example.com:443/x"}, "auth.example.com", ("https://auth.example.com",)),
+    ({"public_url": "https://example.com:8443"}, "example.com", ("https://example.com:8443",)),
+    (
+        {"passkey_rp_id": "example.com", "public_url": "https://auth.example.com",
+         "cors_origins": "https://app.example.com,https://example.org,http://app.example.com,https://badexample.com"},
+        "example.com", ("https://auth.example.com", "https://app.example.com"),
+    ),
+    (
+        {"passkey_rp_id": "example.com", "passkey_origins": "https://example.com,https://a.b.example.com:444"},
+        "example.com", ("https://example.com", "https://a.b.example.com:444"),
+    ),
+    (STRONG, "", ()),
+    (STRONG | {"public_url": "https://192.0.2.7"}, "", ()),
+    (STRONG | {"public_url": "https://auth.example.com"}, "auth.example.com", ("https://auth.example.com",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "domain", "origins"), PARTIES, ids=[str(sorted(p[0].items())[-3:]) for p in PARTIES])
+def test_passkeys_are_for_the_domain_and_the_secure_origins_below_it(
+    tmp_path: Path, given: dict[str, str], domain: str, origins: tuple[str, ...]
+) -> None:
+    settings = load(tmp_path, **given)
+    assert (settings.rp_id, settings.rp_origins) == (domain, origins)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://app.example.com", "https://example.org", "https://badexample.com", "https://app.example.com/", "*"],
+)
+def test_an_origin_that_may_not_use_passkeys_stops_the_start(tmp_path: Path, origin: str) -> None:
+    with pytest.raises(SettingsError, match=r"^PASSKEY_ORIGINS: "):
+        load(tmp_path, passkey_rp_id="example.com", passkey_origins=f"https://example.com,{origin}")
+
+
+@pytest.mark.parametrize("domain", ["com", "192.0.2.7", "Example.com", "example.com:443", "-a.example.com", ".com"])
+def test_what_is_no_domain_of_ones_own_stops_the_start(tmp_path: Path, domain: str) -> None:
+    with pytest.raises(SettingsError, match=r"^PASSKEY_RP_ID: "):
+        load(tmp_path, passkey_rp_id=domain)
+
+
+def test_a_domain_without_an_origin_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="PASSKEY_ORIGINS is missing"):
+        load(tmp_path, **STRONG, passkey_rp_id="example.com")

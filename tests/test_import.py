@@ -210,6 +210,7 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
     "landline": ({"phone": "+91 11 2345 6789"}, "no_sms"),
     "no username": ({"username": "a b"}, "invalid_username"),
     "long name": ({"name": "x" * 101}, "invalid_name"),
+    "name that grows in its one spelling": ({"name": "\ufb2c" * 34}, "invalid_name"),
     "name with NUL": ({"name": "Ja\x00ne"}, "invalid_name"),
     "role": ({"role": "superuser"}, "unknown_role"),
     "language": ({"language": "tlh"}, "unknown_language"),

@@ -17,12 +17,14 @@ from flask_migrate import downgrade
 
 from app import create_app, models
 from app.config import Settings
+from app.core import people
 from app.crypto.ids import uuid7
-from app.db import Base
+from app.db import Base, Id, UtcDateTime
 from tests import lanes
 from tests.lanes import CHEAP, SECRETS
 
 ROOT = Path(__file__).resolve().parent.parent
+OLD_COLUMNS = {"id": Id, "name": sa.String, "role": sa.String, "created_at": UtcDateTime}
 TABLES = {table.name for table in Base.metadata.sorted_tables}
 
 
@@ -97,6 +99,23 @@ def test_an_interrupted_migration_is_finished_by_the_next(url: str) -> None:
 
 
 @pytest.mark.covers("fault F34")
+def test_an_index_that_an_interrupted_migration_left_is_no_obstacle(url: str) -> None:
+    """Neither up nor down: it was made, or dropped, and the version is not written."""
+    lanes.migrate(url)
+    whole = shape(url)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0002'"))
+    lanes.migrate(url)
+    assert shape(url) == whole
+    with engine.begin() as connection:
+        on = " ON outbox_messages" if engine.dialect.name == "mysql" else ""
+        connection.execute(sa.text(f"DROP INDEX ix_outbox_messages_channel_state_next_attempt_at{on}"))
+    go_down(url)
+    assert tables(url) <= {"alembic_version"}
+
+
+@pytest.mark.covers("fault F34")
 def test_two_at_once_are_one(url: str) -> None:
     code = f"from tests import lanes; lanes.migrate({url!r})"
     done = [
@@ -124,6 +143,22 @@ def test_rows_survive_a_migration_run_again(url: str) -> None:
     with engine.connect() as connection:
         kept = connection.execute(sa.select(models.User.__table__)).one()
     assert (kept.id, kept.email, kept.name, kept.created_at) == (row["id"], row["email"], row["name"], now)
+
+
+def test_names_that_were_there_before_can_be_found(url: str) -> None:
+    lanes.migrate(url, "0002")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    old = sa.table("users", *(sa.column(name, type_) for name, type_ in OLD_COLUMNS.items()))
+    names = [f"Person {n}" for n in range(2500)] + ["J\u00e4NE  \uff24oe", None]
+    rows = [{"id": uuid7(now), "name": name, "role": "user", "created_at": now} for name in names]
+    with engine.begin() as connection:
+        connection.execute(sa.insert(old), rows)
+    lanes.migrate(url)
+    with engine.connect() as connection:
+        keys = dict(iter(connection.execute(sa.select(models.User.name, models.User.name_key))))
+    assert keys == {name: people.folded(name) for name in names}
+    assert keys["J\u00e4NE  \uff24oe"] == "j\u00e4ne doe"
 
 
 def test_addresses_are_told_apart_exactly(url: str) -> None:

@@ -17,13 +17,16 @@ from typing import Any
 import jwt
 import pytest
 import requests
+from latchkey_client import InvalidToken
 
 from tools import servers
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 PORT = "5000"
-LEFT_OUT = shutil.ignore_patterns(".venv", ".git", ".env", "instance", "__pycache__", ".*_cache", ".hypothesis")
+LEFT_OUT = shutil.ignore_patterns(
+    ".venv", ".git", ".env", "instance", "__pycache__", ".*_cache", ".cache", "node_modules", ".hypothesis"
+)
 
 pytestmark = pytest.mark.slow
 
@@ -125,19 +128,19 @@ def test_the_walk_from_sign_up_to_sign_out(newcomer: Newcomer) -> None:
 def check_from_another_backend(newcomer: Newcomer, tokens: dict[str, Any]) -> None:
     """The README's Python, with the secret of this service's own .env."""
     [snippet] = blocks("python")
-    place: dict[str, Any] = {}
-    exec(snippet, place)
     secret = re.search(r"^JWT_SECRET_KEY=(\S+)$", (newcomer.folder / ".env").read_text(), re.MULTILINE)
     assert secret
-    claims = place["caller"](tokens["access_token"], secret[1])
-    assert (claims["sub"], claims["role"], claims["sid"]) == (tokens["user"]["id"], "user", tokens["session_id"])
+    place: dict[str, Any] = {"JWT_SECRET_KEY": secret[1], "TOKEN": tokens["access_token"]}
+    exec(snippet, place)
+    caller = place["caller"]
+    assert (caller.user_id, caller.role, caller.session_id) == (tokens["user"]["id"], "user", tokens["session_id"])
     for bad_token, bad_secret in (
         (tokens["access_token"] + "x", secret[1]),
         (tokens["access_token"], "x" * 64),
         (jwt.encode({}, secret[1]), secret[1]),
     ):
-        with pytest.raises(jwt.InvalidTokenError):
-            place["caller"](bad_token, bad_secret)
+        with pytest.raises(InvalidToken):
+            exec(snippet, {"JWT_SECRET_KEY": bad_secret, "TOKEN": bad_token})
 
 
 def test_a_second_start_keeps_accounts_and_secrets(newcomer: Newcomer) -> None:

@@ -1,4 +1,5 @@
-"""Writes what is derived from the code: `.env.example`, the README's settings table and `schema.sql`.
+"""Writes what is derived from the code: `.env.example`, `schema.sql`, the tables of settings and of access and the
+checklist in `docs`.
 
 `python -m tools.generate` writes; the suite fails when one of them is out of date.
 """
@@ -13,10 +14,13 @@ from pydantic import SecretStr
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from app import SURFACES
 from app.config import Settings
 from app.db import Base
 from app.delivery_config import shown_map
 from app.models import User
+from app.web.guards import Guard
+from tools import checklist
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- settings: made by tools/generate.py -->", "<!-- end of settings -->"
@@ -62,10 +66,8 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def readme() -> str:
-    text = (ROOT / "README.md").read_text()
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    return pattern.sub(lambda _: f"{BEGIN}\n\n{settings_table()}\n\n{END}", text)
+def settings_page() -> str:
+    return _between(ROOT / "docs" / "settings.md", BEGIN, END, settings_table())
 
 
 def schema() -> str:
@@ -87,7 +89,52 @@ def _sql(element: Any) -> str:
     return "\n".join(line.rstrip().replace("\t", "    ") for line in text.splitlines()) + ";"
 
 
-TARGETS = {".env.example": env_example, "README.md": readme, "schema.sql": schema}
+BEGIN_ACCESS, END_ACCESS = "<!-- access: made by tools/generate.py -->", "<!-- end of access -->"
+CALLERS = ("nobody", "session", "old sign-in", "ended session", "key with the scope", "key without")
+
+
+def access_table() -> str:
+    """Every endpoint but those of administration, and what its door says to whom: `in`, or the code of its refusal."""
+    rows = [f"| endpoint | asks for | {' | '.join(CALLERS)} |", "|---" * (2 + len(CALLERS)) + "|"]
+    for surface in SURFACES:
+        for endpoint in surface.endpoints if surface.name != "admin" else ():
+            name = f"{endpoint.method} {surface.prefix}{endpoint.path}".replace("<uuid:", "<")
+            cells = [f"`{answer}`" if answer != "in" else answer for answer in _door(endpoint.guard)]
+            rows.append(f"| `{name}` | {endpoint.guard.name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _door(guard: Guard) -> tuple[str, ...]:
+    """In the order of CALLERS."""
+    invalid = "token_invalid"
+    if guard.scope:
+        return ("token_missing", invalid, invalid, invalid, "in", "forbidden")
+    if guard.cookie:
+        return ("token_missing", "in", "in", "token_revoked", "token_missing", "token_missing")
+    if not guard.reads_token:
+        return ("in",) * len(CALLERS)
+    if guard.leaving:
+        return ("in", "in", "in", "in", invalid, invalid)
+    old = "insufficient_user_authentication" if guard.recent else "in"
+    return ("token_missing", "in", old, "token_revoked", invalid, invalid)
+
+
+def access_page() -> str:
+    return _between(ROOT / "docs" / "access.md", BEGIN_ACCESS, END_ACCESS, access_table())
+
+
+def _between(page: Path, begin: str, end: str, made: str) -> str:
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    return pattern.sub(lambda _: f"{begin}\n\n{made}\n\n{end}", page.read_text())
+
+
+TARGETS = {
+    ".env.example": env_example,
+    "docs/access.md": access_page,
+    "docs/settings.md": settings_page,
+    "schema.sql": schema,
+    "docs/checklist.md": checklist.page,
+}
 
 if __name__ == "__main__":
     for name, make in TARGETS.items():

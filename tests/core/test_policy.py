@@ -15,6 +15,7 @@ TOTP_NO_PASSWORD = Standing(False, ("sms",), ("totp",))
 NAME_ONLY = Standing(True, ())
 BY_SMS = Standing(True, ("email", "sms"), recovered_by="sms")
 BY_MAIL = Standing(True, ("email", "sms"), recovered_by="email")
+TOTP_BY_MAIL = Standing(True, ("email", "sms"), ("totp", "backup_code"), recovered_by="email")
 PHONE_BY_SMS = Standing(True, ("sms",), recovered_by="sms")
 
 TABLE = [
@@ -51,6 +52,18 @@ TABLE = [
     (BY_SMS, "pwd sms email", "required", DONE),
     (BY_MAIL, "pwd sms", "required", DONE),
     (PHONE_BY_SMS, "pwd sms", "required", DONE),
+    # beside an enrolled factor no contact's code counts after any recovery
+    (TOTP_BY_MAIL, "pwd", "required", Step(("totp", "backup_code"))),
+    (TOTP_BY_MAIL, "pwd email", "optional", Step(("totp", "backup_code"))),
+    (TOTP_BY_MAIL, "pwd totp", "required", DONE),
+    (TOTP_BY_MAIL, "sms pwd", "required", Step(("totp", "backup_code"))),
+    # a remembered device stands for the code, never for the password
+    (MAIL, "device", "required", Step(("pwd",))),
+    (MAIL, "pwd device", "required", DONE),
+    (TOTP, "pwd device", "required", DONE),
+    # a passkey is two things
+    (TOTP, "passkey", "required", DONE),
+    (TOTP_BY_MAIL, "passkey", "required", DONE),
     (PHONE_BY_SMS, "pwd", "optional", DONE),
 ]
 

@@ -73,6 +73,7 @@ def test_a_digest_is_bound_to_challenge_purpose_and_subject() -> None:
     assert codes.digest(RING, RING.ids[1], "123456", **bound) != digest
 
 
+@pytest.mark.covers("asvs 11.4.4")
 def test_each_purpose_has_its_own_key() -> None:
     keys = {RING.key(purpose, key_id) for purpose in Purpose for key_id in RING.ids}
     assert len(keys) == len(Purpose) * 2
@@ -84,7 +85,7 @@ def test_parts_of_a_mac_do_not_run_together() -> None:
     assert RING.mac(Purpose.CODES, "ab") != RING.mac(Purpose.CODES, "ab", "")
 
 
-@pytest.mark.covers("asvs 7.2.3", "asvs 11.5.1")
+@pytest.mark.covers("asvs 7.2.3", "asvs 11.5.1", "nist N38")
 def test_tokens_are_256_random_bits_and_stored_as_digests() -> None:
     tokens = {new_token() for _ in range(10_000)}
     assert len(tokens) == 10_000

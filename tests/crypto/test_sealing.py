@@ -24,6 +24,7 @@ def test_two_seals_of_the_same_differ() -> None:
     assert len({seal(RING, Purpose.ANSWERS, b"same") for _ in range(100)}) == 100
 
 
+@pytest.mark.covers("asvs 11.3.3")
 def test_it_opens_in_its_own_place_only() -> None:
     sealed = seal(RING, Purpose.ANSWERS, b"secret", "ab", "c")
     for bound in [("a", "bc"), ("ab",), ("ab", "c", ""), ("c", "ab"), ()]:
@@ -33,6 +34,7 @@ def test_it_opens_in_its_own_place_only() -> None:
         unseal(RING, Purpose.CODES, sealed, "ab", "c")
 
 
+@pytest.mark.covers("asvs 11.2.5")
 def test_every_changed_byte_breaks_the_seal() -> None:
     key_id, _, body = seal(RING, Purpose.ANSWERS, b"secret").partition(".")
     data = base64.urlsafe_b64decode(body)
@@ -42,6 +44,7 @@ def test_every_changed_byte_breaks_the_seal() -> None:
             unseal(RING, Purpose.ANSWERS, f"{key_id}.{base64.urlsafe_b64encode(changed).decode()}")
 
 
+@pytest.mark.covers("asvs 11.2.2")
 def test_an_earlier_key_of_the_ring_still_opens_and_one_that_left_does_not() -> None:
     sealed = seal(RING, Purpose.ANSWERS, b"secret")
     assert unseal(KeyRing([NEW, OLD]), Purpose.ANSWERS, sealed) == b"secret"

@@ -22,15 +22,15 @@ from tests.people import MemorySender, Person
 class Failing(MemorySender):
     """Refuses the first messages for given reasons, then takes them. `accepts_first`: it had taken it all the same."""
 
-    def __init__(self, *reasons: Reason, accepts_first: bool = False) -> None:
+    def __init__(self, *reasons: Reason, accepts_first: bool = False, retry_after: int | None = None) -> None:
         super().__init__("email")
-        self.reasons, self.accepts_first = list(reasons), accepts_first
+        self.reasons, self.accepts_first, self.retry_after = list(reasons), accepts_first, retry_after
 
     def send(self, message: Outgoing) -> Receipt:
         if self.reasons:
             if self.accepts_first:
                 super().send(message)
-            raise SendFailed(self.reasons.pop(0), "said no")
+            raise SendFailed(self.reasons.pop(0), "said no", self.retry_after)
         return super().send(message)
 
 
@@ -75,6 +75,17 @@ def test_the_pause_between_tries_doubles(quiet: World) -> None:
         assert 0.79 * 2**n <= pause <= 1.21 * 2**n
 
 
+@pytest.mark.parametrize(("retry_after", "pause"), [(60, 60), (900, 297)])
+def test_a_code_waits_as_long_as_its_provider_asks_for_but_not_past_its_end(
+    quiet: World, retry_after: int, pause: int
+) -> None:
+    quiet.person().ask_signup().ok()
+    courier(quiet, Failing(Reason.THROTTLED, retry_after=retry_after)).round("email")
+    [row] = quiet.rows(OutboxMessage)
+    assert row.state == "queued"
+    assert (row.next_attempt_at - quiet.clock.now).total_seconds() == pytest.approx(pause, abs=0.01)
+
+
 def test_a_permanent_failure_ends_it_and_is_audited(quiet: World) -> None:
     person = quiet.person()
     asked = person.ask_signup().ok()
@@ -93,7 +104,7 @@ def test_an_expired_code_is_never_sent(quiet: World) -> None:
     courier(quiet, sender).round("email")
     assert sender.messages == []
     assert states(quiet) == ["dropped"]
-    assert quiet.audit(event="message.dropped")[0].reason == "closed"
+    assert quiet.audit(event="message.dropped")[0].reason == "expired"
 
 
 def test_a_code_that_expires_in_the_courier_s_hands_is_not_sent(quiet: World) -> None:
@@ -136,6 +147,7 @@ def test_a_used_code_is_not_sent_again(quiet: World) -> None:
     busy.round("email")
     assert len(sender.messages) == 1
     assert states(quiet) == ["dropped"]
+    assert quiet.audit(event="message.dropped")[0].reason == "closed"
 
 
 @pytest.mark.covers("fault F18")

@@ -68,6 +68,18 @@ def test_the_example_in_the_module_fits_the_words_that_are_sent(tmp_path: Path) 
     assert template.registration() == {"dltTemplateId": "1107160000000000001"}
 
 
+def test_the_example_in_the_documents_fits_the_words_that_are_sent(tmp_path: Path) -> None:
+    page = (Path(dlt.__file__).parents[2] / "docs" / "delivery.md").read_text("utf-8")
+    [example] = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    settings = Settings(_env_file=None, dlt_file=tmp_path / "dlt.toml", brand_name="Clinic")
+    for provider, valid in (("gupshup", "Valid {#var#}."), ("msg91", "Valid {#var#} minutes.")):
+        text = example.replace('"gupshup"', f'"{provider}"').replace("Valid {#var#}.", valid)
+        (tmp_path / "dlt.toml").write_text(text, "utf-8")
+        [template] = dlt.load(settings, provider).templates
+        assert template.kind == dlt.EVERY_CODE
+    assert template.values(message(minutes=3)) == {"OTP": "123456", "MIN": "3"}
+
+
 def test_without_a_file_nothing_is_registered() -> None:
     assert dlt.load(Settings(_env_file=None), "gupshup").of(message()) is None
 

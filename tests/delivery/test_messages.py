@@ -13,18 +13,18 @@ import pytest
 from app.config import Settings
 from app.core import challenges
 from app.delivery import clients, messages
-from app.delivery.outbox import Notice
+from app.delivery.outbox import INVITE, Notice
 from app.delivery.senders.console import WORDS
 
 BRAND, SUPPORT = "Clinic & Co", "help@clinic.example"
 SETTINGS = Settings(_env_file=None, brand_name=BRAND, support_email=SUPPORT)
-CODES = [f"code.{purpose}" for purpose in challenges.SENT]
+CODES = [f"code.{purpose}" for purpose in (*challenges.SENT, INVITE)]
 TO_PEOPLE = [kind for kind in Notice if kind is not Notice.SHIELD_CLOSED]
 LANGUAGES = messages.languages(SETTINGS)
 EVERY = [(kind, language) for kind in (*CODES, *Notice) for language in LANGUAGES]
 FACTS: dict[str, Any] = {
     "at": "2026-11-21T10:00:00+00:00", "ip": "203.0.113.5", "client": "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0", "changed": "email", "now": "n***@example.com",
-    "country": "IN", "sent": 100, "verified": 7, "until": "2026-11-21T11:00:00+00:00",
+    "type": "totp", "left": 2, "country": "IN", "sent": 100, "verified": 7, "until": "2026-11-21T11:00:00+00:00",
 }  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_every_message_is_whole_in_every_language(kind: str, language: str, supp
         assert not re.search("[\u0966-\u096f]", text)  # figures are Western in every language
 
 
-@pytest.mark.covers("attack A57", "attack A53")
+@pytest.mark.covers("attack A57", "attack A53", "attack A24")
 def test_no_message_holds_a_link() -> None:
     for path in messages.TEMPLATES.rglob("*"):
         if path.is_file():

@@ -53,7 +53,7 @@ def test_only_allowed_countries_get_sms_and_the_answer_is_the_same(shielded: Any
     assert row.subject == "+44******3456"
 
 
-@pytest.mark.covers("attack A41")
+@pytest.mark.covers("attack A58", "asvs 2.4.1")
 def test_adjacent_numbers_have_one_daily_cap(shielded: Any) -> None:
     world = shielded(sms_cap_per_prefix=5)
     for n in range(12):
@@ -111,7 +111,7 @@ def fill(world: World, total: int, verified: int, stem: str = "+9170") -> None:
     world.clock.advance(seconds=61)
 
 
-@pytest.mark.covers("attack A41")
+@pytest.mark.covers("attack A58")
 def test_a_country_where_hardly_a_code_comes_back_is_closed_and_the_admins_are_told(shielded: Any) -> None:
     world = shielded(**EVEN)
     admin = world.person(email="admin@example.com").sign_up()
@@ -130,6 +130,17 @@ def test_a_country_where_hardly_a_code_comes_back_is_closed_and_the_admins_are_t
     told = [m for m in world.senders["email"].messages if m.kind == "notice.shield_closed"]
     assert [m.recipient for m in told] == [admin.email]
     assert "Of the last 100 codes sent to IN by SMS only 19 were used" in told[0].text
+
+
+def test_a_country_is_closed_aloud_also_by_a_known_number_that_a_cap_stops(shielded: Any) -> None:
+    world = shielded(sms_cap_per_day=101, **EVEN)
+    owner = world.person(email="", phone="+919811122233").sign_up()
+    fill(world, 100, 0)
+    ask(world, owner.phone)
+    world.deliver()
+    assert reasons(world) == {"shield_day": 1}
+    [row] = world.audit(event="shield.closed")
+    assert (row.facts["country"], row.facts["sent"], row.facts["verified"]) == ("IN", 100, 0)
 
 
 def test_a_country_where_codes_come_back_stays_open(shielded: Any) -> None:

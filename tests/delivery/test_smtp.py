@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from app.config import Settings
 from app.delivery.senders import Outgoing, Reason, SendFailed
 from app.delivery.senders import smtp as smtp_module
 from app.delivery.senders.smtp import SmtpSender
-from tests.mail import make_certificate, smtp_server
+from tests.mail import make_certificate, smtp_server, terse_server
 
 
 def message(**changes: Any) -> Outgoing:
@@ -158,19 +157,9 @@ def test_a_certificate_that_is_not_trusted_or_another_hosts_is_refused(
 @pytest.mark.parametrize("banner", [b"", b"220 hello\r\n"])
 def test_a_server_that_hangs_is_given_up(sender: Opener, monkeypatch: pytest.MonkeyPatch, banner: bytes) -> None:
     monkeypatch.setattr(smtp_module, "TIMEOUT_S", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            connection.sendall(banner)
-            time.sleep(1)
-            connection.close()
-
-        threading.Thread(target=serve, daemon=True).start()
-        settings = {"smtp_server": "127.0.0.1", "smtp_port": listener.getsockname()[1], "sender_email": "a@b.example"}
+    with terse_server(greeting=banner) as settings, pytest.raises(SendFailed) as failed:
         started = time.monotonic()
-        with pytest.raises(SendFailed) as failed:
-            sender(settings | {"smtp_tls": "none"}).send(message())
+        sender(settings).send(message())
     assert failed.value.reason is Reason.TRANSIENT
     assert time.monotonic() - started < 1
 
@@ -216,37 +205,24 @@ def test_a_server_that_dawdles_at_every_step_is_given_up_in_time(
     sender: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(smtp_module, "WHOLE_S", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rb") as lines:
-                connection.sendall(b"220 hello\r\n")
-                for _ in lines:
-                    time.sleep(0.4)
-                    connection.sendall(b"250 OK\r\n")
+    def dawdle(_line: bytes) -> bytes:
+        time.sleep(0.4)
+        return b"250 OK\r\n"
 
-        threading.Thread(target=serve, daemon=True).start()
-        settings = {"smtp_server": "127.0.0.1", "smtp_port": listener.getsockname()[1], "sender_email": "a@b.example"}
+    with terse_server(dawdle) as settings, pytest.raises(SendFailed):
         started = time.monotonic()
-        with pytest.raises(SendFailed):
-            sender(settings | {"smtp_tls": "none"}).send(message())
+        sender(settings).send(message())
     assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("step", ["greeting", "mail"])
 def test_a_refusal_of_ourselves_is_not_the_recipient_s_fault(sender: Opener, step: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    greeting = b"554 5.7.1 no\r\n" if step == "greeting" else b"220 hello\r\n"
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rb") as lines:
-                connection.sendall(b"554 5.7.1 no\r\n" if step == "greeting" else b"220 hello\r\n")
-                for line in lines:
-                    connection.sendall(b"550 5.7.1 sign in first\r\n" if line.startswith(b"mail") else b"250 OK\r\n")
+    def refuse(line: bytes) -> bytes:
+        return b"550 5.7.1 sign in first\r\n" if line.startswith(b"mail") else b"250 OK\r\n"
 
-        threading.Thread(target=serve, daemon=True).start()
-        settings = {"smtp_server": "127.0.0.1", "smtp_port": listener.getsockname()[1], "sender_email": "a@b.example"}
-        with pytest.raises(SendFailed) as failed:
-            sender(settings | {"smtp_tls": "none"}).send(message())
+    with terse_server(refuse, greeting) as settings, pytest.raises(SendFailed) as failed:
+        sender(settings).send(message())
     assert failed.value.reason is Reason.CONFIGURATION

@@ -129,7 +129,7 @@ def as_stored(world: World, user_id: str) -> str:
 @pytest.mark.covers("asvs 16.5.3", "attack A80", "attack A04")
 def test_a_fault_leaves_nothing_behind(world: World, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     before = world.count(AuditLog)
-    monkeypatch.setattr("app.flows.signin.tokens.access", lambda *_: 1 / 0)
+    monkeypatch.setattr("app.flows.door.tokens.access", lambda *_: 1 / 0)
     asked = person.ask_signin().ok()
     code = person.code()
     body = {"challenge_id": asked["challenge_id"], "otp": code}

@@ -8,6 +8,7 @@ from app.db import Base
 from app.models import AuditLog, OtpChallenge, OutboxMessage, Session, Signup, User
 from tests.conftest import World
 from tests.people import PASSWORD, Person
+from tests.web.admins import act, last, of_role
 
 NEW = "a brand new horse"
 
@@ -20,6 +21,7 @@ def confirm(person: Person, challenge_id: str, code: str):
     return person.api.post("/api/auth/verify-otp", {"challenge_id": challenge_id, "otp": code})
 
 
+@pytest.mark.covers("asvs 6.2.2")
 def test_the_password_is_changed_with_the_current_one(world: World, person: Person) -> None:
     old = person.token
     person.sign_in()
@@ -62,7 +64,7 @@ def test_a_weak_new_password_is_refused_with_its_reason(world: World) -> None:
         assert (answer.status, answer["errors"][0]["field"], answer["errors"][0]["code"]) == (422, "new_password", code)
 
 
-@pytest.mark.covers("asvs 6.2.5", "nist N09", "asvs 6.2.1")
+@pytest.mark.covers("asvs 6.2.5", "nist N09", "asvs 6.2.1", "nist N04")
 def test_no_composition_is_asked_for(world: World) -> None:
     for password in (
         "abcdefgh ijklmnop",
@@ -162,7 +164,7 @@ def test_the_phone_changes_by_sms(world: World, person: Person) -> None:
     assert world.inbox(person.email)[-1] == "notice.contact_changed"
 
 
-@pytest.mark.covers("asvs 7.5.1")
+@pytest.mark.covers("asvs 7.5.1", "nist N22", "nist N46")
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -195,6 +197,22 @@ def test_the_export_holds_all_that_is_stored_and_no_secret(world: World, person:
             assert not secret or secret not in text
 
 
+@pytest.mark.one_lane
+def test_the_export_does_not_tell_which_admin_did_something_and_from_where(world: World, person: Person) -> None:
+    admin = of_role(world, "admin")
+    admin.api = world.api("198.51.100.77", **{"User-Agent": "Ada's own browser"})
+    act(admin, person, "unlock").ok()
+    row = last(world, "user.unlocked")
+    exported = person.api.get("/api/auth/me/export", person.token).ok()
+    told = next(each for each in exported["audit"] if each["event"] == "user.unlocked")
+    assert told.items() >= {"id": str(row.id), "success": True, "actor_id": None, "facts": row.facts}.items()
+    assert row.ip == "198.51.100.77"
+    for theirs in (row.actor_id, row.session_id, row.ip, row.user_agent, row.request_id):
+        assert str(theirs) not in repr(exported.body)
+    assert all(each["ip"] == "203.0.113.5" for each in exported["audit"] if each["event"] == "signup.completed")
+
+
+@pytest.mark.covers("nist N53", "asvs 7.4.2")
 def test_deleting_the_account_leaves_nothing_of_the_person(world: World) -> None:
     person = world.person(username="jane", name="Jane Unusual", phone="+919876543210")
     asked = person.ask_signup(consent=True).ok()

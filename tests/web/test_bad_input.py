@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 
 from app import SURFACES
 from app.models import AuditLog, Device, OtpChallenge, OutboxMessage, Session, Signup, Throttle, User
+from app.web.fields import SOME_ID
+from app.web.paging import Page
 from tests.conftest import World
 from tests.lanes import SECRETS
 from tests.people import PASSWORD, Person, as_json
+from tests.web.admins import give, id_of
 
 JSON = {"Content-Type": "application/json"}
-BODIES = [(s.prefix + e.path, e) for s in SURFACES for e in s.endpoints if e.body]
+BODIES = [(re.sub(r"<uuid:\w+>", SOME_ID, s.prefix + e.path), e) for s in SURFACES for e in s.endpoints if e.body]
 GOOD: dict[str, Any] = {
     "email": "new@example.com",
     "phone": "+919876543210",
@@ -27,7 +31,7 @@ GOOD: dict[str, Any] = {
     "new_password": "another horse 8",
     "current_password": PASSWORD,
     "otp": "123456",
-    "challenge_id": "01a1fc6a-56ed-7069-9126-f35c15146f3c",
+    "challenge_id": SOME_ID,
     "refresh_token": "A" * 43,
     "channel": "email",
     "device_info": {"a": 1},
@@ -42,6 +46,18 @@ GOOD: dict[str, Any] = {
     "device_id": "till-7",
     "user_id": "shop 12",
     "token": "A" * 43,
+    "audience": "clinic",
+    "device_token": "A" * 43,
+    "method": "email",
+    "remember_device": False,
+    "credential": {"id": "eA", "rawId": "eA", "type": "public-key", "response": {}},
+    "role": "user",
+    "invite": False,
+    "disabled": False,
+    "until": "2030-01-01T00:00:00Z",
+    "seconds": 60,
+    "scopes": ["otp:verify"],
+    "expires_at": "2030-01-01T00:00:00Z",
 }
 
 
@@ -103,6 +119,7 @@ def test_a_body_without_a_length_is_bounded_too(world: World) -> None:
 
 @pytest.mark.covers("attack A62", "asvs 15.3.7", "fault F31")
 @pytest.mark.parametrize("raw", list(RAW), ids=lambda raw: repr(raw[:20]))
+@pytest.mark.one_lane
 def test_a_body_that_is_not_an_object_is_refused(world: World, raw: bytes) -> None:
     before = tables(world)
     answer = world.api().call("POST", "/api/auth/signup", raw, **JSON)
@@ -113,6 +130,7 @@ def test_a_body_that_is_not_an_object_is_refused(world: World, raw: bytes) -> No
 
 @pytest.mark.covers("asvs 3.5.2", "attack A68")
 @pytest.mark.parametrize(("path", "endpoint"), BODIES, ids=[p for p, _ in BODIES])
+@pytest.mark.one_lane
 def test_every_body_must_be_json(world: World, person: Person, path: str, endpoint: Any) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"):
         answer = person.api.call(
@@ -143,18 +161,25 @@ HOSTILE = {
 }
 FREE = {
     "everywhere": {"true"},
+    "remember_device": {"true"},
     "terms": {"true"},
     "privacy": {"true"},
     "version": {"empty"},
     "consent": {"true"},
     "device_info": {"object"},
+    "credential": {"object"},
     "/api/v1/otp/verify otp": {"number"},
+    "invite": {"true"},
+    "disabled": {"true"},
+    "seconds": {"number"},
 }
 NULLABLE_ABSENT = "null"
 
 
 @pytest.mark.covers("asvs 2.2.1", "asvs 15.3.5", "attack A61", "attack A29", "attack A57")
+@pytest.mark.covers("asvs 2.2.2")
 @pytest.mark.parametrize(("path", "endpoint"), BODIES, ids=[p for p, _ in BODIES])
+@pytest.mark.one_lane("postgresql")  # it takes the fewest strings
 def test_a_hostile_value_in_any_field_is_a_field_error(world: World, person: Person, path: str, endpoint: Any) -> None:
     before = tables(world)
     for name, field in endpoint.body.model_fields.items():
@@ -175,6 +200,7 @@ def test_a_hostile_value_in_any_field_is_a_field_error(world: World, person: Per
 
 
 @pytest.mark.parametrize(("path", "endpoint"), BODIES, ids=[p for p, _ in BODIES])
+@pytest.mark.one_lane
 def test_a_missing_field_is_named(person: Person, path: str, endpoint: Any) -> None:
     for name, field in endpoint.body.model_fields.items():
         if field.is_required():
@@ -192,6 +218,7 @@ def test_a_missing_field_is_named(person: Person, path: str, endpoint: Any) -> N
     [True, 123456, 81804.0, "81804", " 081804", "081804 ", "0818045", "\uff10\uff11\uff12\uff13\uff14\uff15",
      "\u0660\u0661\u0662\u0663\u0664\u0665", ["081804"], {"$ne": ""}, 1e300, "12345a", "-12345", "123 456", ""],
 )  # fmt: skip
+@pytest.mark.one_lane
 def test_a_code_is_a_string_of_six_ascii_digits(person: Person, otp: Any) -> None:
     asked = person.ask_signin().ok()
     answer = person.api.post("/api/auth/login/verify", {"challenge_id": asked["challenge_id"], "otp": otp})
@@ -207,10 +234,39 @@ def test_a_code_is_a_string_of_six_ascii_digits(person: Person, otp: Any) -> Non
      "Jane <a@example.com>", "a@example.com\r\nBcc: b@example.com", "a\uff20example.com", "j\u0430ne@example.com",
      "a@exa\u0000mple.com", "x" * 65 + "@example.com", "a@" + "x" * 250 + ".com", "a@example.com.", "a@-x.com"],
 )  # fmt: skip
+@pytest.mark.one_lane
 def test_what_is_no_address_is_refused(world: World, email: str) -> None:
     answer = world.api().post("/api/auth/signup", {"email": email, "password": PASSWORD})
     assert (answer.status, answer["errors"][0]["field"]) == (422, "email")
     assert world.count(OutboxMessage) == 0
+
+
+@pytest.mark.covers("attack A29", "asvs 2.2.1")
+@pytest.mark.one_lane("postgresql")  # SQLite takes any length
+def test_text_that_grows_in_its_one_spelling_is_measured_in_it(world: World, person: Person) -> None:
+    """NFC makes three characters of U+FB2C, for it has no composed form."""
+    ways = [
+        ("POST", "/api/auth/signup", {"email": "new@example.com", "password": PASSWORD}, "name", 100, None),
+        ("PATCH", "/api/auth/me", {}, "name", 100, person.token),
+        ("POST", "/api/auth/factors/totp", {}, "name", 100, person.token),
+        ("POST", "/api/v1/devices/register", {"device_id": "till-7"}, "user_id", 255, SECRETS["api_key"]),
+    ]
+    for method, path, body, field, longest, token in ways:
+        answer = world.api().call(method, path, {**body, field: "\ufb2c" * longest}, token)
+        assert (answer.status, answer["errors"][0]["code"]) == (422, "too_long"), (path, answer.body)
+        world.api().call(method, path, {**body, field: "\ufb2c" * (longest // 3)}, token).ok()
+
+
+@pytest.mark.covers("asvs 16.2.5")
+@pytest.mark.one_lane("postgresql")
+def test_the_longest_address_is_masked_into_its_column(world: World) -> None:
+    """A mask hides by three asterisks, and may be longer than what it hides."""
+    address = f"a@{'b' * 60}.{'c' * 60}.{'d' * 60}.{'e' * 57}.example.com"
+    assert len(address) == 254
+    jane = world.person(email=address).sign_up()
+    asked = world.api().post("/api/auth/forgot-password", {"identifier": address}).ok()
+    assert asked["destination"].startswith("a***@b")
+    assert jane.sign_in().me()["email"] == address
 
 
 @pytest.mark.parametrize(
@@ -218,6 +274,7 @@ def test_what_is_no_address_is_refused(world: World, email: str) -> None:
     ["12345", "+", "+1", "98765 43210", "+91 98765 4321", "+91987654321012345", "1-800-FLOWERS", "+91 98765 43210 ext 5",
      "\uff0b\uff19\uff11 9876543210", "+91;9876543210", "tel:+919876543210", "+999123456789", "nine"],
 )  # fmt: skip
+@pytest.mark.one_lane
 def test_what_is_no_number_is_refused(world: World, phone: str) -> None:
     answer = world.api().post("/api/auth/signup", {"phone": phone, "password": PASSWORD})
     assert (answer.status, answer["errors"][0]["field"]) == (422, "phone")
@@ -229,6 +286,7 @@ def test_what_is_no_number_is_refused(world: World, phone: str) -> None:
     ["ab", "a" * 33, "jane@example.com", "9876543210", "+919876543210", "a b", "-jane", "jane-", "ja..ne", "j\u00e4ne",
      "ja\u200bne", "123", "1.2.3", "<b>jane"],
 )  # fmt: skip
+@pytest.mark.one_lane
 def test_a_username_never_looks_like_an_address_or_a_number(world: World, username: str) -> None:
     answer = world.api().post(
         "/api/auth/signup", {"email": "a@example.com", "password": PASSWORD, "username": username}
@@ -248,6 +306,7 @@ def test_a_username_never_looks_like_an_address_or_a_number(world: World, userna
         {"k": 2**60},
     ],
 )
+@pytest.mark.one_lane
 def test_device_info_is_small_and_flat(person: Person, info: Any) -> None:
     asked = person.ask_signin().ok()
     body = {"challenge_id": asked["challenge_id"], "otp": person.code(), "device_info": info}
@@ -263,6 +322,7 @@ def test_unknown_fields_are_ignored(world: World) -> None:
     "path", ["//api/auth/login", "/api//auth/login", "/api/auth/login/", "/api/auth/LOGIN", "/api/auth/login;x",
              "/api/auth/./login/x", "/api/auth/login%2f", "/.env", "/app.py", "/console", "/api/auth/me/x.css"]
 )  # fmt: skip
+@pytest.mark.one_lane
 def test_another_spelling_of_a_path_is_not_there(world: World, path: str) -> None:
     answer = world.api().post(path, {"identifier": "a@example.com", "password": PASSWORD})
     assert (answer.status, answer.code) == (404, "not_found")
@@ -274,6 +334,26 @@ def test_another_method_is_refused_and_the_right_ones_are_named(world: World) ->
         answer = world.api().call(method, "/api/auth/login")
         assert (answer.status, answer.code) == (405, "method_not_allowed")
         assert answer.headers["Allow"] == "OPTIONS, POST"
+
+
+LISTS = [(s.prefix + e.path, e) for s in SURFACES for e in s.endpoints if e.query and issubclass(e.query, Page)]
+
+
+@pytest.mark.covers("attack A61")
+@pytest.mark.parametrize("path", [path for path, _ in LISTS])
+@pytest.mark.one_lane
+def test_a_cursor_that_nobody_gave_out_is_some_place_or_a_field_error(world: World, person: Person, path: str) -> None:
+    give(world, person, "admin")
+    person.sign_in()
+    endpoint = dict(LISTS)[path]
+    world.api().post("/api/v1/devices/register", {"device_id": "till-7", "user_id": "x"}, SECRETS["api_key"])
+    place = re.sub("<.*?device_id>", "till-7", path.replace("<uuid:user_id>", str(id_of(person))))
+    bearer = person.token if endpoint.guard.permission or not endpoint.guard.scope else SECRETS["api_key"]
+    for forged in ("f" * 32, "0" * 32, SOME_ID, str(id_of(person))):
+        answer = world.api().get(f"{place}?cursor={forged}", bearer).ok()
+        assert set(answer.body.get("data", answer.body)) >= {"items", "next_cursor"}
+    for bad in ("x", "%00", "1 OR 1=1", "f" * 5000):
+        assert world.api().get(f"{place}?cursor={bad}", bearer).code == "validation_failed", bad
 
 
 def test_a_malformed_id_in_the_path_is_not_there(person: Person) -> None:

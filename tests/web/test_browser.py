@@ -122,7 +122,7 @@ def test_with_the_code_a_reset_is_one_step(browser: Browser) -> None:
     assert browser.post("/reset-password", body).status_code == 410
 
 
-@pytest.mark.covers("attack A28", "asvs 6.4.3")
+@pytest.mark.covers("asvs 6.4.3", "attack A18")
 def test_identifier_and_new_password_alone_reset_nothing(browser: Browser) -> None:
     browser.sign_up()
     body = {"identifier": EMAIL, "new_password": "another horse 8"}
@@ -195,7 +195,8 @@ def test_some_roles_always_give_a_code(make_world: Any) -> None:
     assert json_of(asked)["message"] == "OTP sent to your email"
 
 
-@pytest.mark.covers("asvs 3.3.1", "asvs 3.3.2", "asvs 3.3.4", "asvs 7.2.4")
+@pytest.mark.covers("asvs 3.3.1", "asvs 3.3.2", "asvs 3.3.4", "asvs 7.2.4", "asvs 3.3.3")
+@pytest.mark.covers("nist N42", "asvs 3.3.5")
 def test_the_cookies_of_production(make_world: Any) -> None:
     world = make_world(environment="production", public_url="https://auth.example.com")
     browser = Browser(world)
@@ -231,7 +232,7 @@ def test_the_cookie_is_stored_as_its_digest_only(world: World, browser: Browser)
     assert browser.cookie not in str([vars(row) for row in world.rows(Session)])
 
 
-@pytest.mark.covers("attack A47", "asvs 7.2.4")
+@pytest.mark.covers("asvs 7.2.4", "attack A48")
 def test_a_cookie_planted_before_sign_in_is_not_taken_over(world: World, browser: Browser) -> None:
     browser.client.set_cookie("session", "A" * 43)
     browser.client.set_cookie("challenge", "01a1fc6a-56ed-7069-9126-f35c15146f3c")
@@ -245,6 +246,7 @@ def test_a_cookie_planted_before_sign_in_is_not_taken_over(world: World, browser
     assert not planted.inside()
 
 
+@pytest.mark.covers("attack A49", "nist N39")
 def test_a_signed_out_cookie_is_dead_also_for_who_kept_it(world: World, browser: Browser) -> None:
     browser.sign_up()
     kept = browser.cookie
@@ -272,7 +274,7 @@ def test_a_cookie_ends_when_idle_and_in_the_end_anyway(world: World, browser: Br
     for _ in range(4):
         world.clock.advance(days=6)
         assert browser.inside()
-        world.courier._stamp()
+        world.stamp()
     world.clock.advance(days=6)
     assert not browser.inside(), "thirty days"
     browser.log_in()
@@ -306,7 +308,7 @@ FOREIGN = {
 WRITES = ["/signup", "/register", "/login", "/verify-otp", "/resend-otp", "/logout", "/forgot-password", "/validate-otp", "/reset-password"]  # fmt: skip
 
 
-@pytest.mark.covers("asvs 3.5.1", "asvs 3.5.3", "attack A68")
+@pytest.mark.covers("asvs 3.5.1", "asvs 3.5.3", "attack A52", "nist N43")
 @pytest.mark.parametrize("whence", FOREIGN)
 def test_a_write_from_elsewhere_is_refused(browser: Browser, whence: str) -> None:
     browser.sign_up()
@@ -323,7 +325,7 @@ def test_one_s_own_page_and_no_browser_at_all_may_write(browser: Browser) -> Non
         assert browser.post("/logout", **headers).status_code == 200
 
 
-@pytest.mark.covers("asvs 3.5.2")
+@pytest.mark.covers("asvs 3.5.2", "attack A52", "attack A68")
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
 def test_what_a_form_can_send_is_refused(browser: Browser, kind: str) -> None:
     answer = browser.client.post("/login", data=b'{"email": "a@example.com", "password": "x"}', content_type=kind)
@@ -341,7 +343,7 @@ def test_with_a_public_url_the_whole_origin_counts(make_world: Any) -> None:
 APP = "https://app.example.com"
 
 
-@pytest.mark.covers("asvs 3.4.2", "attack A69")
+@pytest.mark.covers("asvs 3.4.2", "attack A56")
 def test_listed_origins_may_call_with_cookies_and_others_get_no_word(make_world: Any) -> None:
     world = make_world(cors_origins=(APP,))
     client = world.app.test_client()
@@ -381,7 +383,7 @@ def test_without_the_cookie_the_identifier_finds_the_newest(world: World, browse
     assert other.inside()
 
 
-@pytest.mark.covers("attack A01")
+@pytest.mark.covers("attack A01", "attack A49")
 def test_guesses_without_cookie_share_the_identifier_s_budget(world: World, browser: Browser) -> None:
     browser.sign_up()
     statuses = []

@@ -17,7 +17,7 @@ def login(world: World, identifier: str, password: str = BAD) -> tuple[int, str 
     return answer.status, answer.code, answer.body.get("retry_after")
 
 
-@pytest.mark.covers("asvs 6.3.1", "attack A02")
+@pytest.mark.covers("asvs 6.3.1", "attack A02", "asvs 2.3.2")
 @pytest.mark.parametrize("known", [True, False])
 def test_five_wrong_guesses_lock_an_identifier_known_or_not(world: World, person: Person, known: bool) -> None:
     identifier = person.email if known else "nobody@example.com"
@@ -64,7 +64,7 @@ def test_after_a_quiet_day_old_failures_are_forgotten(world: World, person: Pers
     assert [login(world, person.email)[0] for _ in range(6)] == [401] * 5 + [423]
 
 
-@pytest.mark.covers("attack A05")
+@pytest.mark.covers("attack A05", "nist N29")
 def test_one_budget_covers_every_route_that_verifies(world: World, person: Person) -> None:
     """Two passwords, one sign-in code, one recovery code, one sign-up code of the same address: five guesses."""
     signin = person.ask_signin().ok()
@@ -193,6 +193,7 @@ def test_a_locked_refusal_is_audited(world: World) -> None:
     assert [row.reason for row in rows] == ["invalid_credentials"] * 5 + ["account_locked"]
 
 
+@pytest.mark.one_copy
 def test_a_right_password_that_lands_after_the_lock_is_refused(world: World, person: Person) -> None:
     """Its hash is still being computed while five wrong guesses are settled."""
 

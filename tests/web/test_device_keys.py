@@ -86,7 +86,7 @@ def test_a_rotation_switches_nothing_on(till: Server) -> None:
 OLD_MASTER, NEW_MASTER = SECRETS["master_secret"], "n8sVf3Kq6Wz1Xc5Bm9Lj2Hg7Dp4Ta0Ye8Ru5Oi3Qw"
 
 
-@pytest.mark.covers("attack A22", "fault F35")
+@pytest.mark.covers("attack A22", "fault F35", "asvs 13.3.4")
 def test_a_changed_master_secret_orphans_no_device(make_world: Callable[..., World]) -> None:
     before = Server(make_world())
     before.register().ok()

@@ -139,6 +139,7 @@ def test_the_key_is_not_shown_again(till: Server) -> None:
         assert shown not in str(till.api.get(path, till.key).ok().body)
 
 
+@pytest.mark.covers("nist N24")
 def test_each_device_has_a_key_of_its_own(server: Server) -> None:
     for n in range(20):
         server.register(f"till-{n}").ok()
@@ -310,6 +311,7 @@ NO_CODES = [
 
 @pytest.mark.covers("attack A19", "attack A20")
 @pytest.mark.parametrize("otp", NO_CODES, ids=ascii)
+@pytest.mark.one_lane
 def test_what_is_no_code_is_a_field_error_and_counts_nothing(world: World, till: Server, otp: Any) -> None:
     answer = till.api.post(VERIFY, {"device_id": TILL, "otp": otp}, till.key)
     assert (answer.status, answer.code, answer["errors"][0]["field"]) == (422, "validation_failed", "otp")
@@ -376,6 +378,7 @@ REFUSED: dict[str, Callable[[Server], str]] = {
 }
 
 
+@pytest.mark.one_copy
 @pytest.mark.covers("attack A31")
 @pytest.mark.parametrize("reason", [*REFUSED, "unknown_device"])
 def test_every_reason_not_to_be_valid_is_one_answer_and_one_work(world: World, till: Server, reason: str) -> None:
@@ -390,6 +393,7 @@ def test_every_reason_not_to_be_valid_is_one_answer_and_one_work(world: World, t
     assert till.reasons(name)[-1] == reason
 
 
+@pytest.mark.one_copy
 def test_a_check_is_three_statements(world: World, till: Server) -> None:
     """The ceiling of the performance page; a key of the table is looked up besides."""
     seen = statements(world, till.verify)

@@ -16,6 +16,7 @@ from tests.people import DOCUMENT, Person
 from tests.web.test_machines import make_key
 
 
+@pytest.mark.one_copy
 def test_health_names_its_checks(world: World) -> None:
     world.courier.start()
     try:
@@ -170,6 +171,7 @@ def test_reading_changes_nothing(world: World, person: Person) -> None:
     assert everything() == before
 
 
+@pytest.mark.covers("asvs 16.5.1")
 def test_an_unexpected_fault_tells_nothing(world: World, person: Person, monkeypatch) -> None:
     monkeypatch.setattr("app.core.sessions.live_account", lambda *_: 1 / 0)
     response = world.app.test_client().get("/api/auth/me", headers={"Authorization": f"Bearer {person.token}"})

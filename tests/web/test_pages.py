@@ -211,8 +211,8 @@ def visit(profile: Path, url: str) -> list[list[object]]:
     return json.loads(html.unescape(found[1]))
 
 
+@pytest.mark.covers("asvs 3.3.4", "attack A52")
 @pytest.mark.skipif(CHROMIUM is None, reason="NOT TESTED: no Chromium is installed")
-@pytest.mark.covers("asvs 3.3.4", "attack A68")
 def test_a_page_signs_in_and_another_site_gets_nowhere(service: Service, tmp_path: Path) -> None:
     profile = tmp_path / "profile"
     page = OWN_PAGE.replace("SEEN", str(len(service.codes())))

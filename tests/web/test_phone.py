@@ -140,7 +140,7 @@ def test_a_changed_password_ends_the_step_before_it(world: World) -> None:
     assert answer.code == "challenge_closed"
 
 
-@pytest.mark.covers("attack A39")
+@pytest.mark.covers("attack A60")
 def test_three_sends_a_minute_for_one_number_in_any_spelling(world: World, phone: Phone) -> None:
     spellings = ["+919876543210", "+91 98765 43210", "0091 98765-43210", "+91 (98765) 43210"]
     answers = [Phone(world, s).ask() for s in spellings]
@@ -205,6 +205,7 @@ def test_known_and_unknown_numbers_look_alike(world: World) -> None:
     }
 
 
+@pytest.mark.one_copy
 @pytest.mark.covers("attack A31")
 def test_known_and_unknown_numbers_cost_the_same_statements(world: World) -> None:
     known, unknown = Phone(world), Phone(world, "+919876543211")
@@ -355,6 +356,7 @@ def test_a_number_that_was_registered_meanwhile_is_signed_in(world: World) -> No
     assert answer["is_new_user"] is False
 
 
+@pytest.mark.covers("asvs 16.2.5")
 def test_masked_numbers_in_audit_and_logs(world: World, phone: Phone, caplog: pytest.LogCaptureFixture) -> None:
     phone.ask().ok()
     phone.answer(wrong(phone.code()))
@@ -484,3 +486,20 @@ def test_an_old_hash_is_renewed_also_where_the_password_comes_second(world: Worl
     body = {"challenge_id": phone.answer().ok()["challenge_id"], "password": PASSWORD}
     phone.api.post("/api/auth/login/verify", body).ok()
     assert world.rows(User)[0].password_hash.startswith("$argon2id$")
+
+
+@pytest.mark.covers("attack A27", "nist N56")
+def test_a_number_that_somebody_wrote_down_is_not_theirs(world: World, phone: Phone) -> None:
+    """One signs up with another's number beside their own address; the number's holder comes by phone alone."""
+    stranger = world.person(phone=NUMBER).sign_up(channel="email")
+    world.clock.advance(minutes=2)
+    phone.ask().ok()
+    proven = phone.answer().ok()
+    assert proven["is_new_user"] is True
+    world.clock.advance(minutes=2)
+    holder = phone.register(proven["registration_token"]).ok()
+    assert (holder["user"]["phone"], holder["user"]["email"]) == (NUMBER, None)
+    assert holder["user"]["id"] != stranger.tokens["user"]["id"]
+    assert stranger.me()["phone"] is None
+    assert stranger.api.post("/api/auth/forgot-password", {"phone": NUMBER}).ok()
+    assert world.inbox(stranger.email)[-1] == "code.signup", "nothing about that number concerns them"

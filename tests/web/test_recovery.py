@@ -22,6 +22,7 @@ def reset(person: Person, challenge_id: str, code: str, password: str = NEW) -> 
     return person.api.post("/api/auth/reset-password", body)
 
 
+@pytest.mark.covers("nist N58", "attack A45")
 def test_a_person_resets_the_password_and_every_session_ends(world: World, person: Person) -> None:
     asked = forgot(person).ok()
     assert (asked["channel"], asked["expires_in"]) == ("email", 600)

@@ -99,7 +99,7 @@ def test_a_key_that_is_none_is_a_field_error(world: World, key: str) -> None:
 
 def test_a_fault_keeps_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     api = world.api(**{"Idempotency-Key": "a1"})
-    monkeypatch.setattr("app.flows.recovery.proof.ask", lambda *_: 1 / 0)
+    monkeypatch.setattr("app.flows.recovery.asking.ask", lambda *_: 1 / 0)
     response = world.app.test_client().post(
         "/api/auth/forgot-password", json={"email": "a@example.com"}, headers={"Idempotency-Key": "a1"}
     )

@@ -13,6 +13,9 @@ from tests.people import PASSWORD, Answer, Person
 
 ROUTES: dict[str, Callable[[Person, str], Answer]] = {
     "login": lambda p, who: p.api.post("/api/auth/login", {"identifier": who, "password": "wrong horse 7"}),
+    "login with a device token": lambda p, who: p.api.post(
+        "/api/auth/login", {"identifier": who, "password": "wrong horse 7", "device_token": "A" * 43}
+    ),
     "signup": lambda p, who: p.api.post("/api/auth/signup", {"email": who, "password": PASSWORD}),
     "forgot-password": lambda p, who: p.api.post("/api/auth/forgot-password", {"email": who}),
     "forgot-password by sms": lambda p, who: p.api.post("/api/auth/forgot-password", {"email": who, "channel": "sms"}),
@@ -50,6 +53,7 @@ def test_known_and_unknown_look_alike(world: World, person: Person, route: str) 
     assert (known.status, known.body, known.headers) == (unknown.status, unknown.body, unknown.headers)
 
 
+@pytest.mark.one_copy
 @pytest.mark.covers("attack A31")
 @pytest.mark.parametrize("route", ROUTES)
 def test_known_and_unknown_cost_the_same_statements(world: World, person: Person, route: str) -> None:
@@ -78,6 +82,7 @@ class CountingHasher:
         return self.real.hash(*args)
 
 
+@pytest.mark.one_copy
 @pytest.mark.covers("attack A31", "attack A63", "asvs 6.2.9")
 def test_a_password_is_hashed_for_nobody_too(world: World, person: Person) -> None:
     world.person(email="pending@example.com").ask_signup().ok()
@@ -98,6 +103,7 @@ def test_a_password_is_hashed_for_nobody_too(world: World, person: Person) -> No
         object.__setattr__(world.kit, "hasher", counting.real)
 
 
+@pytest.mark.one_copy
 def test_a_locked_identifier_costs_no_hash(world: World) -> None:
     counting = CountingHasher(world.kit.hasher)
     object.__setattr__(world.kit, "hasher", counting)

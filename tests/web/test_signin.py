@@ -94,6 +94,7 @@ def test_unknown_wrong_and_disabled_are_one_answer(world: World, person: Person)
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
+@pytest.mark.covers("asvs 7.4.2", "attack A38", "attack A45")
 def test_a_disabled_user_is_out_at_once(world: World, person: Person) -> None:
     asked = person.ask_signin().ok()
     code = person.code()
@@ -104,7 +105,7 @@ def test_a_disabled_user_is_out_at_once(world: World, person: Person) -> None:
     assert person.verify_signin(asked["challenge_id"], code).code == "invalid_code"
 
 
-@pytest.mark.covers("asvs 6.2.8", "attack A65")
+@pytest.mark.covers("asvs 6.2.8", "attack A65", "nist N07", "nist N08")
 def test_a_password_is_compared_whole_in_nfc(world: World) -> None:
     person = world.person(password="caf\u00e9 horse battery").sign_up()
     tries = {
@@ -117,7 +118,7 @@ def test_a_password_is_compared_whole_in_nfc(world: World) -> None:
         assert person.api.post("/api/auth/login", {"email": person.email, "password": password}).status == status
 
 
-@pytest.mark.covers("asvs 6.2.9")
+@pytest.mark.covers("asvs 6.2.9", "nist N02")
 def test_passwords_of_64_and_256_code_points_sign_in(world: World) -> None:
     for n, length in enumerate((64, 256)):
         person = world.person(password="\U0001f511" * (length - 1) + str(n)).sign_up()
@@ -157,6 +158,7 @@ def test_codes_beyond_three_a_minute_wait_their_turn(world: World, person: Perso
     assert set(codes.values()) == {"sent"}
 
 
+@pytest.mark.covers("asvs 2.3.2", "attack A60")
 def test_a_day_of_sends_is_bounded(world: World, person: Person) -> None:
     for _ in range(29):  # and the sign-up's
         world.clock.advance(minutes=7)
@@ -166,6 +168,7 @@ def test_a_day_of_sends_is_bounded(world: World, person: Person) -> None:
     assert len(world.inbox(person.email)) == 30
 
 
+@pytest.mark.covers("asvs 6.3.5")
 def test_a_new_client_is_told_to_the_owner(world: World) -> None:
     person = world.person().sign_up()
     person.sign_in()
@@ -197,7 +200,7 @@ def test_with_an_optional_second_factor_the_password_is_enough(make_world) -> No
     assert world.count(OtpChallenge) == 1
 
 
-@pytest.mark.covers("asvs 11.4.2", "nist N11")
+@pytest.mark.covers("asvs 11.4.2", "nist N11", "asvs 11.2.2")
 def test_a_hash_of_an_older_cost_is_renewed_at_sign_in(make_world) -> None:
     person = make_world().person().sign_up()
     world = make_world(keep=True, argon2_time_cost=2)  # the same database under a dearer setting
@@ -231,6 +234,7 @@ def test_a_wrong_code_says_how_many_guesses_remain(world: World, person: Person)
     assert world.count(Throttle) >= 2
 
 
+@pytest.mark.one_copy
 def test_the_old_password_is_dead_also_while_its_hash_is_renewed(make_world) -> None:
     """The password changes in the moment in which a sign-in with the old one hashes it at today's cost."""
     first = make_world(mfa_policy="optional").person().sign_up()

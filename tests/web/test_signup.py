@@ -210,7 +210,7 @@ def test_it_refuses_a_code_used_twice(world: World) -> None:
     assert (again.status, again.code) == (410, "challenge_closed")
 
 
-@pytest.mark.covers("asvs 6.5.5", "attack A21")
+@pytest.mark.covers("asvs 6.5.5", "attack A21", "nist N17")
 def test_a_code_works_until_its_last_second(make_world) -> None:
     for seconds, status in ((299, 200), (300, 410)):
         world = make_world()
@@ -230,6 +230,7 @@ def test_three_wrong_guesses_close_a_challenge(world: World) -> None:
     assert person.verify_signup(asked["challenge_id"], code).code == "challenge_closed"
 
 
+@pytest.mark.covers("attack A23")
 def test_a_resend_carries_the_same_code_and_expiry(world: World) -> None:
     person = world.person()
     asked = person.ask_signup().ok()

@@ -1,0 +1,113 @@
+"""What stands in deploy/ for a machine of one's own and for Kubernetes: read by the programs that it is for, where there are
+such, and in step with the image and the settings.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.config import Settings
+from tests.deploy.checkout import ROOT
+
+UNIT = ROOT / "deploy" / "latchkey.service"
+NAMES = {name.upper() for name in Settings.model_fields}
+PROCFILE = yaml.safe_load((ROOT / "Procfile").read_text())
+MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text()))
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if not found:
+        pytest.skip(f"*** NOT TESTED: there is no {name} here ***")
+    return found
+
+
+def checked(*command: str, folder: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_systemd_reads_the_unit(tmp_path: Path) -> None:
+    verify = program("systemd-analyze")
+    unit = tmp_path / UNIT.name
+    unit.write_text(re.sub(r"=/srv/\S+", "=/bin/true", UNIT.read_text()).replace("WorkingDirectory=/bin/true", ""))
+    assert "Unknown" not in checked(verify, "verify", "--man=no", str(unit))
+
+
+def test_the_unit_runs_the_same_commands_for_the_proxy_alone() -> None:
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(UNIT)
+    service = dict(unit["Service"])
+    commands = [service[name].replace("/srv/latchkey/.venv/bin/", "") for name in ("ExecStartPre", "ExecStart")]
+    assert commands == [PROCFILE["release"], f"{PROCFILE['web']} --bind 127.0.0.1:8000"]
+    given = dict(pair.split("=") for pair in service["Environment"].split())
+    assert given.keys() - {"PYTHONDONTWRITEBYTECODE"} <= NAMES
+    assert given["TRUSTED_PROXIES"] == "1"
+
+
+def test_nginx_reads_its_file(tmp_path: Path) -> None:
+    nginx = program("nginx")
+    key = ["-subj", "/CN=x", "-keyout", str(tmp_path / "privkey.pem"), "-out", str(tmp_path / "fullchain.pem")]
+    checked("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *key)
+    text = (ROOT / "deploy" / "nginx.conf").read_text().replace("/etc/letsencrypt/live/auth.example.com", str(tmp_path))
+    whole = (
+        "pid PLACE/pid; error_log stderr; events { } http { access_log off;\n".replace("PLACE", str(tmp_path))
+        + text
+        + "}"
+    )
+    (tmp_path / "nginx.conf").write_text(whole)
+    assert "test is successful" in checked(nginx, "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
+
+
+def test_caddy_reads_its_file() -> None:
+    caddy = program("caddy")
+    checked(caddy, "validate", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "Caddyfile"))
+
+
+@pytest.mark.parametrize("name", ["nginx.conf", "Caddyfile"])
+def test_what_a_caller_forwards_does_not_pass_the_proxy(name: str) -> None:
+    """nginx sets the header from the connection; Caddy does so by itself, as long as nobody tells it whom to trust."""
+    text = (ROOT / "deploy" / name).read_text()
+    assert "proxy_add_x_forwarded_for" not in text
+    assert "trusted_proxies" not in text
+    assert "127.0.0.1:8000" in text
+
+
+def manifest(kind: str) -> dict[str, Any]:
+    [found] = [one for one in MANIFESTS if one["kind"] == kind]
+    return found
+
+
+@pytest.mark.parametrize(("kind", "command"), [("Deployment", None), ("Job", PROCFILE["release"].split())])
+def test_a_pod_runs_as_the_image_is_meant_to_run(kind: str, command: list[str] | None) -> None:
+    pod = manifest(kind)["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container.get("command") == command
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 10001)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+    assert [next(iter(source.values()))["name"] for source in container["envFrom"]] == ["latchkey", "latchkey"]
+
+
+def test_the_parts_of_the_manifests_fit_each_other_and_the_settings() -> None:
+    data = manifest("ConfigMap")["data"]
+    assert set(data) <= NAMES
+    assert all(isinstance(value, str) for value in data.values())
+    deployment = manifest("Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    selectors = [deployment["selector"]["matchLabels"], manifest("Service")["spec"]["selector"]]
+    assert [*selectors, manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"]] == [labels] * 3
+    [container] = deployment["template"]["spec"]["containers"]
+    assert str(container["ports"][0]["containerPort"]) == data["PORT"]
+    probes = [container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")]
+    assert probes == ["/health/live", "/health"]

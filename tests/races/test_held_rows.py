@@ -1,0 +1,111 @@
+"""What a request does once it has the row that it had to wait for: on servers that lock rows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
+
+from app.core import roles, throttles
+from app.models import Session, Throttle, User
+from app.work import run
+from tests.authenticator import enrol
+from tests.conftest import World
+from tests.people import Answer, Person
+from tests.web.admins import id_of, of_role, path
+
+WAITS = 0.5  # seconds in which a request reaches the held row
+
+
+@contextmanager
+def holding(
+    world: World, held: Person | str, sent: list[Answer], send: Callable[[], Answer]
+) -> Iterator[sa.Connection]:
+    """Hold somebody's row, or a throttle, while a request waits for it; what is done in the block is committed before it
+    goes on.
+    """
+    with world.engine.begin() as connection:
+        row = Throttle.key == held if isinstance(held, str) else User.id == id_of(held)
+        assert connection.execute(sa.select(sa.literal(1)).where(row).with_for_update()).all()
+        waiting = threading.Thread(target=lambda: sent.append(send()))
+        waiting.start()
+        time.sleep(WAITS)
+        assert waiting.is_alive()
+        yield connection
+    waiting.join(20)
+
+
+@pytest.fixture
+def locking(world: World) -> World:
+    if world.lane.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    return world
+
+
+@pytest.mark.covers("attack A36", "asvs 7.4.1")
+@pytest.mark.parametrize("act", ["remove", "renew", "begin"])
+def test_a_session_that_ends_while_it_waits_changes_no_factor(locking: World, act: str) -> None:
+    person = locking.person().sign_up()
+    app = enrol(locking, person)
+    acts = {
+        "remove": lambda: person.api.delete(f"/api/auth/factors/{app.factor_id}", person.token),
+        "renew": lambda: person.api.post("/api/auth/factors/backup-codes", {}, person.token),
+        "begin": lambda: person.api.post("/api/auth/factors/totp", {}, person.token),
+    }
+    sent: list[Answer] = []
+    with holding(locking, person, sent, acts[act]) as connection:
+        ended = {"revoked_at": locking.clock.now, "revoked_why": "password_changed"}
+        connection.execute(sa.update(Session).values(**ended))
+    assert sent[0].code == "token_revoked"
+    assert locking.rows(User)[0].mfa == "totp backup_code"
+
+
+def becomes(connection: sa.Connection, world: World, person: Person, role: str) -> None:
+    """As administration gives another role: with it every session ends."""
+    mine = id_of(person)
+    connection.execute(sa.update(User).where(User.id == mine).values(role=role))
+    ended = {"revoked_at": world.clock.now, "revoked_why": "changed_by_admin"}
+    connection.execute(sa.update(Session).where(Session.user_id == mine).values(**ended))
+
+
+@pytest.mark.covers("attack A36", "asvs 8.3.2")
+def test_a_sign_in_under_way_opens_nothing_once_the_role_is_another(locking: World) -> None:
+    """The new role may ask for more than was proven."""
+    person = locking.person().sign_up()
+    asked, sent = person.ask_signin().ok()["challenge_id"], list[Answer]()
+    code = person.code()
+    with holding(locking, person, sent, lambda: person.verify_signin(asked, code)) as connection:
+        becomes(connection, locking, person, "admin")
+    assert sent[0].code == "invalid_credentials"
+    assert all(session.revoked_at for session in locking.rows(Session))
+
+
+def test_whoever_is_made_admin_is_not_erased_by_a_request_of_before(locking: World) -> None:
+    """The admin who made them one may have left since: it would have been the last."""
+    person, sent = locking.person().sign_up(), list[Answer]()
+    with holding(locking, person, sent, lambda: person.api.delete("/api/auth/me", person.token)) as connection:
+        becomes(connection, locking, person, "admin")
+    assert sent[0].code == "token_revoked"
+    assert [user.role for user in locking.rows(User)] == ["admin"]
+
+
+@pytest.mark.covers("attack A36", "asvs 8.3.2")
+def test_an_admin_whose_turn_comes_after_their_own_end_ends_nobody(locking: World) -> None:
+    one, other, _ = (of_role(locking, "admin") for _ in range(3))
+    run(locking.kit, lambda work: roles.another_admin(work, locking.rows(User)[0]))
+    acts: list[tuple[Person, Callable[[], Answer]]] = [
+        (one, lambda: one.api.call("PUT", path(other, "/role"), {"role": "user"}, one.token)),
+        (other, lambda: other.api.delete("/api/auth/me", other.token)),
+    ]
+    for actor, act in acts:
+        sent: list[Answer] = []
+        with holding(locking, throttles.key("admins"), sent, act) as connection:
+            becomes(connection, locking, actor, "doctor")
+        assert sent[0].code == "token_revoked"
+        with locking.engine.begin() as connection:
+            becomes(connection, locking, actor, "admin")
+    assert [user.role for user in locking.rows(User)] == ["admin"] * 3

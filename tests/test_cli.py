@@ -1,0 +1,161 @@
+"""The commands for people and keys, as somebody types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from click.testing import Result
+
+from app.models import ApiKey, User
+from tests.authenticator import enrol
+from tests.conftest import World
+from tests.people import PASSWORD
+from tests.web.admins import USERS, id_of
+
+Flask = Callable[..., Result]
+
+
+@pytest.fixture
+def flask(world: World) -> Flask:
+    def command(*words: str, typed: str | None = None) -> Result:
+        return world.app.test_cli_runner().invoke(args=words, input=typed)
+
+    return command
+
+
+def said(result: Result) -> Any:
+    assert result.exit_code == 0, result.output + result.stderr
+    return json.loads(result.stdout)
+
+
+def test_the_first_admin_is_made_and_signs_in(world: World, flask: Flask) -> None:
+    made = flask("create-admin", "--email", "Ada@Example.com", "--name", "Ada", typed=f"{PASSWORD}\n{PASSWORD}\n")
+    assert made.exit_code == 0, made.output
+    assert PASSWORD not in made.output
+    ada = world.person(email="ada@example.com").sign_in()
+    assert len(ada.api.get(USERS, ada.token).ok()["items"]) == 1
+    [row] = world.audit(event="user.created")
+    assert (row.actor_id, row.user_agent) == (None, "latchkey command line")
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 101, "\ufb2c" * 34, "a\x1b[31mb", " "], ids=["long", "grows", "steers", "empty"]
+)
+@pytest.mark.one_lane
+def test_a_name_that_is_none_is_a_usage_error(world: World, flask: Flask, name: str) -> None:
+    for words in (
+        ("create-admin", "--email", "a@example.com", "--password", PASSWORD, "--name", name),
+        ("api-keys", "create", name, "--scope", "otp:verify"),
+    ):
+        refused = flask(*words)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "control character" in refused.stderr
+    assert world.count(User) == world.count(ApiKey) == 0
+
+
+def test_somebody_who_is_there_becomes_admin_and_keeps_their_password(world: World, flask: Flask) -> None:
+    jane = world.person().sign_up()
+    assert said(flask("create-admin", "--email", jane.email, "--json"))["role"] == "admin"
+    assert jane.me().code == "token_revoked"
+    assert jane.sign_in().me()["role"] == "admin"
+    assert world.count(User) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "why"),
+    [(("--email", "nonsense"), "", "email: This is not an e-mail address."),
+     (("--email", "a@example.com", "--password", "short"), "", "password: Use at least 8 characters.")],
+)  # fmt: skip
+def test_an_admin_that_cannot_be_made_says_why(
+    world: World, flask: Flask, words: tuple[str, ...], typed: str, why: str
+) -> None:
+    result = flask("create-admin", *words, typed=typed)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: validation_failed: {why}\n"
+    assert world.count(User) == 0
+
+
+def test_people_are_listed_as_a_table_and_as_json(world: World, flask: Flask) -> None:
+    jane = world.person(name="Jane").sign_up()
+    world.person(name="Zoe").sign_up()
+    table = flask("users", "list").stdout.splitlines()
+    assert table[0].startswith("ID ")
+    assert [line.split()[-2] for line in table[1:]] == ["Zoe", "Jane"]
+    assert [user["email"] for user in said(flask("users", "list", "ja", "--json"))] == [jane.email]
+    assert said(flask("users", "list", "--role", "admin", "--json")) == []
+
+
+def test_somebody_is_shown_by_any_identifier(world: World, flask: Flask) -> None:
+    jane = world.person(username="jane").sign_up()
+    for who in (jane.email, "jane", jane.tokens["user"]["id"]):
+        assert said(flask("users", "show", who, "--json"))["email"] == jane.email
+    for who in ("nobody@example.com", "??", str(uuid4())):
+        result = flask("users", "show", who)
+        assert (result.exit_code, result.stderr) == (1, "Error: not_found: There is nothing here.\n")
+
+
+def test_somebody_is_locked_unlocked_and_given_a_role(world: World, flask: Flask) -> None:
+    jane = world.person(username="jane").sign_up()
+    assert said(flask("users", "lock", "jane", "--hours", "2", "--json"))["status"] == "locked"
+    assert jane.me().code == "token_revoked"
+    assert said(flask("users", "unlock", "jane", "--json"))["status"] == "active"
+    assert said(flask("users", "set-role", "jane", "doctor", "--json"))["role"] == "doctor"
+    assert flask("users", "set-role", "jane", "root").stderr.startswith("Error: validation_failed: role: One of ")
+    assert [row.event for row in world.audit(user_id=id_of(jane))][-3:] == [
+        "user.unlocked", "user.changed", "user.refused",
+    ]  # fmt: skip
+
+
+def test_who_lost_their_factors_is_helped(world: World, flask: Flask) -> None:
+    jane = world.person(username="jane").sign_up()
+    enrol(world, jane)
+    assert said(flask("users", "reset-mfa", "jane", "--json"))["mfa"] == []
+    assert jane.me().code == "token_revoked"
+    [row] = world.audit(event="user.factors_reset")
+    assert (row.actor_id, row.user_id, row.user_agent) == (None, id_of(jane), "latchkey command line")
+    assert flask("users", "reset-mfa", "nobody@example.com").stderr == "Error: not_found: There is nothing here.\n"
+
+
+@pytest.mark.parametrize("words", [("set-role", "ada@example.com", "user"), ("lock", "ada@example.com")])
+def test_the_last_admin_stays_one_here_too(world: World, flask: Flask, words: tuple[str, ...]) -> None:
+    said(flask("create-admin", "--email", "ada@example.com", "--password", PASSWORD, "--json"))
+    result = flask("users", *words)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: last_admin: ")
+
+
+def test_keys_are_made_listed_and_revoked(world: World, flask: Flask) -> None:
+    made = said(flask("api-keys", "create", "till server", "--scope", "users:read", "--days", "3", "--json"))
+    world.api().get(USERS, made["key"]).ok()
+    listed = flask("api-keys", "list").stdout
+    assert made["prefix"] in listed
+    assert made["key"] not in listed
+    assert said(flask("api-keys", "list", "--json"))[0]["scopes"] == ["users:read"]
+    assert flask("api-keys", "revoke", made["id"]).exit_code == 0
+    assert world.api().get(USERS, made["key"]).code == "token_invalid"
+    assert flask("api-keys", "revoke", str(uuid4())).exit_code == 1
+    assert len(world.rows(ApiKey)) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("users", "list", "--status", "gone"), ("users", "lock"), ("api-keys", "create", "x"), ("api-keys", "revoke", "x"),
+     ("api-keys", "create", "x", "--scope", "all"), ("users", "list", "--limit", "0"), ("users", "nonsense")],
+)  # fmt: skip
+def test_what_cannot_be_understood_ends_with_2(flask: Flask, words: tuple[str, ...]) -> None:
+    result = flask(*words)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("create-admin",), ("users",), ("users", "lock"), ("api-keys",), ("api-keys", "create")]
+)
+def test_every_command_helps(flask: Flask, words: tuple[str, ...]) -> None:
+    result = flask(*words, "--help")
+    assert result.exit_code == 0
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())

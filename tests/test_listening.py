@@ -1,0 +1,157 @@
+"""How the service listens: slow clients hold nobody up, and a stop loses no request."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from app.listening import LONGEST_BODY, LONGEST_HEAD, Arriving
+from bench import restarts
+from bench.slow_clients import KINDS
+from tests import lanes
+from tests.service import Service, running
+
+HEAD = b"POST /api/auth/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+BODY = json.dumps({"refresh_token": "one that nobody has ever had, of some length"}).encode()
+SIZED = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+CHUNKS = b"".join(b"%x;note=1\r\n%b\r\n" % (len(part), part) for part in (BODY[:1], b"\r\n\r\n", BODY[1:]))
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"0\r\nX-Sum: 1\r\n\r\n"
+CROWD = 24
+
+
+class Nowhere:
+    """A connection, as far as an arriving request asks for one."""
+
+
+@pytest.mark.parametrize("request_", [SIZED, CHUNKED, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_request_is_whole_with_its_last_byte_and_not_before(request_: bytes) -> None:
+    arriving = Arriving(Nowhere(), b"")
+    for number, byte in enumerate(request_, 1):
+        arriving.data.append(byte)
+        assert arriving.is_whole is (number == len(request_)), number
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"x" * (LONGEST_HEAD + 1),
+        HEAD + b"Content-Length: 99999999\r\n\r\n",
+        HEAD + b"Content-Length: %d\r\n\r\n" % (LONGEST_BODY * 2),
+        HEAD + b"Content-Length: 12345678901234567890\r\n\r\n",
+        HEAD + b"Content-Length: many\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n20000\r\n" + b"x" * (LONGEST_BODY + 1),
+    ],
+)
+def test_what_will_be_refused_anyway_is_not_waited_for(request_: bytes) -> None:
+    assert Arriving(Nowhere(), request_).is_whole
+
+
+@pytest.fixture(scope="module")
+def service(worker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One worker with two threads."""
+    with lanes.database("sqlite", f"listening_{worker}") as url:
+        lanes.migrate(url)
+        folder = tmp_path_factory.mktemp("listening")
+        with running(url, folder, web_concurrency=1, web_threads=2, docs="false") as started:
+            yield started
+
+
+def line(service: Service) -> socket.socket:
+    there = urlsplit(service.base)
+    return socket.create_connection((there.hostname or "", there.port or 0), timeout=30)
+
+
+def answers(client: socket.socket, *statuses: int) -> None:
+    """The statuses of the answers that come, in order."""
+    got, file = [], client.makefile("rb")
+    for _ in statuses:
+        got.append(int(file.readline().split()[1]))
+        length = 0
+        while (row := file.readline().strip()) != b"":
+            length = int(row.split()[1]) if row.lower().startswith(b"content-length") else length
+        file.read(length)
+    assert got == list(statuses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_slow_clients_hold_nobody_up(service: Service, kind: str) -> None:
+    """Twelve for each thread."""
+    first, then = KINDS[kind]
+    crowd = [line(service) for _ in range(CROWD)]
+    for client in crowd:
+        client.sendall(first)
+        client.sendall(then[:1])
+    for _ in range(5):
+        assert requests.get(f"{service.base}/api/auth/me", timeout=30).status_code == 401
+    for client in crowd:
+        client.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", [SIZED, CHUNKED], ids=["sized", "chunked"])
+def test_a_request_in_pieces_is_answered(service: Service, request_: bytes) -> None:
+    with line(service) as client:
+        for at in range(0, len(request_), 40):
+            client.sendall(request_[at : at + 40])
+        answers(client, 401)
+        client.sendall(request_ + request_)  # the connection is kept, and takes two at once
+        answers(client, 401, 401)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rest", [b"0\r\nTrailer: x\r\n\r\n", b"no size\r\n", b"-1\r\n\r\n", b"5\r\nabc\r\n\r\n0\r\n\r\n"]
+)
+def test_a_body_whose_chunks_are_none_is_the_clients_fault(service: Service, rest: bytes) -> None:
+    with line(service) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n" + rest)
+        answers(client, 400)
+
+
+@pytest.mark.slow
+def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(service: Service) -> None:
+    head, _, body = SIZED.partition(b"\r\n\r\n")
+    with line(service) as client:
+        client.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        answers(client, 100)
+        client.sendall(body)
+        answers(client, 100, 401)  # gunicorn says it too
+
+
+@pytest.mark.slow
+def test_a_body_that_is_too_long_is_refused_unread(service: Service) -> None:
+    with line(service) as client:
+        client.sendall(HEAD + b"Content-Length: 9999999\r\n\r\n{")
+        answers(client, 413)
+        assert client.recv(1) == b""
+
+
+@pytest.mark.slow
+def test_a_request_that_never_ends_is_let_go(service: Service) -> None:
+    with line(service) as client, line(service) as silent:
+        client.sendall(HEAD)
+        answers(client, 408)
+        assert (client.recv(1), silent.recv(1)) == (b"", b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["socket", "balanced"])
+def test_no_request_fails_while_the_service_restarts(way: str) -> None:
+    """The short form of `python -m bench restarts`: fewer requests, two restarts."""
+    given = argparse.Namespace(
+        short=True, restarts=2, way=way, database="sqlite", new=True, rate=25, workers=1, minutes=5
+    )
+    report = restarts.run(given)
+    [table] = report.tables.values()
+    assert not table[0]["without"], table
+    assert set(table[0]["answers"]) <= {200, 503}
+    assert report.checks[0].ok, (report.checks, table)

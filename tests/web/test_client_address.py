@@ -1,0 +1,75 @@
+"""Which address the service takes for the client's, and how an operator finds the right TRUSTED_PROXIES."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.web import hops
+from tests.web.admins import of_role
+
+PATH = "/api/admin/client-address"
+PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "administration.md").read_text()
+RENDER = "198.51.100.7, 104.22.17.40"  # what a client behind two proxies looks like: its own address, the outer proxy's
+
+
+def asked(make_world: Any, trusted: int, **headers: str) -> dict[str, Any]:
+    world = make_world(trusted_proxies=trusted, ratelimit=False)
+    admin = of_role(world, "admin")
+    return world.api("10.21.157.68").get(PATH, admin.token, **headers).ok().body
+
+
+def test_the_answer_is_that_of_the_page(make_world: Any) -> None:
+    [sample] = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+    assert asked(make_world, 1, **{"X-Forwarded-For": RENDER}) == sample
+
+
+@pytest.mark.one_lane
+@pytest.mark.parametrize(("trusted", "seen"), [(0, "10.21.157.68"), (2, "198.51.100.7"), (3, "10.21.157.68")])
+def test_it_is_the_address_by_which_everything_else_goes(make_world: Any, trusted: int, seen: str) -> None:
+    answer = asked(make_world, trusted, **{"X-Forwarded-For": RENDER})
+    assert (answer["address"], answer["hops"], answer["trusted_proxies"]) == (seen, 2, trusted)
+    world = make_world(trusted_proxies=trusted, ratelimit=False)
+    wrong = {"identifier": "a@example.com", "password": "x" * 8}
+    world.api("10.21.157.68").post("/api/auth/login", wrong, **{"X-Forwarded-For": RENDER})
+    assert world.audit()[-1].ip == seen
+
+
+@pytest.mark.one_lane
+def test_without_a_proxy_there_is_one_choice(make_world: Any) -> None:
+    answer = asked(make_world, 0)
+    assert answer["hops"] == 0
+    assert answer["choices"] == [{"trusted_proxies": 0, "address": "10.21.157.68"}]
+
+
+@pytest.mark.covers("attack A08")
+def test_a_made_up_header_is_shown_for_what_it_is_and_no_longer_than_a_setting_may_be() -> None:
+    choices = hops.choices(hops.split(["junk, <script>", "::ffff:192.0.2.1"]), "unix:")
+    assert [choice["address"] for choice in choices] == [None, "192.0.2.1", None, None]
+    assert len(hops.choices(["192.0.2.1"] * 5000, "192.0.2.9")) == hops.MOST + 1
+
+
+@pytest.mark.one_lane
+@pytest.mark.parametrize(
+    ("trusted", "header", "said"),
+    [
+        (0, None, ["The client's address is that of the connection; X-Forwarded-For is ignored (TRUSTED_PROXIES=0)."]),
+        (2, RENDER, ["The client's address is entry 2 from the right of X-Forwarded-For (TRUSTED_PROXIES=2); with fewer "
+                     "entries, that of the connection.", "It sees 198.51.100.7.",
+                     "TRUSTED_PROXIES=1 would see 104.22.17.40.", "TRUSTED_PROXIES=2 would see 198.51.100.7."]),
+        (2, "nobody", ["The client's address is entry 2 from the right of X-Forwarded-For (TRUSTED_PROXIES=2); with fewer "
+                       "entries, that of the connection.", "It sees the address of the connection.",
+                       "TRUSTED_PROXIES=1 would see no address."]),
+    ],
+)  # fmt: skip
+def test_the_command_line_says_it_too(make_world: Any, trusted: int, header: str | None, said: list[str]) -> None:
+    world = make_world(trusted_proxies=trusted, ratelimit=False)
+    words = ["check-config", *(["--forwarded-for", header] if header else [])]
+    result = world.app.test_cli_runner().invoke(args=words)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == said
+    assert f"TRUSTED_PROXIES={trusted}" in result.stdout.splitlines()

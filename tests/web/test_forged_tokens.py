@@ -1,0 +1,30 @@
+"""2,000 forged and altered tokens at the front door: none is taken, and every valid one is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bench import forgery, tokens
+from tests.conftest import World
+
+
+@pytest.mark.one_lane
+@pytest.mark.covers("asvs 7.2.1", "asvs 9.1.1", "asvs 9.1.2", "asvs 9.1.3", "asvs 9.2.1", "asvs 9.2.3")
+@pytest.mark.covers("attack A40", "attack A41", "attack A42", "attack A44", "attack A47")
+def test_no_forged_token_opens_a_door_and_every_valid_one_does(make_world: Callable[..., World]) -> None:
+    report = tokens.attack(make_world(**tokens.SETTINGS), 2000, seed=1)
+    assert [check for check in report.checks if not check.ok] == []
+    assert sum(row["tokens"] for rows in report.tables.values() for row in rows if "tokens" in row) == 2000
+
+
+@pytest.mark.one_lane
+def test_a_service_that_takes_too_much_is_found_out(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program itself: were names allowed to stand twice, it would say so."""
+    monkeypatch.setattr("app.crypto.jwt._reads_one_way", lambda _token: True)
+    monkeypatch.setattr(forgery, "FAMILIES", (forgery.typ, forgery.repeated))
+    report = tokens.attack(make_world(**tokens.SETTINGS), 1, seed=1)
+    assert [check.what for check in report.checks if not check.ok] == ["repeated: taken"]
