@@ -10,7 +10,27 @@ from pathlib import Path
 
 from bench.report import as_json, show
 
-PROGRAMS = ("sms_hang", "shield", "races", "import_users")
+PROGRAMS = (
+    "sms_hang",
+    "shield",
+    "races",
+    "import_users",
+    "people",
+    "last_admin",
+    "revoked",
+    "machines",
+    "stats",
+    "tokens",
+    "budget",
+    "enumeration",
+    "windows",
+    "deploy",
+    "restarts",
+    "slow_clients",
+    "memory",
+    "rotation",
+    "costs",
+)
 
 
 def main(words: list[str]) -> int:

@@ -1,0 +1,384 @@
+"""Forged and altered access tokens, family by family, from a seeded generator.
+
+Most are *rightly signed*: whoever has the key made them, and one thing about them is not as the service makes it. That
+is the strict question, for a forger without the key fails at the signature anyway. `SIGNERS` says how each algorithm
+signs; a further one is a function in that table.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import random
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+B64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+LONG = 4096  # a token of more characters is refused unread
+GONE = object()  # takes a member out
+
+
+def segment(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def opened(part: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return found
+
+
+def compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _hs(digest: str, secret: bytes, message: bytes) -> bytes:
+    return hmac.digest(secret, message, digest)
+
+
+# What signs as the service itself does, by `alg`: a function of the key's bytes and what is signed.
+SIGNERS: dict[str, Callable[[bytes, bytes], bytes]] = {"HS256": partial(_hs, "sha256")}
+
+
+def kid_of(secret: str) -> str:
+    """The `kid` of a shared secret, as docs for other backends tell it."""
+    return hmac.digest(secret.encode(), b"latchkey/kid", "sha256")[:4].hex()
+
+
+@dataclass(frozen=True)
+class Forger:
+    """Has a live token of the service, and all that an insider could have, its signing key included."""
+
+    live: str
+    secret: bytes  # the key that signs, as the algorithm of the live token takes it
+    dice: random.Random
+    now: int  # by the service's clock, seconds
+    other_secrets: dict[str, bytes]  # other keys that an attacker may know or guess
+    public: tuple[bytes, ...] = ()  # forms of a public key, where the algorithm has one
+    strangers: tuple[tuple[str, str], ...] = ()  # sub and sid of somebody else, and of nobody
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return opened(self.live.split(".")[0])
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        return opened(self.live.split(".")[1])
+
+    def sign(self, head: str, body: str, secret: bytes | None = None) -> str:
+        """Sign two segments, whatever they are."""
+        signed = f"{head}.{body}"
+        made = SIGNERS[self.header["alg"]](self.secret if secret is None else secret, signed.encode())
+        return f"{signed}.{segment(made)}"
+
+    def token(self, head: Any = None, claims: Any = None, secret: bytes | None = None) -> str:
+        given = [self.header if head is None else head, self.claims if claims is None else claims]
+        return self.sign(*(segment(part if isinstance(part, bytes) else compact(part)) for part in given), secret)
+
+    def with_header(self, **changes: Any) -> str:
+        return self.token(head=_changed(self.header, changes))
+
+    def with_claims(self, **changes: Any) -> str:
+        return self.token(claims=_changed(self.claims, changes))
+
+
+def _changed(members: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in (members | changes).items() if value is not GONE}
+
+
+def alg(f: Forger) -> Iterator[str]:
+    """Another algorithm named, with the right signature, none at all, and others of the same key."""
+    named = ["none", "None", "NONE", "nOnE", "", " ", "HS384", "HS512", "HS1", "hs256", "Hs256", "HS256 ", "\tHS256",
+             "RS256", "RS384", "PS256", "ES256", "ES256K", "ES384", "EdDSA", "Ed25519", "dir", "A128KW", None, 0, 1, True,
+             [], ["HS256"], ["none", "HS256"], {}, {"alg": "HS256"}, "HS256\x00", "\u2060HS256", "ＨＳ256", GONE]  # fmt: skip
+    for name in named:
+        if name == f.header["alg"]:
+            continue
+        signed = f.with_header(alg=name)
+        message = signed.rpartition(".")[0]
+        yield signed
+        for other in (b"", b"\x00" * 32, *(_hs(each, f.secret, message.encode()) for each in ("sha384", "sha512"))):
+            yield f"{message}.{segment(other)}"
+    for digest in ("sha1", "sha224", "sha384", "sha512", "md5"):  # the right name over another digest
+        message = f.live.rpartition(".")[0]
+        yield f"{message}.{segment(_hs(digest, f.secret, message.encode()))}"
+
+
+def kid(f: Forger) -> Iterator[str]:
+    """A key named that there is not, or by another spelling."""
+    own = f.header["kid"]
+    for name in ("", "x", "0", own.upper() + " ", own + "\x00", own[:-1], own * 2, f" {own}", f"{own}/../{own}",
+                 "../../../../dev/null", "/proc/self/environ", "file:///dev/null", "http://127.0.0.1/key", "' OR 1=1 --",
+                 "x' UNION SELECT 'k", "$(id)", "a" * 1000, None, 0, 1.5, True, [], [own], {}, {"kid": own}, GONE):  # fmt: skip
+        yield f.with_header(kid=name)
+        for secret in (b"", b"\x00", b"null", own.encode()):
+            yield f.token(_changed(f.header, {"kid": name}), None, secret)
+
+
+def typ(f: Forger) -> Iterator[str]:
+    """A token of another type, or its type in another spelling."""
+    for name in ("JWT", "jwt", "at+JWT", "AT+JWT", "application/at+jwt", "refresh+jwt", "logout+jwt", "secevent+jwt",
+                 "dpop+jwt", "id_token", "at", "jwt+at", "at+jwt ", " at+jwt", "at+jwt\x00", "", None, 1, True, [],
+                 ["at+jwt"], {}, {"typ": "at+jwt"}, GONE):  # fmt: skip
+        yield f.with_header(typ=name)
+
+
+def members(f: Forger) -> Iterator[str]:
+    """Header members that a verifier must not follow, and those that it does not know (RFC 7515, section 4.1.11)."""
+    jwk = {"kty": "oct", "k": segment(b"attacker" * 4), "kid": f.header["kid"]}
+    for given in (
+        {"crit": ["exp"]}, {"crit": []}, {"crit": ["b64"], "b64": False}, {"crit": ["b64"], "b64": True}, {"b64": False},
+        {"b64": True}, {"crit": ["x"], "x": 1}, {"crit": "exp"}, {"crit": None}, {"crit": {"exp": 1}}, {"crit": ["alg"]},
+        {"jku": "http://127.0.0.1/jwks"}, {"jku": "https://127.0.0.1:1/jwks"}, {"x5u": "http://127.0.0.1/x"}, {"jwk": jwk},
+        {"jwk": {}}, {"x5c": ["AA"]}, {"x5t": "AA"}, {"x5t#S256": "AA"}, {"cty": "JWT"}, {"cty": ""}, {"zip": "DEF"},
+        {"enc": "A128GCM"}, {"epk": jwk}, {"p2c": 10**9, "p2s": "AA"}, {"apu": "x"}, {"iss": "latchkey"}, {"extra": 1},
+        {"": 1}, {"ALG": "none"}, {"alg ": "none"}, {"Typ": "JWT"}, {"KID": "x"}, {"nonce": "x"}, {"url": "/"},
+    ):  # fmt: skip
+        yield f.with_header(**given)
+        yield f.token({**f.header, **given}, None, b"attacker" * 4)
+
+
+def spelling(f: Forger) -> Iterator[str]:
+    """The live token in another spelling, rightly signed over that spelling: base64 slack, padding, other alphabets."""
+    head, body, signature = f.live.split(".")
+    for slack in _slack(signature):
+        yield f"{head}.{body}.{slack}"
+    for pad in ("", " ", "  ", "\n"):  # JSON space, so that the last character has bits to spare
+        for part in (compact(f.claims) + pad.encode() + b" " * n for n in range(3)):
+            for slack in _slack(segment(part)):
+                yield f.sign(head, slack)
+    for n in range(3):
+        for slack in _slack(segment(compact(f.header) + b" " * n)):
+            yield f.sign(slack, body)
+    for tail in (
+        "=",
+        "==",
+        "===",
+        "%3D",
+        ".",
+        "..",
+        ".x",
+        "\\",
+        "'",
+        '"',
+        "?",
+        "#",
+        "&",
+        ";",
+        ",",
+        "\x00",
+        "\x7f",
+        "%00",
+    ):
+        yield f.live + tail
+        yield f.sign(head + tail, body)
+        yield f.sign(head, body + tail)
+    for inside in (" ", "\t", "\r\n", "\n", "=", "+", "/", "%2e", "?", "\u00a0", "\u200b", "\x00"):
+        for at in (1, len(head), len(head) + 2, len(f.live) - 2):
+            yield f.live[:at] + inside + f.live[at:]
+    yield from (f.live.replace(".", dot) for dot in (":", "%2E", "\u3002", "..", " . ", "_", "~", "/"))
+    yield from (
+        f.live.swapcase(),
+        f.live.upper(),
+        f.live.lower(),
+        f.live[::-1],
+        f.live.encode().hex(),
+        segment(f.live.encode()),
+    )
+    for form in ("utf-16", "utf-8-sig", "utf-32"):
+        yield f.sign(segment(json.dumps(f.header).encode(form)), body)
+        yield f.sign(head, segment(json.dumps(f.claims).encode(form)))
+
+
+def _slack(part: str) -> Iterator[str]:
+    """A base64url segment with other unused bits in its last character: it decodes to the same."""
+    spare = {2: 4, 3: 2}.get(len(part) % 4, 0)
+    last = B64.index(part[-1])
+    for bits in range(1, 2**spare):
+        yield part[:-1] + B64[last | bits]
+
+
+def parts(f: Forger) -> Iterator[str]:
+    """Parts cut, doubled, swapped, left out, or in another serialisation of RFC 7515."""
+    pieces = f.live.split(".")
+    head, body, signature = pieces
+    yield from (".".join(order) for order in (
+        (head, signature, body), (body, head, signature), (signature, body, head), (head, head, signature),
+        (body, body, signature), (head, body, body), (head, body), (head, signature), (body, signature), (head,), (body,),
+        (signature,), (head, body, ""), (head, "", signature), ("", body, signature), ("", "", ""), ("", ""),
+        (*pieces, signature), (*pieces, ""), ("", *pieces), (*pieces, *pieces), (head, body, signature, "", ""),
+        (head, body, signature * 2), (head * 2, body, signature), (head, body * 2, signature)))  # fmt: skip
+    yield from (
+        f.live * 2,
+        f"{f.live},{f.live}",
+        f"{f.live} {f.live}",
+        f"[{f.live}]",
+        f'"{f.live}"',
+        f"Bearer {f.live}",
+    )
+    flat = {"protected": head, "payload": body, "signature": signature}
+    yield json.dumps(flat)
+    yield json.dumps({"payload": body, "signatures": [{"protected": head, "signature": signature}]})
+    yield json.dumps({**flat, "header": {"alg": "none"}})
+    step = max(1, len(f.live) // 60)
+    yield from (f.live[:at] for at in range(1, len(f.live), step))
+    yield from (f.live[at:] for at in range(1, len(f.live), step))
+    for at in (head, body, signature):
+        yield from (f.live.replace(at, at[:n]) for n in (0, 1, len(at) // 2, len(at) - 1))
+
+
+def keys(f: Forger) -> Iterator[str]:
+    """Signed with something else that is at hand: other secrets, forms of this one, public keys as a shared secret."""
+    own = f.secret
+    forms = {b"", b"\x00", b"secret", b"password", b"changeme", b"your-256-bit-secret", f.header["kid"].encode(),
+             own[:-1], own[1:], own[::-1], own + b"\n", own + b" ", b" " + own, own.upper(), own * 2,
+             hashlib.sha256(own).digest(), hashlib.sha256(own).hexdigest().encode(), hashlib.sha512(own).digest(),
+             base64.b64encode(own), base64.urlsafe_b64encode(own).rstrip(b"="), own.hex().encode()}  # fmt: skip
+    for secret in (*sorted(forms), *f.other_secrets.values()):
+        yield f.token(secret=secret)
+        yield f.token(_changed(f.header, {"alg": "HS256"}), None, secret)
+    for key in f.public:  # RFC 8725, section 2.1
+        for name in ("HS256", f.header["alg"]):
+            message = f"{segment(compact({**f.header, 'alg': name}))}.{f.live.split('.')[1]}"
+            yield f"{message}.{segment(_hs('sha256', key, message.encode()))}"
+
+
+def claims(f: Forger) -> Iterator[str]:
+    """A claim left out, of another type, or of another service, or somebody else's."""
+    for name in ("iss", "aud", "sub", "sid", "iat", "exp", "jti", "role", "amr", "auth_time"):
+        for value in (GONE, None, "", [], {}, True, -1, 0.5, "x", [f.claims[name]], {"value": f.claims[name]}):
+            yield f.with_claims(**{name: value})
+    for aud in ("latchkey2", "LATCHKEY", " latchkey", "latchkey/", "latch", "*", ["latchkey", "other"], ["other"]):
+        yield f.with_claims(aud=aud)
+    for iss in ("latchkey2", "Latchkey", "latchkey/", "latch", "https://latchkey", ["latchkey"]):
+        yield f.with_claims(iss=iss)
+    for role in ("admin", "doctor", "User", "user ", "root", "user,admin", ["user"], {"user": True}, 0):
+        yield f.with_claims(role=role)
+    for user, session in f.strangers:
+        yield f.with_claims(sub=user)
+        yield f.with_claims(sid=session)
+        yield f.with_claims(sub=user, sid=session, role="admin")
+    for name in ("sub", "sid"):
+        own = UUID(f.claims[name])
+        near = UUID(int=own.int ^ 1)
+        odd = (
+            str(near),
+            own.int,
+            str(own.int),
+            own.hex,
+            str(own).upper(),
+            f"{{{own}}}",
+            own.urn,
+            f"{own}\x00",
+            f"{own} ",
+        )
+        yield from (f.with_claims(**{name: each}) for each in odd)
+    for body in (b"", b"null", b"[]", b'"x"', b"1", b"true", b"{}", b"{", b"\xff\xfe", b"NaN", compact([f.claims])):
+        yield f.token(claims=body)
+        yield f.token(head=body)
+
+
+def times(f: Forger) -> Iterator[str]:
+    """Not yet, no longer, or no time at all."""
+    for ago in (0, 1, 2, 29, 30, 31, 59, 60, 900, 86_400, 10**6, f.now - 1, f.now, f.now + 1):
+        yield f.with_claims(exp=f.now - ago)
+    for ahead in (60, 61, 90, 300, 900, 3600, 86_400, 10**8):
+        yield f.with_claims(iat=f.now + ahead, exp=f.now + ahead + 900)
+        yield f.with_claims(nbf=f.now + ahead)
+        yield f.with_claims(auth_time=f.now + ahead)
+    strange = ("", "x", "1e3", "0x10", f"{f.now + 900}", f.now + 900.5, float(f.now + 900), 1e308, -1e308, 10**30, -(10**30),
+               None, True, [], {}, [f.now + 900], "Infinity", "2030-01-01T00:00:00Z")  # fmt: skip
+    for name in ("exp", "iat", "auth_time", "nbf"):
+        yield from (f.with_claims(**{name: value}) for value in strange)
+        for raw in ("1e400", "-1e400", "NaN", "Infinity", "9" * 400, "00", "1_000", "0x7fffffff"):
+            text = json.dumps(_changed(f.claims, {name: "@"})).replace('"@"', raw)
+            yield f.token(claims=text.encode())
+
+
+def repeated(f: Forger) -> Iterator[str]:
+    """A name that stands twice: two parsers may see two tokens (RFC 8725, section 2.4)."""
+    for part, names in (("head", list(f.header)), ("claims", list(f.claims))):
+        members = f.header if part == "head" else f.claims
+        for name in names:
+            for value in (members[name], "none", None, "admin", f.now + 10**6):
+                twice = f'"{name}":{json.dumps(value)}'
+                text = json.dumps(members)
+                yield f.token(**{part: f"{{{twice},{text[1:]}".encode()})
+                if value == members[name]:
+                    yield f.token(**{part: f"{text[:-1]},{twice}}}".encode()})
+                    escaped = f'"\\u{ord(name[0]):04x}{name[1:]}":{json.dumps(value)}'
+                    yield f.token(**{part: f"{{{escaped},{text[1:]}".encode()})
+        nested = f'{{"x":{{"a":1,"a":2}},{json.dumps(members)[1:]}'
+        yield f.token(**{part: nested.encode()})
+
+
+def nested(f: Forger) -> Iterator[str]:
+    """JSON that is deep, wide or strange where a claim stands."""
+    for depth in (2, 10, 100, 500, 1000, 1400):
+        for left, right in (("[", "]"), ('{"a":', "}")):
+            deep = left * depth + "1" + right * depth
+            for name in ("role", "sub", "exp", "aud", "amr", "jti"):
+                text = json.dumps(_changed(f.claims, {name: "@"})).replace('"@"', deep)
+                yield f.token(claims=text.encode())
+            text = json.dumps(_changed(f.header, {"kid": "@"})).replace('"@"', deep)
+            yield f.token(head=text.encode())
+    yield from (
+        f.token(claims=compact(f.claims) + tail) for tail in (b"{}", b"x", b",", b"\x00", b"}", compact(f.claims))
+    )
+    yield f.token(claims=segment(compact(f.claims)).encode())
+    yield f.token(claims=json.dumps(f.live).encode())  # a token in a token
+    yield f.token(claims=f.live.encode())
+
+
+def huge(f: Forger) -> Iterator[str]:
+    """Longer than any token of ours: refused before anything of it is read."""
+    for size in (LONG, LONG + 1, 2 * LONG, 8 * LONG):
+        yield f.with_claims(pad="x" * size)
+        yield f.with_header(pad="x" * size)
+        yield f.with_claims(amr=["pwd"] * (size // 4))
+        yield f.live + "A" * size
+        yield "A" * size
+        yield "." * size
+        yield f.live.replace(".", "." + "A" * size + ".", 1)
+
+
+def noise(f: Forger) -> Iterator[str]:
+    """Endless: the live token with a few characters changed, put in, taken out or exchanged."""
+    while True:
+        letters = list(f.live)
+        for _ in range(f.dice.choice((1, 1, 1, 2, 3, 8))):
+            at = f.dice.randrange(len(letters))
+            act = f.dice.randrange(4)
+            if act == 0:
+                letters[at] = f.dice.choice(B64)
+            elif act == 1:
+                letters.insert(at, f.dice.choice(B64 + "."))
+            elif act == 2:
+                del letters[at]
+            else:
+                other = f.dice.randrange(len(letters))
+                letters[at], letters[other] = letters[other], letters[at]
+        yield "".join(letters)
+
+
+FAMILIES: tuple[Callable[[Forger], Iterator[str]], ...] = (
+    alg, kid, typ, members, spelling, parts, keys, claims, times, repeated, nested, huge
+)  # fmt: skip
+
+
+def forged(forger: Forger, valid: set[str], count: int) -> list[tuple[str, str]]:
+    """So many different tokens with the family of each; none of them one of the valid ones."""
+    found: dict[str, str] = {}
+    for family in FAMILIES:
+        for token in family(forger):
+            found.setdefault(token, family.__name__)
+    for token in noise(forger):
+        if len(found.keys() - valid) >= count:
+            break
+        found.setdefault(token, "noise")
+    return [(family, token) for token, family in found.items() if token not in valid]
