@@ -1,0 +1,173 @@
+"""The sessions that ended before their tokens did, as the service's feed tells them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from latchkey_client import fetch
+from latchkey_client.errors import Unavailable
+from latchkey_client.forks import after_fork
+
+PAGES = 1000  # of 10,000 each, in one poll
+RESTART = {400, 404, 410, 422}  # answers to a `since` that the service does not know any more
+
+log = logging.getLogger("latchkey_client")
+
+
+class Revocations:
+    """Polls the feed every few seconds: in a daemon thread, or (`background=False`) in the request that finds it due.
+
+    `max_stale`: seconds that the last good poll serves while the feed is away; then tokens are refused with
+    Unavailable. None: it serves for ever, and tokens of ended sessions may pass. Nothing is served before the
+    first good poll, unless it is None.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        every: float = 3,
+        max_stale: float | None = 60,
+        background: bool = True,
+        leeway: float = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if every <= 0 or (max_stale is not None and max_stale < every):
+            raise ValueError("every is more than 0 and at most max_stale")
+        self._url, self._api_key = url, api_key
+        self._every, self._max_stale, self._background = every, max_stale, background
+        self._leeway, self._clock = leeway, clock
+        self._ended: dict[str, float] = {}
+        self._since: str | None = None
+        self._etag: str | None = None
+        self._life = 0.0
+        self._good_at: float | None = None
+        self._tried_at: float | None = None
+        self._fresh_process()
+        after_fork(self._fresh_process)
+
+    def _fresh_process(self) -> None:
+        """A forked process inherits what is known, but neither the thread nor a lock that can be relied on."""
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last good poll began; None before the first."""
+        return None if self._good_at is None else time.monotonic() - self._good_at
+
+    @property
+    def stale(self) -> bool:
+        """True if several polls in a row have failed, or none has been made."""
+        return self.age is None or self.age > 3 * self._every + fetch.TIMEOUT_S
+
+    def ended(self, session_id: str, issued_at: int) -> bool:
+        """True if a token of a session, issued at a time in Unix seconds, is refused. Raises Unavailable."""
+        self._keep_fresh()
+        age = self.age
+        if self._max_stale is not None and (age is None or age > self._max_stale):
+            raise Unavailable(retry_after=max(1, round(self._every)))
+        revoked_at = self._ended.get(session_id)
+        return revoked_at is not None and issued_at <= revoked_at
+
+    def poll(self) -> None:
+        """Ask the feed now. Raises fetch.Failed."""
+        with self._lock:
+            started = time.monotonic()
+            for _ in range(PAGES):
+                if not self._page():
+                    break
+            self._good_at = started
+            self._forget()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+
+    def _keep_fresh(self) -> None:
+        first = self._good_at is None
+        if self._background and self._thread is None and not self._stopped.is_set():
+            with self._lock:
+                if self._thread is None:
+                    self._attempt()
+                    self._thread = threading.Thread(target=_keep_polling, args=(weakref.ref(self),), daemon=True)
+                    self._thread.start()
+        elif not self._background and self._is_due() and self._lock.acquire(blocking=first):
+            try:
+                if self._is_due():
+                    self._attempt()
+            finally:
+                self._lock.release()
+
+    def _is_due(self) -> bool:
+        return self._tried_at is None or time.monotonic() - self._tried_at >= self._every
+
+    def _attempt(self) -> None:
+        try:
+            self.poll()
+        except fetch.Failed as failed:
+            log.warning("the revocations cannot be had: %s", failed)
+        finally:
+            self._tried_at = time.monotonic()
+
+    def _page(self) -> bool:
+        """Take one answer of the feed; True if there is more."""
+        query = f"?{urlencode({'since': self._since})}" if self._since else ""
+        known = {"If-None-Match": self._etag} if self._etag else {}
+        reply = fetch.get(self._url + query, {"Authorization": f"Bearer {self._api_key}", **known})
+        if reply.status == 304 and self._etag:
+            return False
+        if reply.status in RESTART and self._since:
+            self._since = self._etag = None
+            return True
+        if reply.status != 200:
+            raise fetch.Failed(f"{self._url} answered {reply.status}")
+        return self._take(reply)
+
+    def _take(self, reply: fetch.Reply) -> bool:
+        try:
+            items = [(item["session_id"], _seconds(item["revoked_at"])) for item in reply.body["items"]]
+            ended = {session_id: self._ended.get(session_id, 0) for session_id, _ in items}
+            since, more, life = reply.body["next"], reply.body["more"], float(reply.body["token_life"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise fetch.Failed(f"{self._url} answered something else") from error
+        for session_id, revoked_at in items:
+            ended[session_id] = max(revoked_at, ended[session_id])
+        self._ended |= ended
+        self._life = max(self._life, life)
+        self._etag = reply.etag
+        if more and since == self._since:
+            raise fetch.Failed(f"{self._url} does not go on")
+        if (items or more) and since != self._since:
+            self._since, self._etag = since, None  # an ETag is of one address
+        return bool(more)
+
+    def _forget(self) -> None:
+        """Drop the sessions whose last token has expired."""
+        oldest = self._clock() - self._life - self._leeway
+        if any(at < oldest for at in self._ended.values()):
+            self._ended = {session_id: at for session_id, at in self._ended.items() if at >= oldest}
+
+
+def _seconds(text: Any) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _keep_polling(which: weakref.ref[Revocations]) -> None:
+    """The thread: it ends with the object."""
+    while (feed := which()) is not None:
+        stopped, every = feed._stopped, feed._every
+        if feed._is_due():
+            feed._attempt()
+        del feed
+        if stopped.wait(every):
+            return

@@ -1,0 +1,65 @@
+// The sessions that ended before their tokens did, as Latchkey's feed tells them; asked every few seconds.
+
+const TIMEOUT_MS = 5_000
+const RESTART = [400, 404, 410, 422] // answers to a `since` that the service does not know any more
+
+export function feed({url, apiKey, every, maxStale, leeway}) {
+  const endedAt = new Map()
+  let since, etag, goodAt, polling
+  let life = 0
+
+  /** Take one answer; true if there is more. */
+  async function page() {
+    const address = new URL(url)
+    if (since) address.searchParams.set("since", since)
+    const headers = {Authorization: `Bearer ${apiKey}`, ...(etag && {"If-None-Match": etag})}
+    const reply = await fetch(address, {headers, redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS)})
+    if (reply.status === 304 && etag) return false
+    if (RESTART.includes(reply.status) && since) {
+      since = etag = undefined
+      return true
+    }
+    if (reply.status !== 200) throw new Error(`the feed answered ${reply.status}`)
+    const {items, next, more, token_life} = await reply.json()
+    for (const {session_id, revoked_at} of items) {
+      const at = Date.parse(revoked_at) / 1000
+      if (Number.isNaN(at)) throw new Error("the feed answered something else")
+      endedAt.set(session_id, Math.max(at, endedAt.get(session_id) ?? 0))
+    }
+    life = Math.max(life, token_life)
+    if (more && next === since) throw new Error("the feed does not go on")
+    etag = reply.headers.get("ETag")
+    if ((items.length || more) && next !== since) {
+      since = next
+      etag = undefined // an ETag is of one address
+    }
+    return more
+  }
+
+  async function poll() {
+    const started = performance.now()
+    try {
+      while (await page());
+      goodAt = started
+    } catch (error) {
+      console.warn(`the revocations cannot be had: ${error.message}`)
+    }
+    const oldest = Date.now() / 1000 - life - leeway
+    for (const [id, at] of endedAt) if (at < oldest) endedAt.delete(id)
+  }
+
+  const once = () => (polling ??= poll().finally(() => (polling = undefined)))
+  const age = () => (goodAt === undefined ? undefined : (performance.now() - goodAt) / 1000)
+  const first = once()
+  setInterval(once, every * 1000).unref()
+
+  return {
+    age,
+    /** True if a token of this session, issued then, is refused; undefined if nobody knows. */
+    async ended(sessionId, issuedAt) {
+      await first
+      if (goodAt === undefined || age() > maxStale) return undefined
+      return endedAt.has(sessionId) && issuedAt <= endedAt.get(sessionId)
+    },
+  }
+}
