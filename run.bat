@@ -1,8 +1,20 @@
 @echo off
 rem Windows: a running service on this machine. gunicorn does not run there; waitress does.
+setlocal
+set PYTHONUTF8=1
 cd /d "%~dp0"
-if not exist .venv\Scripts\waitress-serve.exe call setup.bat
-if errorlevel 1 exit /b 1
-.venv\Scripts\flask db upgrade
-if errorlevel 1 exit /b 1
+rem The first run sets up, and so does the first one after an update of the locked packages.
+if not exist .venv\Scripts\python.exe goto setup
+set SAME=import filecmp, sys; sys.exit(not filecmp.cmp('requirements.txt', '.venv/installed-requirements.txt', False))
+.venv\Scripts\python -c "%SAME%" >nul 2>nul
+if "%errorlevel%"=="0" goto start
+
+:setup
+call setup.bat
+if not "%errorlevel%"=="0" exit /b 1
+
+:start
+.venv\Scripts\python -m flask db upgrade
+if not "%errorlevel%"=="0" exit /b 1
 .venv\Scripts\python -m app
+exit /b %errorlevel%
