@@ -151,9 +151,13 @@ def forgive(budget: Budget) -> None:
 
 def locked_until(work: Work, user: User) -> datetime | None:
     """Until when wrong guesses keep an identifier of a user, or the account, from signing in; None: not at all."""
-    spelled = {each for i in identifiers.of_user(user) for each in keys(key(i), user.id)}
-    lasting = (Throttle.key.in_(spelled), Throttle.locked_until > work.now)
+    lasting = (Throttle.key.in_(keys_of(user)), Throttle.locked_until > work.now)
     return work.db.scalar(select(func.max(Throttle.locked_until)).where(*lasting))
+
+
+def keys_of(user: User) -> set[str]:
+    """The rows of every identifier of an account, and its own."""
+    return {each for identifier in identifiers.of_user(user) for each in keys(key(identifier), user.id)}
 
 
 def hold_all(work: Work, user: User) -> list[Budget]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -79,7 +79,9 @@ def check(
         raise audit.refusal(work, Event.CODE_REFUSED, None, ValidationFailed.field("otp", "invalid_format", message))
     row = _asked(work, challenge_id, fits)
     right = challenges.is_right(work, row, code)
-    return _settle(work, row, lambda _: right, row.channel, accept=accept, holder=holder)
+    recovered = row.user if right and row.purpose == Purpose.RECOVERY else None
+    forgiven = lockout.keys_of(recovered) if recovered else ()
+    return _settle(work, row, lambda _: right, row.channel, accept=accept, holder=holder, beside=forgiven)
 
 
 def check_any(
@@ -213,9 +215,13 @@ def _settle(
     wrong: type[Refusal] = InvalidCode,
     holder: bool = True,
     guessed: bool = True,
+    beside: Iterable[str] = (),
 ) -> Proven:
+    """`beside`: other throttles to lock with the budget's."""
     recovers, about = row.purpose == Purpose.RECOVERY, challenges.subject(row)
-    budget = lockout.hold(work, row.budget_key, about, rebinding=recovers) if guessed else lockout.unbounded(work)
+    budget = lockout.unbounded(work)
+    if guessed:
+        budget = lockout.hold(work, row.budget_key, about, rebinding=recovers, beside=beside)
     # A lock leaves each recovery one guess, or a stranger could keep the owner from the way back.
     spared = recovers and holder and bool(budget.wait or budget.silent)
     # Whoever is signed in knows whose account it is: to them a spent budget need not look like a wrong code.
@@ -225,8 +231,6 @@ def _settle(
     cap = 1 if spared else None if holder else row.max_attempts - 1
     right = (spared or not budget.silent) and is_right(cap) and stands(work, row)
     objection = _objection(accept, row) if right else None
-    if right and recovers and row.user:
-        lockout.hold_all(work, row.user)  # in their order, before the challenge: they will be forgiven
     outcome = challenges.answer(work, row, right, burn=objection is None, cap=cap)
     if outcome is Outcome.CLOSED:
         locked = AccountLocked(retry_after=budget.wait) if budget.wait and challenges.is_open(work, row) else None

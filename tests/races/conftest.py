@@ -102,5 +102,8 @@ def arena(request: pytest.FixtureRequest, worker: str, tmp_path_factory: pytest.
         lanes.migrate(url)
         engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
         with running(url, folder, **settings, **WIDE) as service:
-            yield Arena(service, mailbox, engine)
+            here = Arena(service, mailbox, engine)
+            yield here
+            met = here.deadlocks()
         engine.dispose()
+    assert met == 0, "units took the same locks in two orders"
