@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -39,12 +41,13 @@ def block(language: str, holding: str) -> str:
 @contextmanager
 def process(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A server of this test, once it listens."""
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    started = subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True)
     try:
         until(lambda: servers._listens(port))
         yield started
     finally:
-        started.kill()
+        os.killpg(started.pid, signal.SIGKILL)  # what runs it as another user is a process, too
         started.wait(10)
 
 
