@@ -30,6 +30,8 @@ PROGRAMS = (
     "memory",
     "rotation",
     "costs",
+    "speed",
+    "growth",
 )
 
 

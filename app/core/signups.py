@@ -46,12 +46,19 @@ def start(
     return row
 
 
-def of_number(work: Work, number: Identifier) -> Signup:
-    """The open passwordless sign-up of a number, or a new one: the same work whether or not there is an account."""
+def of_number(work: Work, number: Identifier) -> Signup | None:
+    """The open passwordless sign-up of a number."""
     waiting = (Signup.password_hash.is_(None), Signup.completed_at.is_(None), Signup.expires_at > work.now + GRANT_LIFE)
     query = select(Signup).where(Signup.phone == number.value, *waiting).order_by(Signup.created_at.desc()).limit(1)
+    return work.db.scalar(query)
+
+
+def start_by_phone(work: Work, number: Identifier) -> Signup:
+    """Keep a number that somebody may open an account with, without a password."""
     nothing = {"email": None, "username": None, "name": None, "password_hash": None, "consent": None}
-    return work.db.scalar(query) or start(work, phone=number, **nothing)
+    row = start(work, phone=number, **nothing)
+    work.db.flush()  # the challenge that follows refers to it
+    return row
 
 
 def grant(work: Work, row: Signup) -> str:

@@ -37,11 +37,11 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
     if budget.wait:
         locked = AccountLocked(retry_after=budget.wait)
         raise audit.refusal(work, Event.SIGNIN_REFUSED, number.masked, locked, user_id=user.id if user else None)
+    waiting, alive = signups.of_number(work, number), challenges.newest(work, Purpose.PHONE, number)
     asking.ask_leave(work, Event.SIGNIN_REFUSED, number)
-    signup = signups.of_number(work, number)
-    alive = challenges.newest(work, Purpose.PHONE, number)
     if alive and challenges.is_open(work, alive):
         return asking.repeat(work, alive)
+    signup = waiting or signups.start_by_phone(work, number)  # whether or not there is an account: the same work
     question = Question(Purpose.PHONE, number, at, signup_id=signup.id)
     if user:  # the question to one that is kept out is a decoy
         whose = user.id if locks.may_enter(user, work.now) else None
@@ -60,8 +60,7 @@ def verify(
     """The code came back. A known number is signed in or, if its account has a password, asked for it; a new one may
     register. Raises ChallengeClosed, InvalidCode, AccountLocked.
     """
-    newest = challenges.newest(work, Purpose.PHONE, number)
-    asked = challenge_id or (newest.id if newest else None)
+    asked = challenge_id or challenges.newest(work, Purpose.PHONE, number)
     proven = proof.check(
         work, asked, code, lambda row: row.purpose == Purpose.PHONE and row.destination == number.value
     )

@@ -60,14 +60,14 @@ class Proven:
 
 def check(
     work: Work,
-    challenge_id: UUID | None,
+    asked: UUID | OtpChallenge | None,
     code: str,
     fits: Callable[[OtpChallenge], bool],
     accept: Callable[[OtpChallenge], None] = lambda _: None,
     *,
     holder: bool = True,
 ) -> Proven:
-    """Settle a guess and, if it is right, burn the challenge.
+    """Settle a guess and, if it is right, burn the challenge `asked`: by its id, or as it was read in this unit.
 
     `holder`: whether the caller has the challenge itself; whoever names an identifier alone leaves its last guess to
     the holder, and the one that a lock leaves. `fits`: whether this route may answer it; one made for another purpose
@@ -77,7 +77,7 @@ def check(
     if not re.fullmatch(rf"[0-9]{{{work.settings.otp_length}}}", code, re.ASCII):
         message = f"The code is {work.settings.otp_length} digits."
         raise audit.refusal(work, Event.CODE_REFUSED, None, ValidationFailed.field("otp", "invalid_format", message))
-    row = _asked(work, challenge_id, fits)
+    row = _asked(work, asked, fits)
     right = challenges.is_right(work, row, code)
     recovered = row.user if right and row.purpose == Purpose.RECOVERY else None
     forgiven = lockout.keys_of(recovered) if recovered else ()
@@ -195,8 +195,8 @@ def check_password(work: Work, challenge_id: UUID, password: str) -> Proven:
     return proven
 
 
-def _asked(work: Work, challenge_id: UUID | None, fits: Callable[[OtpChallenge], bool]) -> OtpChallenge:
-    row = challenges.find(work, challenge_id) if challenge_id else None
+def _asked(work: Work, asked: UUID | OtpChallenge | None, fits: Callable[[OtpChallenge], bool]) -> OtpChallenge:
+    row = challenges.find(work, asked) if isinstance(asked, UUID) else asked
     if row is None:
         raise asking.refusal(work, None, ChallengeClosed())
     if not fits(row):

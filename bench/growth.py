@@ -1,0 +1,116 @@
+"""What each request costs beside ten million accounts, sessions, refresh tokens and audit rows, against a thousand.
+
+Two services as `bench speed` has them, each on a database of its own, take turns in blocks. The crowd is written
+straight into its tables: accounts with a session, a token and an audit row each, ids in the order of time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.config import known_driver
+from app.db import Base
+from bench.report import Report, ratio
+from bench.speed import house
+from tests import lanes
+
+SMALL, BATCH = 1_000, 500_000
+MOST = 1.15
+DAYS = 30  # over which the audit rows lie
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, help="of each table (10,000,000; short: 20,000)")
+    parser.add_argument("--blocks", type=int, help="of each act (7; short: 2)")
+    parser.add_argument("--requests", type=int, help="in a block (1,000; short: 100)")
+
+
+def run(given: argparse.Namespace) -> Report:
+    lanes.look_for_servers()
+    given.rows = given.rows or (20_000 if given.short else 10_000_000)
+    given.blocks = given.blocks or (2 if given.short else 7)
+    given.requests = given.requests or (100 if given.short else 1000)
+    report = Report()
+    with ExitStack() as stack:
+        both = [_grown(stack, report, size) for size in (SMALL, given.rows)]
+        rows = [_compared(report, given, name, *(acts[name] for acts in both)) for name in both[0]]
+    report.tables[f"{given.rows} against {SMALL}, {given.blocks} blocks of {given.requests}"] = rows
+    return report
+
+
+def _grown(stack: ExitStack, report: Report, size: int) -> dict[str, Any]:
+    """A service beside a crowd of this size, and the acts at it."""
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    url = stack.enter_context(lanes.database("postgresql", f"bench_growth_{size}_{os.getpid()}"))
+    lanes.migrate(url)
+    acts = stack.enter_context(house(folder, url, **lanes.CHEAP))
+    driven = sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername))
+    engine = sa.create_engine(driven, poolclass=sa.NullPool)
+    began = time.monotonic()
+    crowd(engine, size)
+    with engine.connect() as connection:
+        weight = connection.scalar(sa.text("SELECT pg_database_size(current_database())"))
+    report.tables[f"a crowd of {size}"] = [{"made in s": time.monotonic() - began, "MiB": round(weight / 2**20)}]
+    return acts
+
+
+def _uuid(kind: int) -> str:
+    return f"('01a00000-000{kind}-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid"
+
+
+# What differs from row to row; all else is as in a row that the service wrote.
+CROWD = {
+    "users": {"id": _uuid(1), "email": "'crowd' || n || '@example.org'", "username": "NULL", "phone": "NULL"},
+    "sessions": {"id": _uuid(2), "user_id": _uuid(1), "cookie_digest": "NULL"},
+    "refresh_tokens": {"id": _uuid(3), "session_id": _uuid(2), "digest": "encode(sha256(('r' || n)::bytea), 'hex')"},
+    "audit_logs": {
+        "id": _uuid(4), "user_id": _uuid(1), "actor_id": _uuid(1), "session_id": _uuid(2), "seal": "1",
+        "at": f"now() - interval '{DAYS} days' * random()",
+    },
+}  # fmt: skip
+
+
+def crowd(engine: sa.Engine, size: int) -> None:
+    """So many rows more in each table, on PostgreSQL; then what autovacuum would do."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("SET session_replication_role = replica"))  # each row's foreign keys are right
+        for name, differing in CROWD.items():
+            columns = [column.name for column in Base.metadata.tables[name].columns]
+            values = ", ".join(differing.get(column, f"one.{column}") for column in columns)
+            for start in range(1, size + 1, BATCH):
+                numbers = f"generate_series({start}, {min(start + BATCH - 1, size)})"
+                copied = f"SELECT {values} FROM (SELECT * FROM {name} LIMIT 1) AS one, {numbers} AS n"
+                connection.execute(sa.text(f"INSERT INTO {name} ({', '.join(columns)}) {copied}"))
+            connection.execute(sa.text(f"VACUUM ANALYZE {name}"))
+
+
+def _compared(
+    report: Report, given: argparse.Namespace, name: str, small: list[Any], large: list[Any]
+) -> dict[str, Any]:
+    for side in (*small, *large):
+        side.spends(max(50, given.requests // 5))  # warm
+    blocks = []
+    for turn in range(given.blocks):
+        order = (small, large) if turn % 2 else (large, small)
+        spent = {id(sides): sum(sum(side.spends(given.requests)) for side in sides) for sides in order}
+        blocks.append(([spent[id(small)]], [spent[id(large)]]))
+    times, (low, high) = ratio(blocks)
+    report.check(
+        f"{name}: cost beside the crowd", f"{times:.2f} x ({low:.2f} to {high:.2f})", f"at most {MOST} x", low <= MOST
+    )
+    medians = [sorted(block[side][0] for block in blocks)[len(blocks) // 2] for side in (0, 1)]
+    return {
+        "act": name,
+        f"CPU ms beside {SMALL}": medians[0],
+        "beside the crowd": medians[1],
+        "ratio": times,
+        "95 %": f"{low:.2f} to {high:.2f}",
+    }
