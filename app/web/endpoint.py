@@ -66,6 +66,8 @@ class Endpoint:
             ]
         if self.query:
             found.append(errors.ValidationFailed)
+        if "<uuid:" in self.path:
+            found.append(errors.NotFound)  # what is no id at all
         if self.guard.scope or self.guard.permission:
             found += [errors.TokenInvalid, errors.Forbidden]
         if self.guard.cookie:

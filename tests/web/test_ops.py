@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
@@ -89,6 +91,18 @@ def test_every_operation_says_what_it_does() -> None:
             assert operation["summary"], path
     for schema in DOCUMENT["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.one_lane("sqlite")
+def test_what_is_no_id_is_not_found_and_the_document_says_so(world: World) -> None:
+    asked = 0
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            if any(given["schema"].get("format") == "uuid" for given in operation.get("parameters", [])):
+                answer = world.api().call(method.upper(), re.sub(r"{\w+}", "no-id", path))
+                assert (answer.status, answer.code) == (404, "not_found")
+                asked += 1
+    assert asked > 10
 
 
 def test_the_examples_of_the_document_are_taken(world: World) -> None:
