@@ -32,6 +32,7 @@ PROGRAMS = (
     "costs",
     "speed",
     "growth",
+    "fuzz",
 )
 
 
