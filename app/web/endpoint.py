@@ -82,7 +82,7 @@ class Endpoint:
         if self.limit:
             found.append(errors.RateLimited)
         if self.repeatable:
-            found.append(errors.IdempotencyMismatch)
+            found += [errors.IdempotencyMismatch, errors.ValidationFailed]
         return list(dict.fromkeys(found))
 
 

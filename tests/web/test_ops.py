@@ -105,6 +105,15 @@ def test_what_is_no_id_is_not_found_and_the_document_says_so(world: World) -> No
     assert asked > 10
 
 
+@pytest.mark.one_lane("sqlite")
+def test_every_operation_that_takes_an_idempotency_key_says_what_it_does_with_a_bad_one() -> None:
+    operations = [operation for path in DOCUMENT["paths"].values() for operation in path.values()]
+    repeatable = [o for o in operations if "Idempotency-Key" in {p["name"] for p in o.get("parameters", [])}]
+    for operation in repeatable:
+        assert "`validation_failed`" in operation["responses"]["422"]["description"], operation["operationId"]
+    assert len(repeatable) > 10
+
+
 def test_the_examples_of_the_document_are_taken(world: World) -> None:
     """What the page fills in must get somebody who just presses 'Execute' somewhere."""
     body = DOCUMENT["components"]["schemas"]["SignupBody"]["examples"][0]
