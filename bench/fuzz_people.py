@@ -27,6 +27,7 @@ PATIENCE_S = 15.0  # the service gives a request 10 s to arrive
 BODILESS = (204, 304)
 # Answers with rules of their own: no problem documents, not JSON, or kept by caches.
 APART = re.compile(r"/metrics$|/health|/\.well-known/|/openapi\.json$|/docs|/redoc|/dev/")
+TOO_LONG = (414, 431)  # a line or head that the server refuses by itself, before it is anybody's request
 GONE = {"token_revoked", "token_expired", "insufficient_user_authentication", "account_locked"}
 
 
@@ -262,9 +263,9 @@ def judge(method: str, path: str, told: Told, *, astray: bool = False) -> str:
     """What is wrong with an answer; empty if nothing is. `astray`: the path may be nobody's."""
     if told.status >= 500 and told.status != 503:
         return f"status {told.status}"
-    if APART.search(path.partition("?")[0]):
-        return ""
-    if astray and told.status in (404, 405) and told.code in ("not_found", "method_not_allowed"):
+    unread = told.status in TOO_LONG and "x-request-id" not in told.headers
+    strayed = astray and told.status in (404, 405) and told.code in ("not_found", "method_not_allowed")
+    if unread or strayed or APART.search(path.partition("?")[0]):
         return ""
     if told.status < 300 and "json" not in told.headers.get("content-type", ""):
         return "" if told.status == 204 or told.headers.get("content-type", "") else "no content type"
