@@ -1,0 +1,117 @@
+"""A volley: many requests at the same instant, over connections that are open already.
+
+All of each request but its last byte is sent beforehand and lies at the service, which waits for whole requests; then
+the last bytes follow one after the other, within milliseconds. Threads at a barrier would be spread more widely.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from bench.rig import soon
+from tests.service import Service
+
+PATIENCE_S = 120  # for one answer: the last waits for all before it
+UNHEARD = (408, 503)  # too late, too busy: turned away before anything was decided
+TRIES = 10
+SPARE_FILES = 256
+
+
+class Answer(NamedTuple):
+    status: int  # 0: none came
+    body: bytes
+
+    @property
+    def said(self) -> Any:
+        return json.loads(self.body or b"{}")
+
+    @property
+    def short(self) -> str:
+        """Its status and the code of its refusal."""
+        return f"{self.status} {self.said.get('code', '')}".strip()
+
+
+@dataclass
+class Volley:
+    answers: list[Answer]  # to each request in turn
+    unheard: Counter[str]  # answers of those that were turned away, and sent again
+    within: float  # seconds between the first request and the last
+    took: float  # seconds from the first request to the last answer
+    fewest: int  # connections at the worker that had the fewest, about
+
+
+class _Shot:
+    """A request that is whole but for its last byte."""
+
+    def __init__(self, base: str, path: str, body: Any, headers: dict[str, str]) -> None:
+        data = json.dumps(body).encode()
+        self._line, self._last = HTTPConnection(urlsplit(base).netloc, timeout=PATIENCE_S), data[-1:]
+        self._line.putrequest("POST", path)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+            self._line.putheader(name, value)
+        self._line.endheaders(data[:-1])
+
+    def fire(self) -> None:
+        with suppress(OSError):  # then no answer comes either
+            self._line.send(self._last)
+
+    def answer(self) -> Answer:
+        try:
+            got = self._line.getresponse()
+            return Answer(got.status, got.read())
+        except (OSError, HTTPException) as error:
+            return Answer(0, json.dumps({"code": type(error).__name__}).encode())
+        finally:
+            self._line.close()
+
+
+def fire(service: Service, path: str, bodies: Sequence[Any], **headers: str) -> Volley:
+    """Post all of these at once. Whoever is turned away unheard comes again, at once with the others like them."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    volley = _once(service, path, bodies, named)
+    for _ in range(TRIES):
+        turned_away = [n for n, answer in enumerate(volley.answers) if answer.status in UNHEARD]
+        if not turned_away:
+            break
+        time.sleep(1)
+        again = _once(service, path, [bodies[n] for n in turned_away], named)
+        for n, answer in zip(turned_away, again.answers, strict=True):
+            volley.unheard[volley.answers[n].short] += 1
+            volley.answers[n] = answer
+        volley.took += again.took
+    return volley
+
+
+def _once(service: Service, path: str, bodies: Sequence[Any], headers: dict[str, str]) -> Volley:
+    _make_room(len(bodies))
+    before = _files(service)
+    shots = [_Shot(service.base, path, body, headers) for body in bodies]
+    with suppress(TimeoutError):  # until the workers have taken them all from the kernel
+        soon(lambda: sum(_files(service)) - sum(before) >= len(bodies), patience=3)
+    at_each = [now - then for now, then in zip(_files(service), before, strict=True)]
+    began = time.monotonic()
+    for shot in shots:
+        shot.fire()
+    within = time.monotonic() - began
+    answers = [shot.answer() for shot in shots]
+    return Volley(answers, Counter(), within, time.monotonic() - began, max(0, min(at_each)))
+
+
+def _files(service: Service) -> list[int]:
+    """How many files each worker has open. The connections are all that grows by hundreds."""
+    return [worker.num_fds() for worker in service.workers()]
+
+
+def _make_room(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count + SPARE_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count + SPARE_FILES, hard), hard))
