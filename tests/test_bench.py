@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import lanes
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -47,6 +49,21 @@ def test_the_programs_of_administration_keep_their_bounds(tmp_path: Path, name: 
     told = bench(name, "--short", "--database", "sqlite", "--json", str(kept))
     assert told.returncode == 0, told.stdout + told.stderr
     assert len(json.loads(kept.read_text())["checks"]) == checks
+
+
+@pytest.mark.slow
+@pytest.mark.covers("attack A13", "attack A46")
+def test_of_all_uses_of_a_single_use_thing_one_succeeds(tmp_path: Path) -> None:
+    kept = tmp_path / "races.json"
+    database = "postgresql" if "postgresql" in lanes.wanted() else "sqlite"
+    told = bench("races", "--short", "--uses", "24", "--database", database, "--json", str(kept))
+    assert told.returncode == 0, told.stdout + told.stderr
+    used, repeated = json.loads(kept.read_text())["tables"].values()
+    assert {row["thing"]: row["successes"] for row in used if row["successes"] != 1} == {
+        "refresh token after its grace": 0
+    }
+    assert (len(used), len(repeated)) == (16, 4)
+    assert all(row["uses"] == 24 for row in used)
 
 
 @pytest.mark.slow
