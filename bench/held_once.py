@@ -54,7 +54,7 @@ def _with_key(opened: Rig, email: str) -> tuple[dict[str, Any], security_key.Aut
 def totp_step(opened: Rig, uses: int) -> Race:
     email = address()
     person, app, _ = _with_app(opened, email)
-    asked = _challenges(opened, email)
+    asked = _challenges(opened, uses, email)
     step = int(time.time()) // STEP_S
     race = _shared(opened, uses, asked, app.at(step * STEP_S))
     mine = sa.select(Authenticator.last_step).where(Authenticator.user_id == UUID(person["user"]["id"]))
@@ -65,16 +65,16 @@ def totp_step(opened: Rig, uses: int) -> Race:
 def backup_code(opened: Rig, uses: int) -> Race:
     email = address()
     person, _, codes = _with_app(opened, email)
-    race = _shared(opened, uses, _challenges(opened, email), codes[0])
+    race = _shared(opened, uses, _challenges(opened, uses, email), codes[0])
     mine = BackupCode.user_id == UUID(person["user"]["id"])
     race.must("codes that are used", opened.count(mine, BackupCode.used_at.is_not(None)), 1)
     race.must("notices", notices(opened, person, Notice.BACKUP_CODE_USED), 1)
     return _opened_once(opened, race, person)
 
 
-def _challenges(opened: Rig, email: str) -> list[str]:
+def _challenges(opened: Rig, uses: int, email: str) -> list[str]:
     body = {"identifier": email, "password": PASSWORD}
-    return [opened.ask(LOGIN, body)["challenge_id"] for _ in range(CHALLENGES)]
+    return [opened.ask(LOGIN, body)["challenge_id"] for _ in range(min(uses, CHALLENGES))]
 
 
 def _shared(opened: Rig, uses: int, asked: list[str], code: str) -> Race:
@@ -99,8 +99,10 @@ def refresh_token(opened: Rig, uses: int) -> Race:
     line = RefreshToken.session_id == session
     [[used_at]] = opened.rows(sa.select(RefreshToken.used_at).where(RefreshToken.digest == token_digest(spent)))
     [[ended_at]] = opened.rows(sa.select(Session.revoked_at).where(Session.id == session))
-    unspent = opened.rows(sa.select(RefreshToken.digest).where(line, RefreshToken.used_at.is_(None)))
-    race.must("unspent tokens", unspent, [(token_digest(each),) for each in successors])
+    unspent = {
+        row[0] for row in opened.rows(sa.select(RefreshToken.digest).where(line, RefreshToken.used_at.is_(None)))
+    }
+    race.must("the successor is what is unspent", unspent == {token_digest(each) for each in successors}, True)
     race.must("tokens", opened.count(line), 2)
     if ended_at:
         race.must("ended within the grace", ended_at < used_at + tokens.GRACE, False)
