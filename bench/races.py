@@ -28,6 +28,7 @@ from tests import lanes
 T = TypeVar("T")
 REPEATS = 50
 WORKERS = 4
+THREADS = {True: 4, False: 8}  # of a worker, if short or not: each has a connection to the database
 SECOND_S = 0.5  # in which a second message would come, were there one
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -46,7 +47,8 @@ def run(given: argparse.Namespace) -> Report:
     given.rounds = given.rounds or (1 if given.short else 3)
     report = Report()
     for database in [given.database] if given.database else lanes.wanted():
-        with rig(database, "races", sms_shield="off", web_concurrency=WORKERS) as opened:
+        crew = {"web_concurrency": WORKERS, "web_threads": THREADS[given.short]}
+        with rig(database, "races", sms_shield="off", **crew) as opened:
             title = f"{database}, {given.rounds} rounds"
             used = report.tables[f"{title} of {given.uses} uses of one"] = []
             for name, use in _chosen({**SENT, **HELD}, given.only):
