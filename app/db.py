@@ -171,6 +171,14 @@ def lost_a_race(error: DBAPIError) -> bool:
     return code in PG_RETRY or number in MYSQL_RETRY
 
 
+def cause(error: DBAPIError) -> str:
+    """The driver's name for an error and the database's number: no SQL, and nobody's data."""
+    original = error.orig
+    first = original.args[0] if original is not None and original.args else None
+    number = getattr(original, "pgcode", None) or (first if isinstance(first, int) else "")
+    return f"{type(original).__name__} {number}".strip()
+
+
 def is_away(error: Exception) -> bool:
     """True if the database cannot be reached, is too busy, or refuses to write."""
     return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)

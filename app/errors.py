@@ -14,7 +14,9 @@ class Refusal(Exception):
     message: ClassVar[str]
 
     def __init__(self, **extra: Any) -> None:
-        """`extra` holds what helps the client: `errors`, `retry_after` (s), `attempts_left`, `max_age` (s)."""
+        """`extra` holds what helps the client: `errors`, `retry_after` (s), `attempts_left`, `max_age` (s); and for the
+        log alone, `cause`.
+        """
         super().__init__(self.code)
         self.extra = extra
         self.audited = False  # True once its row is written

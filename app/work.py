@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app import figures
 from app.config import Settings
-from app.db import Base, is_away, lock_rows, lost_a_race
+from app.db import Base, cause, is_away, lock_rows, lost_a_race
 from app.errors import Refusal, Unavailable
 
 if TYPE_CHECKING:
@@ -171,13 +171,13 @@ def run(
             return _once(kit, story, caller, client or Client(), reads)
         except PoolTimeout:
             figures.POOL_TIMEOUTS.inc()
-            raise Unavailable(retry_after=RETRY_AFTER_S) from None
+            raise Unavailable(retry_after=RETRY_AFTER_S, cause="no connection was free") from None
         except DBAPIError as error:
             again = lost_a_race(error) or (error.connection_invalidated and not getattr(error, "committing", False))
             if again and attempt < ATTEMPTS:
                 time.sleep(random.uniform(0, 0.02) * attempt)  # noqa: S311 (jitter, not a secret)
             elif is_away(error) or again:
-                raise Unavailable(retry_after=RETRY_AFTER_S) from error
+                raise Unavailable(retry_after=RETRY_AFTER_S, cause=cause(error)) from error
             else:
                 raise
     raise AssertionError("unreachable")

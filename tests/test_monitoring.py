@@ -200,7 +200,7 @@ def test_the_log_has_the_fields_of_the_page(run: Running) -> None:
     run.ask(headers={})
     text = run.service.log.read_text() + run.log.read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    fields = {row[0].strip("`") for row in table("<!-- fields:")} - {"exception"}
+    fields = {row[0].strip("`") for row in table("<!-- fields:")} - {"exception", "cause"}
     told = set().union(*lines)
     assert fields <= told
     assert {

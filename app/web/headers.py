@@ -71,4 +71,6 @@ def _log(settings: Settings, response: Response, seconds: float) -> None:
     }
     if code := g.get("code"):
         fields["code"] = code
+    if cause := g.get("cause"):
+        fields["cause"] = cause
     log.info("request", extra={"fields": fields})

@@ -65,6 +65,7 @@ log = logging.getLogger("latchkey.web")
 def answer(refused: Refusal) -> Response:
     """The problem document and headers of a refusal."""
     status = STATUS[type(refused)]
+    g.cause = refused.extra.get("cause")
     extra = {k: refused.extra[k] for k in BODY_FIELDS if k in refused.extra}
     response = problem(status, refused.code, refused.message, **extra)
     if "retry_after" in extra:

@@ -29,14 +29,25 @@ def unreachable(lane: Lane) -> Api:
 
 
 @pytest.mark.covers("fault F01", "asvs 16.5.2")
-def test_without_the_database_the_answer_is_503_and_says_when_to_come_back(unreachable: Api) -> None:
+def test_without_the_database_the_answer_is_503_and_says_when_to_come_back(
+    unreachable: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "latchkey.request")
     started = time.monotonic()
     answer = unreachable.post("/api/auth/login", {"identifier": "a@example.com", "password": "x" * 8})
     assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "2")
+    assert "OperationalError" in causes(caplog)[0], "the log says why, and the answer does not"
+    assert "cause" not in answer.body
     assert time.monotonic() - started < 5
     health = unreachable.transport("GET", "/health", None, {})
     assert (health.status, health.body["status"], health.body["checks"]["database"]) == (503, "down", "down")
     assert unreachable.get("/health/live").status == 200
+
+
+def causes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the lines of requests say of the database."""
+    told = [record.__dict__["fields"] for record in caplog.records if record.name == "latchkey.request"]
+    return [fields["cause"] for fields in told if "cause" in fields]
 
 
 @pytest.fixture
@@ -75,14 +86,18 @@ def close_all(world: World) -> None:
 
 
 @pytest.mark.covers("fault F05")
-def test_an_exhausted_pool_answers_503_and_heals(world: World, person: Person) -> None:
+def test_an_exhausted_pool_answers_503_and_heals(
+    world: World, person: Person, caplog: pytest.LogCaptureFixture
+) -> None:
     world.sends_at_once = False
+    caplog.set_level("INFO", "latchkey.request")
     size = world.engine.pool.size()
     held = [world.engine.connect() for _ in range(size)]
     try:
         started = time.monotonic()
         answer = person.me()
         assert (answer.status, answer.code) == (503, "unavailable")
+        assert causes(caplog) == ["no connection was free"]
         assert time.monotonic() - started < 4
     finally:
         for connection in held:
