@@ -7,6 +7,7 @@ and then these follow.
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -88,6 +89,8 @@ def _told_by_the_service(report: Report, database: str, opened: Rig) -> None:
     log = opened.service.log.read_text()
     faults = log.count("Traceback") + log.count("status=500")
     report.check(f"{database}: tracebacks and 500s in the log", faults, "0", faults == 0)
+    if causes := Counter(re.findall(r" cause=(.+)$", log, re.MULTILINE)):
+        report.tables[f"{database}: what the database said when it failed a request"] = [dict(causes)]
     if database == "postgresql":  # the others count those of the whole server, or have none
         soon(lambda: not opened.rows(sa.text(OTHERS))[0][0])
         met = opened.rows(sa.text(DEADLOCKS))[0][0]
