@@ -33,6 +33,8 @@ PROGRAMS = (
     "speed",
     "growth",
     "fuzz",
+    "planted",
+    "mutants",
 )
 
 

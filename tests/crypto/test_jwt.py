@@ -123,6 +123,13 @@ def test_a_changed_header_is_refused_even_when_rightly_signed(change: dict[str, 
         RING.read(signed(header(**change), claims()), NOW)
 
 
+@pytest.mark.parametrize("key", [KEY, OLD], ids=["the key in force", "an earlier one"])
+def test_a_kid_that_names_no_key_is_read_with_none(key: str) -> None:
+    for kid in KIDS[:-1]:
+        with pytest.raises(TokenInvalid):
+            RING.read(signed(header(kid=kid), claims(), key.encode()), NOW)
+
+
 @pytest.mark.covers("asvs 9.2.1", "asvs 9.2.3")
 @pytest.mark.parametrize("change", PAYLOADS, ids=repr)
 def test_a_claim_that_is_missing_or_of_another_type_is_refused(change: dict[str, Any]) -> None:

@@ -122,6 +122,7 @@ def test_a_code_that_expires_in_the_courier_s_hands_is_not_sent(quiet: World) ->
     courier(quiet, sender).round("email")
     assert len(sender.messages) == 1
     assert states(quiet) == ["dropped", "sent"]
+    assert [row.last_error for row in quiet.rows(OutboxMessage, state="dropped")] == ["expired"]
 
 
 def test_retries_end_before_the_code_expires(quiet: World) -> None:

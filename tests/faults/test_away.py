@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import redis
 import sqlalchemy as sa
+import sqlalchemy.orm
 
 from app import create_app
+from app.errors import Unavailable
 from app.models import AuditLog
 from app.work import Work, run
 from tests.conftest import World
@@ -103,6 +105,24 @@ def test_an_exhausted_pool_answers_503_and_heals(
         for connection in held:
             connection.close()
     assert person.me().status == 200
+
+
+def test_a_unit_whose_connection_breaks_at_its_commit_is_not_done_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it took hold is not known: done again, it could have been done twice."""
+    done: list[int] = []
+
+    def broken(_session: object) -> None:
+        raise sa.exc.OperationalError("COMMIT", {}, OSError("gone"), connection_invalidated=True)
+
+    def story(_work: Work) -> None:
+        done.append(1)
+
+    monkeypatch.setattr(sa.orm.Session, "commit", broken)
+    with pytest.raises(Unavailable):
+        run(world.kit, story)
+    assert done == [1]
 
 
 @pytest.mark.covers("fault F07", "asvs 15.4.3")

@@ -298,6 +298,7 @@ FOREIGN = {
     "a sibling": {"Origin": "http://evil.localhost", "Sec-Fetch-Site": "same-site"},
     "another port": {"Origin": "http://localhost:8080", "Sec-Fetch-Site": "same-site"},
     "null": {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+    "null, an old browser": {"Origin": "null"},
     "an old browser": {"Origin": "https://evil.example"},
     "no origin, a sibling": {"Sec-Fetch-Site": "same-site"},
     "no origin, cross-site": {"Sec-Fetch-Site": "cross-site"},

@@ -6,6 +6,7 @@ import base64
 import hmac
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -63,6 +64,27 @@ def test_a_rotated_key_replaces_the_old_one_at_once(world: World, till: Server) 
     assert till.verify()
     assert till.show()["key_version"] == 2
     assert_nowhere(world, till.keys[TILL])
+
+
+@pytest.mark.one_copy
+def test_a_code_of_the_key_that_is_rotated_meanwhile_is_refused(world: World, till: Server) -> None:
+    """Between reading the device and taking the step, its key became another: the write asks for the version."""
+    if world.lane.name == "sqlite":
+        pytest.skip("one writer at a time")
+    code, seen = till.code(), []
+
+    def meanwhile(_conn: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("UPDATE devices SET last_step") and not seen:
+            seen.append(statement)
+            till.rotate().ok()
+
+    sa.event.listen(world.engine, "before_cursor_execute", meanwhile)
+    try:
+        assert not till.verify(code)
+    finally:
+        sa.event.remove(world.engine, "before_cursor_execute", meanwhile)
+    assert seen
+    assert till.verify(), "the new key's, in the same step"
 
 
 def test_a_rotation_lifts_a_lock_and_starts_the_steps_anew(till: Server) -> None:

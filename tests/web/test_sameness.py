@@ -115,6 +115,38 @@ def test_a_locked_identifier_costs_no_hash(world: World) -> None:
         object.__setattr__(world.kit, "hasher", counting.real)
 
 
+@pytest.mark.one_copy
+def test_no_connection_is_held_while_a_password_is_hashed(world: World, person: Person) -> None:
+    """A hash takes longer than all statements of its request; with a connection each, a few dozen would be all there are."""
+    held: list[int] = []
+
+    class Watched(CountingHasher):
+        def matches(self, *args: Any) -> bool:
+            held.append(world.engine.pool.checkedout())
+            return super().matches(*args)
+
+        def hash(self, *args: Any) -> str:
+            held.append(world.engine.pool.checkedout())
+            return super().hash(*args)
+
+    watched = Watched(world.kit.hasher)
+    object.__setattr__(world.kit, "hasher", watched)
+    try:
+        world.person(email="pending@example.com").ask_signup().ok()
+        for who in (person.email, "nobody@example.com", "pending@example.com"):
+            person.api.post("/api/auth/login", {"identifier": who, "password": "wrong horse 7"})
+        change = {"current_password": PASSWORD, "new_password": "another horse 8"}
+        person.api.post("/api/auth/change-password", change, person.token).ok()
+        world.clock.advance(minutes=2)
+        asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+        reset = {"challenge_id": asked["challenge_id"], "otp": person.code(), "new_password": "one more horse 9"}
+        person.api.post("/api/auth/reset-password", reset).ok()
+    finally:
+        object.__setattr__(world.kit, "hasher", watched.real)
+    assert held == [0] * len(held)
+    assert len(held) == 8
+
+
 BUDGETS = {"me": 1, "login": 6, "login/verify": 8, "refresh": 4}
 
 

@@ -1,0 +1,77 @@
+"""Bugs that are planted one at a time (tests/planted): that each still fits the code, and that some are noticed.
+
+`python -m bench planted` plants them all, which takes minutes.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import mutations, planted
+from bench.planted import Bug
+from tests.test_bench import bench
+
+ROOT = Path(__file__).resolve().parent.parent
+TAKEN = ("a-right-code-is-not-burned", "a-token-may-say-its-algorithm", "the-session-is-not-asked")
+
+
+@pytest.mark.parametrize("bug", list(planted.bugs()), ids=lambda bug: bug.name)
+def test_a_bug_fits_the_code_and_names_its_tests(bug: Bug) -> None:
+    assert bug.gains
+    assert bug.file.startswith("app/")
+    compile(bug.planted(), bug.file, "exec")
+    for name in bug.red:
+        file, _, test = name.partition("::")
+        text = (ROOT / file).read_text()
+        assert not test or f"def {test}(" in text, name
+
+
+def test_there_are_many_and_no_two_are_one() -> None:
+    every = list(planted.bugs())
+    assert len(every) >= 60
+    assert len({bug.planted() for bug in every}) == len(every)
+
+
+@pytest.mark.slow
+def test_some_are_noticed_by_the_tests_that_they_name(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    told = bench("planted", "--only", *TAKEN, "--json", str(kept))
+    assert told.returncode == 0, told.stdout + told.stderr
+    found = json.loads(kept.read_text())
+    assert [row["tests"] for row in found["tables"]["bugs"]] == ["red"] * 3
+
+
+SOURCE = """
+def take(work, row, cap=3):
+    if row.used and cap > 1:
+        raise Refused()
+    taken = work.changes(update(Row).where(Row.id == row.id, Row.used.is_(None)))
+    row.used = True
+    log.info("used")
+    return taken == 1
+"""
+
+
+def test_mutants_are_changes_of_one_place_that_compile() -> None:
+    every = mutations.of("row.py", SOURCE)
+    changed = {mutant.applied(SOURCE) for mutant in every}
+    assert len(changed) == len(every) > 10
+    assert SOURCE not in changed
+    for text in changed:
+        ast.parse(text)
+    for expected in (
+        SOURCE.replace("cap > 1", "cap >= 1"),
+        SOURCE.replace("cap=3", "cap=4"),
+        SOURCE.replace("row.used and cap > 1", "(row.used or cap > 1)"),
+        SOURCE.replace("if row.used and cap > 1:\n        raise Refused()", "pass"),
+        SOURCE.replace("Row.id == row.id, ", ""),
+        SOURCE.replace(", Row.used.is_(None)", ""),
+        SOURCE.replace("row.used = True", "pass"),
+        SOURCE.replace("taken == 1", "taken != 1"),
+    ):
+        assert expected in changed
+    assert SOURCE.replace('log.info("used")', "pass") not in changed
