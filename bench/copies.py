@@ -80,10 +80,9 @@ class Copy:
     def tests(self, names: Sequence[str], *, lane: str = "sqlite", patience: float = 120.0) -> Ended:
         """Run tests until the first that fails, or until patience ends."""
         began = time.monotonic()
-        with tempfile.TemporaryFile("w+") as out:
+        with tempfile.NamedTemporaryFile("r") as out:
             words = ["-x", "--tb=no", "-rfE", "-p", "no:cacheprovider", *names]
-            code = _forked(self.root, lane, words, out.fileno(), patience)
-            out.seek(0)
+            code = _forked(self.root, lane, words, Path(out.name), patience)
             said = out.read()
         failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
         by = [line.split(" ", 1)[1].split(" - ")[0] for line in failed]
@@ -132,20 +131,17 @@ def environment(lane: str) -> dict[str, str]:
     return {**os.environ, "LANES": lane}
 
 
-def _forked(root: Path, lane: str, words: list[str], out: int, patience: float) -> int | None:
+def _forked(root: Path, lane: str, words: list[str], out: Path, patience: float) -> int | None:
     """The exit code of pytest in a process of its own; None if it was stopped because patience ended."""
-    with os.fdopen(os.dup(out), "w") as shared:
-        process = _context.Process(
-            target=_run, args=(str(root), lane, words, Path(f"/proc/{os.getpid()}/fd/{shared.fileno()}"))
-        )
-        process.start()
-        process.join(patience)
-        late = process.is_alive()
-        for order in (signal.SIGINT, signal.SIGKILL):
-            if process.is_alive() and process.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, order)
-                process.join(GRACE_S)
+    process = _context.Process(target=_run, args=(str(root), lane, words, out))
+    process.start()
+    process.join(patience)
+    late = process.is_alive()
+    for order in (signal.SIGINT, signal.SIGKILL):
+        if process.is_alive() and process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, order)
+            process.join(GRACE_S)
     return None if late else process.exitcode
 
 
@@ -160,4 +156,6 @@ def _run(root: str, lane: str, words: list[str], out: Path) -> None:
     sys.path[:] = [root, *(entry for entry in sys.path if Path(entry or ".").resolve() not in (ROOT, Path(root)))]
     for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
         del sys.modules[name]
-    os._exit(int(pytest.main(words)))
+    code = int(pytest.main(words))
+    sys.stdout.flush()
+    os._exit(code)

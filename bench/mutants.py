@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 from bench import copies, mutations
@@ -22,9 +23,9 @@ from bench.mutations import Mutant
 from bench.report import Report
 
 PATHS = ("app/core", "app/flows", "app/crypto")
-SUITE = ("tests/core", "tests/crypto", "tests/web", "tests/delivery")
+SUITE = ("tests/core", "tests/crypto", "tests/web", "tests/delivery", "tests/test_import.py", "tests/test_logs.py")
 KEPT = ROOT / ".cache" / "mutants.coverage"
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 SURVIVED, KILLED, ALONE = "survived", "killed", "no test comes by"
 BOUND = 0.8  # of the mutants are noticed
 
@@ -33,7 +34,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample", type=int, help="so many mutants (150; short: 10)")
     parser.add_argument("--seed", type=int, default=1, help="another one draws others (1)")
     parser.add_argument("--paths", nargs="+", default=PATHS, help="files or folders (app/core app/flows app/crypto)")
-    parser.add_argument("--most", type=int, default=60, help="tests for one mutant (60)")
+    parser.add_argument("--most", type=int, default=150, help="tests for one mutant (150)")
     parser.add_argument("--jobs", type=int, default=2, help="so many at once (2)")
     parser.add_argument("--recorded", type=Path, help="what coverage.py has recorded of the suite, by test")
 
@@ -101,15 +102,21 @@ class Passing:
             self._all.update(test for tests in lines.values() for test in tests)
 
     def of(self, mutant: Mutant) -> list[str]:
-        """The tests that come by a mutant's lines; where it is a constant's, by any of its module. First those that do
-        little else.
+        """The tests that come by a mutant's lines; where it is a constant's, by any of its module. First one of each
+        file, then another of each; of a file those first that do little else.
         """
         lines = self._lines.get(mutant.file, {})
         here = Counter(test for tests in lines.values() for test in tests)
         found = {test for at in mutant.lines for test in lines.get(at, [])}
         if not found and any(at in lines for at in mutant.lines):
             found = set(here)
-        return [_node(test) for test in sorted(found, key=lambda test: (-here[test] / self._all[test], test))]
+        turn: Counter[str] = Counter()
+        in_turn = []
+        for test in sorted(found, key=lambda test: (-here[test] / self._all[test], test)):
+            file = test.rpartition(".")[0]
+            turn[file] += 1
+            in_turn.append((turn[file], _node(test)))
+        return [node for _, node in sorted(in_turn, key=itemgetter(0))]
 
 
 def _node(context: str) -> str:
@@ -125,6 +132,7 @@ def _judge(passing: Passing, most: int, copy: Copy, mutant: Mutant) -> Fate:
     with copy.broken(mutant.file, mutant.applied(text)):
         ended = copy.tests(names, patience=PATIENCE_S)
     how = {GREEN: SURVIVED, RED: KILLED, LATE: LATE}[ended.how]
+    print(f"{how:8} {mutant.file}:{mutant.lines.start} {mutant.what}", file=sys.stderr)  # it goes on for long
     return Fate(mutant, how, ended.by if how == KILLED else "", len(names), round(ended.seconds, 1))
 
 

@@ -66,6 +66,14 @@ def test_a_revoked_key_is_refused_from_the_next_request_on(world: World, admin: 
     assert admin.api.delete(f"{KEYS}/{uuid4()}", admin.token).code == "not_found"
 
 
+def test_keys_are_listed_newest_first_in_pages(admin: Person) -> None:
+    made = [make(admin, "users:read").ok()["id"] for _ in range(3)]
+    first = admin.api.get(f"{KEYS}?limit=2", admin.token).ok()
+    rest = admin.api.get(f"{KEYS}?limit=2&cursor={first['next_cursor']}", admin.token).ok()
+    assert [row["id"] for page in (first, rest) for row in page["items"]] == made[::-1]
+    assert rest["next_cursor"] is None
+
+
 @pytest.mark.parametrize("bad", [[], ["everything"], ["users:read", "x"], "users:read", [None]])
 def test_a_key_has_scopes_and_only_those_that_there_are(world: World, admin: Person, bad: Any) -> None:
     answer = admin.api.post(KEYS, {"name": "x", "scopes": bad}, admin.token)

@@ -248,6 +248,22 @@ def test_a_token_lasts_ten_minutes(world: World, phone: Phone) -> None:
     assert world.count(User) == 0
 
 
+def test_a_sign_up_that_is_over_is_begun_anew(world: World, phone: Phone) -> None:
+    phone.ask().ok()
+    world.clock.advance(hours=24, minutes=5)
+    assert phone.register(phone.prove()).status == 201
+
+
+def test_signing_out_ends_this_session_alone(world: World, phone: Phone) -> None:
+    first = phone.sign_up()
+    world.clock.advance(minutes=2)
+    phone.ask().ok()
+    second = phone.answer().ok()
+    phone.api.post("/api/v1/auth/logout", {}, second["access_token"]).ok()
+    assert phone.api.get("/api/v1/auth/me", second["access_token"]).code == "token_revoked"
+    assert phone.api.get("/api/v1/auth/me", first["access_token"]).status == 200
+
+
 def test_the_newer_token_is_the_one_that_counts(world: World, phone: Phone) -> None:
     first = phone.prove()
     world.clock.advance(minutes=4)
