@@ -64,6 +64,7 @@ def test_a_code_that_was_sent_twice_is_verified_once(world: World, admin: Person
     person = world.person()
     challenge = person.ask_signup().ok()["challenge_id"]
     before = asked(admin, "from=2026-11-21T10:00:00Z")[0]["codes"][0]
+    assert before["sent"] - before["verified"] == 1, "nobody has answered it yet"
     world.clock.advance(seconds=31)
     person.api.post("/api/auth/resend-otp", {"challenge_id": challenge}).ok()
     person.verify_signup(challenge, person.code()).ok()
