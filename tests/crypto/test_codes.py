@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
-from app.crypto import codes
+from app.crypto import codes, ids
 from app.crypto.ids import uuid7
 from app.crypto.keys import KeyRing, Purpose, new_token, token_digest
 from tests.people import Clock
@@ -80,6 +81,13 @@ def test_each_purpose_has_its_own_key() -> None:
     assert all(len(key) == 32 for key in keys)
 
 
+def test_a_secret_gives_the_same_ids_and_keys_in_every_version() -> None:
+    """What is stored names the key that made it: another way to derive either would orphan all of it."""
+    ring = KeyRing(["k" * 32])
+    assert ring.ids == ["98b9ecca"]
+    assert ring.key(Purpose.CODES).hex() == "ea73756e665a9b9e80ca706313d32be2195169120baa414fdfb767559a6dd0fe"
+
+
 def test_parts_of_a_mac_do_not_run_together() -> None:
     assert RING.mac(Purpose.CODES, "ab", "c") != RING.mac(Purpose.CODES, "a", "bc")
     assert RING.mac(Purpose.CODES, "ab") != RING.mac(Purpose.CODES, "ab", "")
@@ -91,6 +99,13 @@ def test_tokens_are_256_random_bits_and_stored_as_digests() -> None:
     assert len(tokens) == 10_000
     assert {len(token) for token in tokens} == {43}
     assert token_digest("x") == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    now = datetime(2026, 11, 21, 10, 0, 0, 123_456, UTC)
+    made = ids.uuid7(now)
+    assert ids.made_at(made) == now.replace(microsecond=123_000)
+    assert ids.earliest(now) <= made < ids.earliest(now + timedelta(milliseconds=1))
 
 
 def test_ids_are_version_7_and_sort_by_time() -> None:

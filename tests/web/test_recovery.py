@@ -44,6 +44,7 @@ def test_known_and_unknown_get_the_same_answer(world: World, person: Person) -> 
         assert answer.body.pop("challenge_id")
     assert known.body == unknown.body
     assert len(world.rows(OutboxMessage, kind="decoy")) == 1
+    assert [row.facts["decoy"] for row in world.audit(event="recovery.started")] == [False, True], "for the operator"
 
 
 def test_a_decoy_behaves_like_a_challenge_and_never_succeeds(world: World) -> None:

@@ -202,6 +202,18 @@ def test_the_last_use_is_stamped_by_the_courier(world: World, person: Person) ->
     assert world.rows(Session)[0].last_used_at >= signed_in_at + timedelta(minutes=5)
 
 
+def test_a_session_that_nobody_uses_stays_as_old_as_it_is(world: World, person: Person) -> None:
+    [left] = world.rows(Session)
+    world.clock.advance(minutes=5)
+    person.sign_in()
+    world.clock.advance(minutes=5)
+    person.me().ok()
+    world.stamp()
+    at = {row.id: row.last_used_at for row in world.rows(Session)}
+    assert len(at) == 2
+    assert at[left.id] == left.last_used_at < max(at.values())
+
+
 def test_only_the_digest_of_a_refresh_token_is_stored(world: World, person: Person) -> None:
     [row] = world.rows(RefreshToken)
     assert person.tokens["refresh_token"] not in repr(vars(row))

@@ -82,6 +82,8 @@ def test_signing_up_with_a_taken_address_looks_the_same_and_tells_the_owner(worl
     assert first.body.keys() == second.body.keys()
     assert second["expires_in"] == first["expires_in"]
     assert world.inbox(owner.email)[-1] == "notice.signup_tried"
+    told = [row.facts["decoy"] for row in world.audit(event="signup.started")]
+    assert told == [False, False, True], "for the operator alone"
     [row] = world.rows(OtpChallenge, id=UUID(second["challenge_id"]))
     derived = codes.derive(world.kit.keys, row.key_id, row.factor, 6)
     for guess in ("000000", derived):
