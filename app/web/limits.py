@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from flask import Flask
-from flask_limiter import Limiter
+from flask_limiter import Limiter, RateLimitExceeded
 
 from app.config import Settings
 from app.web import transport
@@ -24,11 +24,27 @@ TOKENS = "600 per minute"
 REDIS_TIMEOUT_S = 0.25
 
 
+class _Limiter(Limiter):
+    """Flask-Limiter, which falls back to memory only for the first of the requests that meet a dead Redis at once."""
+
+    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
+        check = super()._check_request_limit
+        try:
+            check(callable_name, in_middleware)
+        except RateLimitExceeded:
+            raise
+        except Exception:
+            if not self._storage_dead:
+                raise
+            self.context.seen_limits.clear()
+            check(callable_name, in_middleware)  # in memory by now
+
+
 def build(app: Flask, settings: Settings) -> Limiter:
     """One limiter for one app."""
     redis = settings.redis_url.get_secret_value() if settings.redis_url else None
     timeouts: Any = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S} if redis else {}
-    return Limiter(
+    return _Limiter(
         key_func=lambda: network(transport.address(settings)),
         app=app,
         enabled=settings.ratelimit,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -85,6 +87,43 @@ def close_all(world: World) -> None:
             query = "SELECT id FROM information_schema.processlist WHERE db = :d AND id <> CONNECTION_ID()"
             for number in connection.scalars(sa.text(query), {"d": name}).all():
                 connection.execute(sa.text(f"KILL {number}"))
+
+
+READS_ONLY = {
+    "postgresql": "SET default_transaction_read_only = on",
+    "mariadb": "SET SESSION TRANSACTION READ ONLY",
+    "sqlite": "PRAGMA query_only = ON",
+}
+
+
+@pytest.fixture
+def read_only(world: World) -> Iterator[Callable[[], None]]:
+    """What makes every connection of the application refuse to write; they may again afterwards."""
+
+    def refuse(connection: Any, *_: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(READS_ONLY[world.lane.name])
+        cursor.close()
+        connection.commit()
+
+    def begin() -> None:
+        world.engine.dispose()
+        sa.event.listen(world.engine, "connect", refuse)
+
+    yield begin
+    sa.event.remove(world.engine, "connect", refuse)
+    world.engine.dispose()
+
+
+@pytest.mark.covers("fault F04")
+def test_a_database_that_only_reads_refuses_acts_and_goes_on_knowing_who_is_who(
+    world: World, person: Person, read_only: Callable[[], None]
+) -> None:
+    world.sends_at_once = False
+    read_only()
+    assert person.me().status == 200
+    for answer in (person.ask_signin(), person.refresh(), person.ask_signin(password="wrong horse 7")):
+        assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "2")
 
 
 @pytest.mark.covers("fault F05")
@@ -243,6 +282,23 @@ def test_when_redis_is_away_each_process_counts_by_itself(lane: Lane) -> None:
     assert "latchkey_limits_shared 0.0" in app.test_client().get("/metrics").text
     health = api.transport("GET", "/health", None, {})
     assert (health.status, health.body["checks"]["redis"]) == (200, "degraded")
+
+
+@pytest.mark.covers("fault F08")
+def test_redis_that_takes_connections_and_never_answers_is_away_for_all_at_once(lane: Lane) -> None:
+    if lane.redis_url is None:
+        pytest.skip("this lane counts in memory")
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as mute:
+        app = create_app(lane.settings(redis_url=f"redis://127.0.0.1:{mute.getsockname()[1]}/0"))
+        meet = threading.Barrier(6)
+
+        def ask(number: int) -> int:
+            meet.wait(5)
+            body = {"email": f"h{number}@example.com"}
+            return Api(flask_transport(app, "198.51.100.78")).post("/api/auth/forgot-password", body).status
+
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(ask, range(6))) == [200] * 6
 
 
 @pytest.mark.covers("fault F09")
