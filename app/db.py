@@ -5,11 +5,15 @@ A leaf: models, core and the factory import it, it imports only `config`.
 
 from __future__ import annotations
 
+import selectors
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import psycopg2
 from flask_sqlalchemy import SQLAlchemy
+from psycopg2 import extensions
 from sqlalchemy import CHAR, DateTime, Engine, MetaData, String, TypeDecorator, Uuid, event, inspect, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
@@ -21,6 +25,7 @@ from app.config import Settings
 
 BUSY_TIMEOUT_MS = 10_000  # how long a SQLite writer waits for the one before it
 STATEMENT_TIMEOUT_S = 10
+ANSWER_S = STATEMENT_TIMEOUT_S + 1  # in which a server that is there answers, if only that a statement took too long
 CONNECT_TIMEOUT_S = 2
 POOL_WAIT_S = 1
 
@@ -83,7 +88,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     backend = settings.db_url.get_backend_name()
     if backend == "postgresql":
         limits = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={STATEMENT_TIMEOUT_S}s"
-        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S, "options": limits}
+        options["connect_args"] = {"options": limits, "connection_factory": Line}
+        extensions.set_wait_callback(_wait)
     elif backend == "mysql":
         options["isolation_level"] = "READ COMMITTED"
         options["pool_pre_ping"] = True  # PyMySQL meets a closed connection where SQLAlchemy cannot replace it
@@ -91,14 +97,49 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
+READS, WRITES = selectors.EVENT_READ, selectors.EVENT_WRITE
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # Windows has the second alone
+
+
+class Line(extensions.connection):  # type: ignore[misc]  # the library has no types
+    """A connection to PostgreSQL whose server must answer: psycopg2 itself would wait for ever for a frozen one."""
+
+    patience_s: float | None = CONNECT_TIMEOUT_S  # None: however long it takes
+
+
+def _wait(line: Any) -> None:
+    """psycopg2's wait for the server. If it takes too long: raises OperationalError, and psycopg2 closes the line."""
+    patience = getattr(line, "patience_s", None)
+    deadline = None if patience is None else time.monotonic() + patience
+    while (state := line.poll()) != extensions.POLL_OK:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        with _Selector() as waits:
+            waits.register(line.fileno(), READS if state == extensions.POLL_READ else WRITES)
+            if not waits.select(left) and deadline is not None and time.monotonic() >= deadline:
+                raise psycopg2.OperationalError("the server does not answer")
+
+
+def patient(connection: Connection) -> None:
+    """Let the statements of a connection take as long as they do: a migration's."""
+    line = connection.connection.driver_connection
+    if isinstance(line, Line):
+        line.patience_s = None
+
+
 def sessions_of(engine: Engine) -> tuple[sessionmaker[Session], sessionmaker[Session]]:
     """Two makers of sessions over one pool: for units that write, and for units that only read."""
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _is_connected)
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
         reading = engine.execution_options(reads_only=True)
     else:
         reading = engine.execution_options(isolation_level="AUTOCOMMIT")
     return sessionmaker(engine, expire_on_commit=False), sessionmaker(reading, expire_on_commit=False)
+
+
+def _is_connected(line: Line, _record: Any) -> None:
+    line.patience_s = ANSWER_S
 
 
 def watch(engine: Engine, size: Callable[[int], object], used: Callable[[int], object]) -> None:

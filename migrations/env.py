@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app import models  # noqa: F401 - registers the tables
-from app.db import Base
+from app.db import Base, patient
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import resume` in the versions
 
@@ -69,6 +69,7 @@ def take_turn(connection) -> None:
     """Wait until no other host migrates. SQLite needs nothing: its transaction is the lock."""
     dialect = connection.dialect.name
     if dialect == "postgresql":
+        patient(connection)
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text(f"SET lock_timeout = '{DDL_LOCK_S}s'"))
         connection.commit()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from app import create_app
 from app.errors import Unavailable
 from app.models import AuditLog
 from app.work import Work, run
+from bench.proxy import proxy
 from tests.conftest import World
 from tests.lanes import Lane
 from tests.people import Answer, Api, Person, flask_transport
@@ -87,6 +89,35 @@ def close_all(world: World) -> None:
             query = "SELECT id FROM information_schema.processlist WHERE db = :d AND id <> CONNECTION_ID()"
             for number in connection.scalars(sa.text(query), {"d": name}).all():
                 connection.execute(sa.text(f"KILL {number}"))
+
+
+@pytest.mark.covers("fault F03")
+def test_a_database_that_takes_connections_and_never_answers_is_away(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No request waits longer than a statement may take; all is well as soon as it answers again."""
+    if lane.name != "postgresql":
+        pytest.skip("PyMySQL waits no longer than it is told, and a file always answers")
+    db = import_module("app.db")
+    assert db.ANSWER_S <= db.STATEMENT_TIMEOUT_S + 1
+    monkeypatch.setattr(db, "ANSWER_S", 0.5)
+    monkeypatch.setattr(db.Line, "patience_s", 0.5)
+    url = sa.make_url(lane.database_url)
+    with proxy(url.port or 5432) as between:
+        through = url.set(host="127.0.0.1", port=between.port).render_as_string(hide_password=False)
+        app = create_app(lane.settings(database_url=through))
+        api = Api(flask_transport(app))
+        body = {"identifier": "frozen@example.com", "password": "wrong horse 7"}
+        assert api.post("/api/auth/login", body).status == 401
+        between.become("hang")
+        for _ in range(2):  # with a connection from before, and with a new one
+            began = time.monotonic()
+            answer = api.post("/api/auth/login", body)
+            assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "2")
+            assert time.monotonic() - began < 3
+        between.become("pass")
+        assert api.post("/api/auth/login", body).status == 401
+        app.extensions["courier"].kit.writes.kw["bind"].dispose()
 
 
 READS_ONLY = {
