@@ -35,6 +35,7 @@ PROGRAMS = (
     "fuzz",
     "planted",
     "mutants",
+    "faults",
 )
 
 

@@ -76,7 +76,7 @@ class Handset:
         return soon(lambda: next((sms.code for sms in reversed(self.got) if sms.number == number), ""))
 
 
-class _Always(list[Any]):
+class Always(list[Any]):
     """A script of one step that never runs out."""
 
     def pop(self, _index: Any = 0) -> Any:
@@ -164,7 +164,7 @@ def rig(database: str, label: str, **settings: Any) -> Iterator[Rig]:
         url = stack.enter_context(lanes.database(database, f"bench_{label}_{os.getpid()}"))
         lanes.migrate(url)
         handset = Handset(stack.enter_context(provider()))
-        handset.provider.script = _Always([handset.take])
+        handset.provider.script = Always([handset.take])
         mailbox, mail, _ = stack.enter_context(smtp_server(folder))
         engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
         stack.callback(engine.dispose)

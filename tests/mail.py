@@ -37,6 +37,7 @@ class Mailbox:
     replies: dict[str, list[str]] = field(default_factory=dict)  # at a verb: refuse with these, in turn
     on_message: Callable[[], None] | None = None  # called when a message was taken, before the answer
     hang_at: str = ""  # "accept": after taking the message; the answer never comes
+    stuck_at: str = ""  # EHLO, RCPT, or DATA after its last dot: no client gets past it while it stands here
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:
         refused = self._refusal("DATA")
@@ -46,12 +47,14 @@ class Mailbox:
         self.mails.append(email.message_from_bytes(envelope.content, policy=default))  # type: ignore[arg-type]
         if self.on_message:
             self.on_message()
+        await self._stuck("DATA")
         if self.hang_at == "accept":
             self.hang_at = ""
             await asyncio.sleep(12)
         return "250 taken"
 
     async def handle_RCPT(self, _server: Any, _session: Any, envelope: Envelope, address: str, _options: Any) -> str:
+        await self._stuck("RCPT")
         refused = self._refusal("RCPT")
         if refused:
             return refused
@@ -63,7 +66,12 @@ class Mailbox:
     ) -> list[str]:
         self.connections += 1
         session.host_name = hostname
+        await self._stuck("EHLO")
         return responses
+
+    async def _stuck(self, verb: str) -> None:
+        while self.stuck_at == verb:
+            await asyncio.sleep(0.05)
 
     def _refusal(self, verb: str) -> str | None:
         waiting = self.replies.get(verb)

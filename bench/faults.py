@@ -1,0 +1,176 @@
+"""Every fault that one machine can make, under a load of journeys; afterwards everything that was acknowledged holds.
+
+A handful of clients sign up, sign in, change, recover and get roles, and write down what they were told. One fault
+after the other is made and taken away; then twelve invariants are asked of database, mailbox and journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from bench.fault_list import FAULTS, Fault
+from bench.invariants import broken
+from bench.journal import Act
+from bench.load import until
+from bench.report import Report, quantile
+from bench.stage import Stage, answers, stage
+from tools import servers
+
+SHORT = ("database killed", "database read-only", "commit unanswered", "Redis hung", "disk full (SQLite)")
+QUIET_S = 1.0  # of load before a fault
+AFTER_S = 4.0  # and after it, at least
+HEALING_S = 60.0
+UNFORESEEN = re.compile(r"unexpected \w+|stumbled|status=500|could not be recorded")
+TOLD = 8000  # characters of such an error
+WRITES = ("verify", "change-", "reset-password", "complete-registration", "role", "refresh")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="this fault, by the start of its name; again for more"
+    )
+    parser.add_argument("--seconds", type=float, help="that a fault lasts (12; short: 3)")
+    parser.add_argument("--clients", type=int, default=4)
+
+
+def run(given: argparse.Namespace) -> Report:
+    given.seconds = given.seconds or (3 if given.short else 12)
+    report = Report()
+    chosen = _chosen(given, report)
+    for database in dict.fromkeys(fault.database for fault in chosen):
+        with stage(database) as opened, opened.crowd.at_work(given.clients):
+            for fault in [each for each in chosen if each.database == database]:
+                _one(report, opened, fault, given)
+            _end(report, opened, database, given)
+    return report
+
+
+def _chosen(given: argparse.Namespace, report: Report) -> list[Fault]:
+    """The faults that are asked for and can be made here; of the others it is told."""
+    names = [name for name in FAULTS if any(name.startswith(each) for each in given.only)] if given.only else (
+        SHORT if given.short else tuple(FAULTS))  # fmt: skip
+    found = [FAULTS[name] for name in names]
+    here = {"sqlite"} | ({"postgresql"} if servers.postgres_bin() and servers.redis_bin() else set())
+    left = [fault.name for fault in found if fault.database not in here]
+    if left:
+        report.tables["NOT MADE: no PostgreSQL or Redis of its own can be started"] = [{"fault": name} for name in left]
+    return [fault for fault in found if fault.database in here]
+
+
+@dataclass
+class Seen:
+    """What clients saw from the beginning of a fault until it was over."""
+
+    acts: list[Act]
+    ended: float
+
+    @property
+    def bad(self) -> list[Act]:
+        return [act for act in self.acts if act.failed]
+
+    @property
+    def healing(self) -> float:
+        """Seconds from its end until the last answer that was none."""
+        return max((act.began + act.took - self.ended for act in self.bad), default=0.0)
+
+    @property
+    def done(self) -> int:
+        """Acknowledged writes while it lasted."""
+        good = [act for act in self.acts if act.status in (200, 201) and act.began < self.ended]
+        return sum(any(part in act.what for part in WRITES) for act in good)
+
+
+def _one(report: Report, opened: Stage, fault: Fault, given: argparse.Namespace) -> None:
+    time.sleep(QUIET_S)
+    logged = _traces(opened)
+    began = time.monotonic()
+    with fault.make(opened):
+        time.sleep(max(given.seconds, fault.least_s))
+    ended = time.monotonic()
+    try:
+        until(lambda: answers(opened.service.base), HEALING_S)
+        ready = time.monotonic() - ended
+    except TimeoutError:
+        ready = float("inf")
+    time.sleep(AFTER_S)
+    with opened.crowd.resting():
+        seen = Seen(opened.crowd.journal.since(began), ended)
+        opened.settled(5 if given.short else 45)
+        wrong = broken(opened.scene())
+    _tell(report, fault, seen, wrong, {"ready after s": ready, "new traces": _traces(opened) - logged})
+
+
+def _tell(report: Report, fault: Fault, seen: Seen, wrong: dict[str, list[str]], more: dict[str, Any]) -> None:
+    told = Counter(str(act.status or act.why) for act in seen.acts)
+    times = [act.took for act in seen.acts]
+    lives = [act for act in seen.acts if act.what == "GET /health/live"]
+    longest = max(times, default=0.0)
+    row = {
+        "fault": fault.name, "asked": len(seen.acts), "answers": dict(told.most_common()), "writes done": seen.done,
+        "s, p95": quantile(times, 0.95), "longest": longest, "live, longest": max((a.took for a in lives), default=0.0),
+        "last failure after s": seen.healing, **more,
+    }  # fmt: skip
+    report.tables.setdefault("what clients saw, from the fault's beginning until all was well", []).append(row)
+    check = report.check
+    check(f"{fault.name}: invariants broken", wrong or 0, "none", not wrong)
+    strange = [act for act in seen.bad if not (_fair(act) or (act.status == 0 and fault.drops))]
+    bound = "503 with Retry-After" + (" or no connection" if fault.drops else "") if fault.fails else "none"
+    failed = Counter(f"{act.status or act.why} {act.code}" for act in (strange if fault.fails else seen.bad))
+    check(f"{fault.name}: failures other than these", dict(failed), bound, not failed)
+    if fault.lives:
+        dead = [act for act in lives if act.status != 200]
+        check(f"{fault.name}: the process lives", len(dead), "0 times not", not dead)
+    check(f"{fault.name}: longest answer, s", longest, f"at most {fault.patience_s:g}", longest <= fault.patience_s)
+    check(
+        f"{fault.name}: last failure after it, s",
+        seen.healing,
+        f"at most {fault.heals_s:g}",
+        seen.healing <= fault.heals_s,
+    )
+    if not (fault.fails or fault.holds):
+        check(f"{fault.name}: writes go on", seen.done, "some", seen.done > 0)
+
+
+def _fair(act: Act) -> bool:
+    return act.status == 503 and act.waits >= 1
+
+
+def _end(report: Report, opened: Stage, database: str, given: argparse.Namespace) -> None:
+    """Once more, when everything has come that would."""
+    with opened.crowd.resting():
+        opened.settled(5 if given.short else 60)
+        wrong = broken(opened.scene())
+    journal = opened.crowd.journal
+    acts = Counter()
+    for who in journal.people:
+        acts += who.sure
+    report.tables[f"{database}: what was acknowledged"] = [
+        {**acts, "sends": len(journal.sends), "used-up codes offered again": journal.retried,
+         "guesses": sum(each["401"] for each in journal.guesses.values()), "couriers": opened.couriers}
+    ]  # fmt: skip
+    report.check(f"{database}, in the end: invariants broken", wrong or 0, "none", not wrong)
+    traces = _traces(opened)
+    report.check(f"{database}: unexpected faults in the logs", traces, "0", traces == 0)
+    if traces:
+        print(_first_traces(opened), file=sys.stderr)
+    report.check(
+        f"{database}: used-up codes offered again", journal.retried, "some", journal.retried > 0 or given.short
+    )
+
+
+def _traces(opened: Stage) -> int:
+    """Lines of the service's logs that tell of an error that nobody foresaw."""
+    text = "".join(path.read_text(errors="replace") for path in (opened.service.log, opened.folder / "courier.log"))
+    return len(UNFORESEEN.findall(text))
+
+
+def _first_traces(opened: Stage) -> str:
+    """The beginnings of what the logs tell of such errors, for whoever has to find them."""
+    text = "".join(path.read_text(errors="replace") for path in (opened.service.log, opened.folder / "courier.log"))
+    return "\n...\n".join(text[found.start() : found.start() + TOLD] for found in list(UNFORESEEN.finditer(text))[:3])
