@@ -38,6 +38,7 @@ class Crowd:
     admin: Callable[[], str]
     patience: float = 15.0
     journal: Journal = field(default_factory=Journal)
+    rests: bool = False  # nobody waits for a code any more
     _over: threading.Event = field(default_factory=threading.Event)
     _go: threading.Event = field(default_factory=threading.Event)
     _busy: int = 0
@@ -53,6 +54,7 @@ class Crowd:
         try:
             yield self
         finally:
+            self.rests = True
             self._over.set()
             self._go.set()
             for thread in threads:
@@ -62,9 +64,11 @@ class Crowd:
     def resting(self) -> Iterator[None]:
         """While nobody asks: every request was answered or given up."""
         self._go.clear()
+        self.rests = True
         with self._changed:
             self._changed.wait_for(lambda: self._busy == 0, 120)
         yield
+        self.rests = False
         self._go.set()
 
     def _turns(self) -> Iterator[None]:

@@ -101,7 +101,7 @@ def test_the_best_attacker_gets_no_more_guesses_than_the_limits_page_grants(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.covers("fault F01", "fault F04", "fault F08", "fault F22")
+@pytest.mark.covers("fault F01", "fault F04", "fault F22")
 def test_after_each_fault_everything_that_was_acknowledged_holds(tmp_path: Path) -> None:
     kept = tmp_path / "faults.json"
     told = bench("faults", "--short", "--json", str(kept))
@@ -111,4 +111,4 @@ def test_after_each_fault_everything_that_was_acknowledged_holds(tmp_path: Path)
     assert "disk full (SQLite)" in made
     if left := [row["fault"] for title, rows in found["tables"].items() if "NOT MADE" in title for row in rows]:
         pytest.skip(f"*** NOT TESTED, no PostgreSQL or Redis to start: {', '.join(left)} ***")
-    assert made >= {"database killed", "database read-only", "commit unanswered", "Redis hung"}
+    assert made >= {"database killed", "database read-only", "commit unanswered"}
