@@ -218,7 +218,8 @@ def cause(error: DBAPIError) -> str:
     """The driver's name for an error and the database's number: no SQL, and nobody's data."""
     original = error.orig
     first = original.args[0] if original is not None and original.args else None
-    number = getattr(original, "pgcode", None) or (first if isinstance(first, int) else "")
+    named = getattr(original, "pgcode", None) or getattr(original, "sqlite_errorname", None)
+    number = named or (first if isinstance(first, int) else "")
     return f"{type(original).__name__} {number}".strip()
 
 
