@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from tests.lanes import Lane
 from tests.people import Answer, Api, Clock, MemorySender, Person, Transport, flask_transport
 
 COPIES = int(os.environ.get("COPIES", "1"))  # of the service, over one database and Redis
+MANY_CASES = 3  # of one test: they are shared among the databases, unless EVERY_CASE=true
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,10 +58,34 @@ def _no_redis() -> bool:
     return "redis" in lanes.missing()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if COPIES > 1 and item.get_closest_marker("one_copy"):
             item.add_marker(pytest.mark.skip(reason="looks into one copy of the service"))
+    if os.environ.get("EVERY_CASE") != "true":
+        spared = _spared(items)
+        config.hook.pytest_deselected(items=[item for item in items if item in spared])
+        items[:] = [item for item in items if item not in spared]
+
+
+def _spared(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Of a test of many cases, the databases take one case each in turn: every test runs on every database, and every
+    case on one.
+    """
+    cases: dict[str, dict[str, list[pytest.Item]]] = {}
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call and "lane" in call.params:
+            test, _, ids = item.nodeid.partition("[")
+            cases.setdefault(test, {}).setdefault(ids.removeprefix(f"{call.params['lane']}-"), []).append(item)
+    many = [list(test.values()) for test in cases.values() if len(test) >= MANY_CASES]
+    return {
+        item
+        for test in many
+        for n, lanes_of in enumerate(test)
+        for i, item in enumerate(lanes_of)
+        if i != n % len(lanes_of)
+    }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -91,6 +118,7 @@ class World:
     copies: list[Flask] = field(default_factory=list)  # the same service once more; requests go to each in turn
     sends_at_once: bool = True
     sending: threading.RLock = field(default_factory=threading.RLock)
+    looked_at: datetime = NEVER  # for messages that wait
 
     def __post_init__(self) -> None:
         self.turns = itertools.cycle([self.app, *self.copies])
@@ -124,11 +152,20 @@ class World:
 
         def send(*request: Any) -> Answer:
             answer = transport(*request)
-            if self.sends_at_once:
+            if self.sends_at_once and self._something_waits():
                 self.deliver()
             return answer
 
         return send
+
+    def _something_waits(self) -> bool:
+        """True if a message was queued since the last look, or time has passed and another may be due by now."""
+        bells = [b for app in (self.app, *self.copies) for b in app.extensions["courier"]._bells.values()]
+        rung = any(bell.is_set() for bell in bells)
+        for bell in bells:
+            bell.clear()
+        passed, self.looked_at = abs(self.clock.now - self.looked_at), self.clock.now
+        return rung or passed >= timedelta(seconds=1)
 
     def person(self, address: str = "203.0.113.5", **details: Any) -> Person:
         return Person(self.api(address), self.read, **details)
@@ -193,7 +230,7 @@ def make_world(lane: Lane, _apps: dict[Any, World]) -> Iterator[Callable[..., Wo
             app, *copies = (create_app(settings, clock=clock, senders=senders) for _ in range(COPIES))
             _apps[key] = World(app, lane, clock, senders, copies)
         fresh = _apps[key]
-        fresh.sends_at_once = True
+        fresh.sends_at_once, fresh.looked_at = True, NEVER
         fresh.clock.__init__()  # type: ignore[misc]
         for sender in fresh.senders.values():
             sender.messages.clear()
