@@ -40,18 +40,18 @@ def run(given: argparse.Namespace) -> Report:
     given.requests = given.requests or (100 if given.short else 1000)
     report = Report()
     with ExitStack() as stack:
-        both = [_grown(stack, report, size) for size in (SMALL, given.rows)]
+        both = [_grown(stack, report, size, given.requests) for size in (SMALL, given.rows)]
         rows = [_compared(report, given, name, *(acts[name] for acts in both)) for name in both[0]]
     report.tables[f"{given.rows} against {SMALL}, {given.blocks} blocks of {given.requests}"] = rows
     return report
 
 
-def _grown(stack: ExitStack, report: Report, size: int) -> dict[str, Any]:
+def _grown(stack: ExitStack, report: Report, size: int, clients: int) -> dict[str, Any]:
     """A service beside a crowd of this size, and the acts at it."""
     folder = Path(stack.enter_context(TemporaryDirectory()))
     url = stack.enter_context(lanes.database("postgresql", f"bench_growth_{size}_{os.getpid()}"))
     lanes.migrate(url)
-    acts = stack.enter_context(house(folder, url, **lanes.CHEAP))
+    acts = stack.enter_context(house(folder, url, clients, **lanes.CHEAP))
     driven = sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername))
     engine = sa.create_engine(driven, poolclass=sa.NullPool)
     began = time.monotonic()

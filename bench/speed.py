@@ -36,7 +36,6 @@ from tools import servers
 
 WORKERS, THREADS = 2, 8
 ROWS = 1000  # where the bare service reads
-CLIENTS, MACHINES = 200, 200
 HASH = {"argon2_memory_kib": 19_456, "argon2_time_cost": 2}
 SIGNING_IN = 4  # at once: more than there are hash slots, fewer than are shed
 # What performance.md grants each act, in CPU ms, beside the 0.77 ms that it measured for the bare read.
@@ -142,7 +141,7 @@ def _some_rows(url: str) -> list[Any]:
 
 def _acts(report: Report, given: argparse.Namespace, folder: Path, url: str, bare: Side) -> float:
     """The acts that hash nothing. Returns the CPU milliseconds of the bare read."""
-    with house(folder, url, **lanes.CHEAP) as acts:
+    with house(folder, url, given.requests, **lanes.CHEAP) as acts:
         for side in (bare, *(side for sides in acts.values() for side in sides)):
             side.spends(max(50, given.requests // 5))  # warm
         spent: dict[str, list[tuple[float, float, float]]] = {name: [] for name in acts}
@@ -177,17 +176,17 @@ def _row(report: Report, name: str, blocks: list[tuple[float, float, float]]) ->
 
 
 @contextmanager
-def house(folder: Path, url: str, **changes: Any) -> Iterator[dict[str, list[Side]]]:
-    """The service, and what each act costs there, in its parts."""
+def house(folder: Path, url: str, clients: int, **changes: Any) -> Iterator[dict[str, list[Side]]]:
+    """The service, and what each act costs there, in its parts. `clients`: of each kind; in a block each acts once."""
     engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
     with running(url, folder, **{**settings(), **changes}) as service:
         desk = Desk(service.base, engine)
         meter = Meter(service, url, lambda: desk.backends)
-        folk, phones = (each(make, range(CLIENTS)) for make in (desk.person, desk.phone))
-        machines = each(desk.machine, range(MACHINES))
+        folk, phones = (each(make, range(clients)) for make in (desk.person, desk.phone))
+        machines = each(desk.machine, range(clients))
 
-        def side(act: Callable[[Client], Any], clients: list[Client], *before: Callable[[Client], Any]) -> Side:
-            return Side(meter, act, Turns(clients), before, lambda: soon(lambda: not _waiting(engine)))
+        def side(act: Callable[[Client], Any], who: list[Client], *before: Callable[[Client], Any]) -> Side:
+            return Side(meter, act, Turns(who), before, lambda: soon(lambda: not _waiting(engine)))
 
         yield {
             "me": [side(desk.me, folk)],
