@@ -16,10 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.config import known_driver
 from app.db import Base
+from bench import speed
 from bench.report import Report, ratio
-from bench.speed import house
 from tests import lanes
 
 SMALL, BATCH = 1_000, 500_000
@@ -29,15 +28,13 @@ DAYS = 30  # over which the audit rows lie
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, help="of each table (10,000,000; short: 20,000)")
-    parser.add_argument("--blocks", type=int, help="of each act (7; short: 2)")
-    parser.add_argument("--requests", type=int, help="in a block (1,000; short: 100)")
+    speed.block_options(parser)
 
 
 def run(given: argparse.Namespace) -> Report:
     lanes.look_for_servers()
     given.rows = given.rows or (20_000 if given.short else 10_000_000)
-    given.blocks = given.blocks or (2 if given.short else 7)
-    given.requests = given.requests or (100 if given.short else 1000)
+    speed.settle_blocks(given)
     report = Report()
     with ExitStack() as stack:
         both = [_grown(stack, report, size, given.requests) for size in (SMALL, given.rows)]
@@ -51,9 +48,8 @@ def _grown(stack: ExitStack, report: Report, size: int, clients: int) -> dict[st
     folder = Path(stack.enter_context(TemporaryDirectory()))
     url = stack.enter_context(lanes.database("postgresql", f"bench_growth_{size}_{os.getpid()}"))
     lanes.migrate(url)
-    acts = stack.enter_context(house(folder, url, clients, **lanes.CHEAP))
-    driven = sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername))
-    engine = sa.create_engine(driven, poolclass=sa.NullPool)
+    acts = stack.enter_context(speed.house(folder, url, clients, **lanes.CHEAP))
+    engine = lanes.engine(url, poolclass=sa.NullPool)
     began = time.monotonic()
     crowd(engine, size)
     with engine.connect() as connection:

@@ -22,7 +22,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from app import create_app
-from app.config import Settings, known_driver
+from app.config import Settings
 from tests import lanes
 from tests.mail import Mailbox, smtp_server
 from tests.providers import Line, Provider, Request, provider
@@ -166,7 +166,7 @@ def rig(database: str, label: str, **settings: Any) -> Iterator[Rig]:
         handset = Handset(stack.enter_context(provider()))
         handset.provider.script = Always([handset.take])
         mailbox, mail, _ = stack.enter_context(smtp_server(folder))
-        engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
+        engine = lanes.engine(url)
         stack.callback(engine.dispose)
         sms = {**handset.provider.settings, "sms_provider": "twilio", "public_url": "https://bench.example"}
         given = {**sms, **mail, **WIDE, **settings}

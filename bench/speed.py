@@ -24,7 +24,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.config import known_driver
 from app.models import OutboxMessage, User
 from bench import people
 from bench.clients import Client, Desk, Meter, Turns, each
@@ -45,15 +44,24 @@ LEAST_RATE, MOST_BEYOND = 0.85, 4.0  # of the bare hash; CPU ms beyond it, where
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    block_options(parser)
+    parser.add_argument("--seconds", type=float, help="of a block of sign-ins (8; short: 2)")
+
+
+def block_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--blocks", type=int, help="of each act (7; short: 2)")
     parser.add_argument("--requests", type=int, help="in a block (1,000; short: 100)")
-    parser.add_argument("--seconds", type=float, help="of a block of sign-ins (8; short: 2)")
+
+
+def settle_blocks(given: argparse.Namespace) -> None:
+    """What was not said of blocks is as usual."""
+    given.blocks = given.blocks or (2 if given.short else 7)
+    given.requests = given.requests or (100 if given.short else 1000)
 
 
 def run(given: argparse.Namespace) -> Report:
     lanes.look_for_servers()
-    given.blocks = given.blocks or (2 if given.short else 7)
-    given.requests = given.requests or (100 if given.short else 1000)
+    settle_blocks(given)
     given.seconds = given.seconds or (2.0 if given.short else 8.0)
     report = Report()
     with ExitStack() as stack:
@@ -104,21 +112,9 @@ def _bare(folder: Path, label: str) -> Iterator[Side]:
         ids = _some_rows(url)
         port, database = servers.free_port(), sa.make_url(url).render_as_string(hide_password=False)
         log = (folder / "bare.log").open("wb")
-        command = [
-            "gunicorn",
-            "-c",
-            os.devnull,
-            "-k",
-            "gthread",
-            "-w",
-            str(WORKERS),
-            "--threads",
-            str(THREADS),
-            "--keep-alive",
-            "5",
-        ]
+        gunicorn = f"gunicorn -c {os.devnull} -k gthread -w {WORKERS} --threads {THREADS} --keep-alive 5"
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, "-b", f"127.0.0.1:{port}", "bench.bare:app"],
+            [sys.executable, "-m", *gunicorn.split(), "-b", f"127.0.0.1:{port}", "bench.bare:app"],
             cwd=ROOT, env={**os.environ, "DATABASE_URL": database}, stdout=log, stderr=log,
         )  # fmt: skip
         service = Service(f"http://127.0.0.1:{port}", process, folder / "bare.log")
@@ -178,7 +174,7 @@ def _row(report: Report, name: str, blocks: list[tuple[float, float, float]]) ->
 @contextmanager
 def house(folder: Path, url: str, clients: int, **changes: Any) -> Iterator[dict[str, list[Side]]]:
     """The service, and what each act costs there, in its parts. `clients`: of each kind; in a block each acts once."""
-    engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
+    engine = lanes.engine(url)
     with running(url, folder, **{**settings(), **changes}) as service:
         desk = Desk(service.base, engine)
         meter = Meter(service, url, lambda: desk.backends)
@@ -205,7 +201,7 @@ def _waiting(engine: sa.Engine) -> int:
 
 def _sign_ins(report: Report, given: argparse.Namespace, folder: Path, url: str, bare_ms: float) -> None:
     """The password step with real hashes, beside nothing but hashes."""
-    engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
+    engine = lanes.engine(url)
     with running(url, folder, **{**settings(), **HASH}) as service:
         desk = Desk(service.base, engine)
         meter, clients = Meter(service, url, lambda: desk.backends), each(desk.person, range(SIGNING_IN))

@@ -20,7 +20,6 @@ import redis
 import requests
 import sqlalchemy as sa
 
-from app.config import known_driver
 from app.models import OutboxMessage, User
 from bench.invariants import WAITING, Scene
 from bench.journal import Caller, Journal
@@ -63,8 +62,7 @@ class Stage:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        url = sa.make_url(self.url)
-        self.engine = sa.create_engine(url.set(drivername=known_driver(url.drivername)), poolclass=sa.NullPool)
+        self.engine = lanes.engine(self.url, poolclass=sa.NullPool)
         self.mailbox.on_message = lambda: self.at.append(datetime.now(UTC))
 
     @contextmanager

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from flask_migrate import upgrade
@@ -90,19 +91,23 @@ def database(name: str, label: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory(dir=folder) as path:
             yield f"sqlite:///{path}/{label}.db"
         return
-    server = sa.make_url(available()[name])
-    server = server.set(drivername=known_driver(server.drivername))
+    admin = engine(available()[name] or "", isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     schema = f"latchkey_test_{CHECKOUT}_{label}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     _drop(admin, schema)
     with admin.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {schema}"))
         if name == "postgresql":
             connection.execute(sa.text(f"ALTER DATABASE {schema} SET synchronous_commit = off"))
     try:
-        yield server.set(database=schema).render_as_string(hide_password=False)
+        yield admin.url.set(database=schema).render_as_string(hide_password=False)
     finally:
         _drop(admin, schema)
+
+
+def engine(url: str, **options: Any) -> sa.Engine:
+    """An engine on a database of a lane, by the driver that the service takes for it."""
+    parsed = sa.make_url(url)
+    return sa.create_engine(parsed.set(drivername=known_driver(parsed.drivername)), **options)
 
 
 def _drop(admin: sa.Engine, schema: str) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 import requests
 
 from app import SURFACES
@@ -180,13 +180,13 @@ def _operation(method: str, path: str) -> Any:
 
 
 @cache
-def _validator(operation_id: str, status: int) -> jsonschema.Draft202012Validator:
+def _validator(operation_id: str, status: int) -> jsonschema_rs.Draft202012Validator:
     """What holds an answer against its schema. Made once: the document is large."""
     operations = (operation for path in DOCUMENT["paths"].values() for operation in path.values())
     operation = next(operation for operation in operations if operation["operationId"] == operation_id)
     kind = "application/json" if status < 400 else "application/problem+json"
     schema = operation["responses"][str(status)]["content"][kind]["schema"]
-    return jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+    return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
 
 
 @dataclass

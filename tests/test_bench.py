@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,6 @@ import pytest
 from tests import lanes
 
 ROOT = Path(__file__).resolve().parent.parent
-# What tests/web and tests/races show in short, and a quarter of an hour has no room for.
-LONG = pytest.mark.skipif(os.environ.get("EVERY_CASE") != "true", reason="EVERY_CASE=true runs it")
 
 
 def bench(*words: str, patience: float = 300) -> subprocess.CompletedProcess[str]:
@@ -45,7 +42,6 @@ def test_the_shield_keeps_its_bounds_under_a_flood(tmp_path: Path) -> None:
     assert all(row["through"] > 0 for rows in found["tables"].values() for row in rows if "through" in row)
 
 
-@LONG
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "checks"), [("people", 15), ("last_admin", 3)])
 def test_the_programs_of_administration_keep_their_bounds(tmp_path: Path, name: str, checks: int) -> None:
@@ -80,7 +76,6 @@ def test_a_month_of_statistics_is_read_within_its_bound(tmp_path: Path) -> None:
     assert {row["step"] for row in table} >= {"30 days by hour", "30 days by day", "flask audit-verify"}
 
 
-@LONG
 @pytest.mark.slow
 def test_every_key_changes_under_load_and_nothing_valid_is_refused(tmp_path: Path) -> None:
     kept = tmp_path / "rotation.json"

@@ -16,7 +16,6 @@ import pytest
 import sqlalchemy as sa
 
 from app import models
-from app.config import known_driver
 from tests import lanes
 from tests.mail import Mailbox, smtp_server
 from tests.people import Person
@@ -100,7 +99,7 @@ def arena(request: pytest.FixtureRequest, worker: str, tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("races")
     with lanes.database(request.param, f"races_{worker}") as url, smtp_server(folder) as (mailbox, settings, _):
         lanes.migrate(url)
-        engine = sa.create_engine(sa.make_url(url).set(drivername=known_driver(sa.make_url(url).drivername)))
+        engine = lanes.engine(url)
         with running(url, folder, **settings, **WIDE) as service:
             here = Arena(service, mailbox, engine)
             yield here
