@@ -15,7 +15,7 @@ import tempfile
 _metrics = tempfile.mkdtemp(prefix="latchkey-metrics-")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
-from app import listening, logs  # noqa: E402
+from app import listening, logs, stopping  # noqa: E402
 from app.start import host, load_or_exit, welcome  # noqa: E402
 from app.workers import forget  # noqa: E402
 
@@ -49,7 +49,7 @@ forwarded_allow_ips = ""
 
 
 def when_ready(server):
-    listening.stops_gently(server)
+    stopping.stops_gently(server)
     gc.collect()
     gc.freeze()  # else the first collection in a worker writes to every page, and none is shared any more
     print(welcome(_settings), flush=True)  # noqa: T201 - for the person who started it

@@ -1,4 +1,4 @@
-"""How the service listens under gunicorn: a thread gets whole requests only, and a stop loses none.
+"""How the service listens under gunicorn: a thread gets whole requests only, and reading waits for no sign-in.
 
 gunicorn's own threads read requests, so as many slow clients as there are threads would stop the service; and a
 client that does not close its end after an answer would hold the loop of its worker. Here the loop gathers, with
@@ -12,17 +12,16 @@ import fcntl
 import re
 import socket
 import struct
-import sys
 import termios
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn import http, util
-from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 ARRIVAL_S = 10.0  # from the first byte of a request, or from the connection, to its last
@@ -31,21 +30,14 @@ FAREWELL_S = 2.0  # for the other side to close after the last answer
 LONGEST_HEAD = 40 * 1024  # gunicorn's own bound is a request line of 4 KiB and headers of 32 KiB
 LONGEST_BODY = 64 * 1024  # a longer one is refused unread
 MOST_UNREAD = 16 * 1024  # bytes of earlier answers that a client may leave lying and still be answered
+READS = (b"GET ", b"HEAD ")
+READERS = 2  # threads of each worker that only requests which read may use: they do not wait behind sign-ins
 MOST_HELD = 16 * 1024 * 1024  # bytes of unfinished requests, all together
 LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n"
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
 EXPECTS = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue", re.IGNORECASE)
-HANDSHAKE_S = 0.25  # for connections that had begun when the service stopped listening
-DROP_NEW = (  # classic BPF over a TCP header: a packet with SYN and without ACK is dropped, every other one passes
-    (0x30, 0, 0, 13),
-    (0x54, 0, 0, 0x12),
-    (0x15, 0, 1, 0x02),
-    (0x06, 0, 0, 0),
-    (0x06, 0, 0, 0xFFFFFFFF),
-)
-SO_ATTACH_FILTER = 26
 M_ARENA_MAX = -8  # of glibc's mallopt
 WAITED = "latchkey.waited_s"  # in the WSGI environment
 
@@ -106,6 +98,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         self._arriving: dict[TConn, Arriving] = {}  # the one that has waited longest is the first
         self._leaving: dict[TConn, float] = {}
         self._held = 0
+        self._readers = ThreadPoolExecutor(READERS)
+        self._reading = 0
         self._turn = threading.local()
 
     def enqueue_req(self, conn: TConn) -> None:
@@ -156,7 +150,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         self._forget(arriving)
         arriving.conn.parser.unreader.unread(bytes(arriving.data))
         arriving.conn.queued_at = time.monotonic()
-        super().enqueue_req(arriving.conn)
+        arriving.conn.reads = self._reading < READERS and arriving.data.startswith(READS)
+        self._reading += arriving.conn.reads
+        pool = self._readers if arriving.conn.reads else self.tpool
+        done = pool.submit(self.handle, arriving.conn)
+        done.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, arriving.conn, done))
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
         self._turn.waited = time.monotonic() - conn.queued_at
@@ -190,6 +188,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def finish_request(self, conn: TConn, done: Any) -> None:
         """A connection that is over ends here: gunicorn waits in its loop until the other side closes too."""
+        self._reading -= conn.reads
         if not done.cancelled() and done.exception() is None and done.result():
             super().finish_request(conn, done)
             return
@@ -226,6 +225,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         for conn in [each for each, deadline in self._leaving.items() if deadline <= now]:
             self._leave(conn)
 
+    def run(self) -> None:
+        super().run()
+        self._readers.shutdown(wait=False)
+
     def set_accept_enabled(self, enabled: bool) -> None:
         """A worker that stops lets go of the listening socket at once: nobody may wait for it there."""
         super().set_accept_enabled(enabled)
@@ -258,34 +261,3 @@ def allocates_little() -> None:
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def stops_gently(server: Arbiter) -> None:
-    """Have SIGTERM stop the service in two steps: no new connections; and when those that had begun are taken,
-    gunicorn's own graceful stop. Else the kernel resets those that still wait when the socket closes.
-
-    Nothing changes where somebody else keeps the socket for the next process (systemd, SIGUSR2), nor off Linux.
-    """
-    gunicorns = server.handle_term
-
-    def handle_term() -> None:
-        if sys.platform == "linux" and not (server.systemd or server.reexec_pid or server.master_pid):
-            if all(_take_no_more(listener.sock) for listener in server.LISTENERS):
-                time.sleep(HANDSHAKE_S)
-        gunicorns()
-
-    server.handle_term = handle_term
-
-
-def _take_no_more(listener: socket.socket) -> bool:
-    """A filter on a listening socket, in all processes that share it: whoever connects is not answered. False where
-    that is not allowed, as on kernels that let only root do it: then gunicorn's own stop has to do.
-    """
-    program = b"".join(struct.pack("HBBI", *step) for step in DROP_NEW)
-    kept = ctypes.create_string_buffer(program)
-    filtered = struct.pack("HL", len(DROP_NEW), ctypes.addressof(kept))
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filtered)
-    except OSError:
-        return False
-    return True

@@ -44,7 +44,7 @@ LAYERS = {
     "flows": {"core", "delivery", "models"},
     "web": {"flows", "core", "delivery", "models", "crypto"},
 }
-ENTRANCES = {"__init__", "__main__", "cli", "listening", "wsgi"}
+ENTRANCES = {"__init__", "__main__", "cli", "listening", "stopping", "wsgi"}
 FLOWS_OPEN_TO_FLOWS = {"app.flows.asking", "app.flows.proof", "app.flows.door", "app.flows.signin"}
 
 

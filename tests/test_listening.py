@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import select
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -115,6 +117,27 @@ def test_a_body_whose_chunks_are_none_is_the_clients_fault(service: Service, res
     with line(service) as client:
         client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n" + rest)
         answers(client, 400)
+
+
+@pytest.mark.slow
+def test_reading_does_not_wait_behind_sign_ins(tmp_path: Path, worker: str) -> None:
+    """Both threads, and the hash slot, are held for seconds; more sign-ins wait for a thread."""
+    with lanes.database("sqlite", f"reading_{worker}") as url:
+        lanes.migrate(url)
+        with running(
+            url, tmp_path, web_concurrency=1, web_threads=2, argon2_memory_kib=65_536, argon2_time_cost=20
+        ) as slow:
+            body = json.dumps({"identifier": "nobody@example.com", "password": "wrong horse 7"}).encode()
+            head = b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            crowd = [line(slow) for _ in range(6)]
+            for client in crowd:
+                client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            for _ in range(3):
+                assert requests.get(f"{slow.base}/api/auth/me", timeout=30).status_code == 401
+            waiting = [client for client in crowd if not select.select([client], [], [], 0)[0]]
+            for client in crowd:
+                client.close()
+    assert len(waiting) >= 4  # of the first two one may be refused: it waits for its slot no longer than a second
 
 
 @pytest.mark.slow
