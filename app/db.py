@@ -5,7 +5,9 @@ A leaf: models, core and the factory import it, it imports only `config`.
 
 from __future__ import annotations
 
-import selectors
+import math
+import select as waiting
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -81,6 +83,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "pool_size": settings.web_threads + 4,  # the courier's three and a spare
         "max_overflow": 0,
         "pool_timeout": POOL_WAIT_S,
+        "pool_use_lifo": True,  # few connections that are warm, rather than all in turn
         "pool_recycle": 1800,
         "enable_from_linting": False,  # `accounts.look_up` joins one row to whatever there is, on purpose
         "hide_parameters": True,  # an error in the log must not hold an address or a digest
@@ -88,7 +91,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     backend = settings.db_url.get_backend_name()
     if backend == "postgresql":
         limits = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={STATEMENT_TIMEOUT_S}s"
-        options["connect_args"] = {"options": limits, "connection_factory": Line}
+        level = "-c default_transaction_isolation=read\\ committed"
+        options["connect_args"] = {"options": f"{limits} {level}", "connection_factory": Line}
         extensions.set_wait_callback(_wait)
     elif backend == "mysql":
         options["isolation_level"] = "READ COMMITTED"
@@ -97,14 +101,19 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
-READS, WRITES = selectors.EVENT_READ, selectors.EVENT_WRITE
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # Windows has the second alone
-
-
 class Line(extensions.connection):  # type: ignore[misc]  # the library has no types
     """A connection to PostgreSQL whose server must answer: psycopg2 itself would wait for ever for a frozen one."""
 
     patience_s: float | None = CONNECT_TIMEOUT_S  # None: however long it takes
+
+    def set_isolation_level(self, level: int) -> None:
+        """Begin transactions from now on, or not. All are READ COMMITTED, as the server was told at the start: psycopg2
+        would tell it again at every change, and wait for its answer.
+        """
+        if self.status == extensions.STATUS_READY:
+            self.autocommit = level == extensions.ISOLATION_LEVEL_AUTOCOMMIT
+        else:  # a transaction, which psycopg2 ends first
+            super().set_isolation_level(level)
 
 
 def _wait(line: Any) -> None:
@@ -113,10 +122,17 @@ def _wait(line: Any) -> None:
     deadline = None if patience is None else time.monotonic() + patience
     while (state := line.poll()) != extensions.POLL_OK:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        with _Selector() as waits:
-            waits.register(line.fileno(), READS if state == extensions.POLL_READ else WRITES)
-            if not waits.select(left) and deadline is not None and time.monotonic() >= deadline:
-                raise psycopg2.OperationalError("the server does not answer")
+        if not _is_ready(line.fileno(), state, left) and deadline is not None and time.monotonic() >= deadline:
+            raise psycopg2.OperationalError("the server does not answer")
+
+
+def _is_ready(fileno: int, state: int, seconds: float | None) -> bool:
+    reads = state == extensions.POLL_READ
+    if sys.platform == "win32":  # which has no poll
+        return any(waiting.select([fileno] if reads else [], [] if reads else [fileno], [], seconds))
+    waits = waiting.poll()
+    waits.register(fileno, waiting.POLLIN if reads else waiting.POLLOUT)
+    return bool(waits.poll(None if seconds is None else math.ceil(seconds * 1000)))
 
 
 def patient(connection: Connection) -> None:
@@ -186,17 +202,17 @@ def lock_rows(db: Session, model: type[M], rows: list[dict[str, Any]]) -> list[M
     name = inspect(model).primary_key[0].name
     fresh = {"populate_existing": True}
     if dialect.name == "mysql":
-        insert = mysql.insert(model).values(rows)
+        insert = mysql.insert(model)
         statement: Any = insert.on_duplicate_key_update({name: insert.inserted[name]})
         if not dialect.insert_returning:
-            db.execute(statement)
+            db.execute(statement.values(rows))
             column = getattr(model, name)
             chosen = select(model).where(column.in_([row[name] for row in rows])).order_by(column)
             return list(db.scalars(chosen.with_for_update(), execution_options=fresh))
     else:
-        insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(model).values(rows)
+        insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(model)
         statement = insert.on_conflict_do_update(index_elements=[name], set_={name: insert.excluded[name]})
-    return list(db.scalars(statement.returning(model), execution_options=fresh))
+    return list(db.scalars(statement.returning(model), rows, execution_options=fresh))
 
 
 # Deadlock, serialization failure; and what a row refers to was deleted a moment ago: done again, it is not found.

@@ -72,6 +72,7 @@ def test_the_service_runs_over_pgbouncer_in_transaction_mode(worker: str, tmp_pa
             with sa.create_engine(given, poolclass=sa.NullPool).connect() as connection:
                 assert connection.scalar(sa.text("SHOW statement_timeout")) == "10s"
                 assert connection.scalar(sa.text("SHOW lock_timeout")) == "10s"
+                assert connection.scalar(sa.text("SHOW default_transaction_isolation")) == "read committed"
             with running(given, tmp_path, **mail, web_concurrency=2) as service:
                 people = [Person(service.api(), mailbox.code) for _ in range(8)]
                 at_once(8, lambda n: people[n].sign_up().me().ok(), threads=8)
