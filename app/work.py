@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from prometheus_client import Counter
-from sqlalchemy import CursorResult, Executable
+from sqlalchemy import CursorResult, Executable, Table, bindparam, or_, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -79,7 +79,7 @@ class Kit:
     keys: KeyRing
     masters: KeyRing | None  # of the keys of devices; None: no MASTER_SECRET
     tokens: TokenRing
-    wake: Callable[[], None]  # tells the courier that a message waits
+    wake: Callable[[set[str]], None]  # tells the courier on which channels messages wait
     seen: dict[UUID, datetime]  # sessions used since the courier last stamped them
     seen_keys: dict[UUID, datetime]  # and API keys
     proven: deque[UUID]  # challenges whose codes came back, until upkeep has counted them by provider
@@ -92,7 +92,7 @@ class Work:
     caller: Caller
     client: Client
     kit: Kit
-    wakes: bool = False  # a message was queued: tell the courier after the commit
+    wakes: set[str] = field(default_factory=set)  # channels that a message was queued for: told after the commit
     wrote: bool = False
     claim: Callable[[Work], None] | None = None  # what this unit repeats is asked here, under its lock
     claimed: bool = False
@@ -126,16 +126,28 @@ class Work:
             self.claimed = True
             self.claim(self)
 
-    def changes(self, statement: Executable) -> int:
-        """Do a guarded UPDATE or DELETE and say how many rows it took: the decision is the write."""
+    def changes(self, statement: Executable, **given: Any) -> int:
+        """Do a guarded UPDATE or DELETE and say how many rows it took: the decision is the write. `given`: the
+        parameters of a prepared one.
+        """
         self.begin_writing()
-        result = self.db.execute(statement, execution_options={"synchronize_session": False})
+        result = self.db.execute(statement, given, execution_options={"synchronize_session": False})
         return cast("CursorResult[Any]", result).rowcount
 
     def lock_rows(self, model: type[M], rows: list[dict[str, Any]]) -> list[M]:
         """Lock rows by their primary key in the order given, making those that are missing as given."""
         self.begin_writing()
         return lock_rows(self.db, model, rows)
+
+    def stamp(self, model: type[Base], name: str, moments: Mapping[UUID, datetime]) -> None:
+        """Set a time of many rows, each to its own, unless it is later already. One statement, sent for each row, in
+        one order: two that stamp the same rows must not wait for each other.
+        """
+        self.begin_writing()
+        table = cast(Table, model.__table__)
+        earlier = or_(table.c[name].is_(None), table.c[name] < bindparam("moment"))
+        stamped = update(table).where(table.c.id == bindparam("row"), earlier).values({name: bindparam("moment")})
+        self.db.execute(stamped, [{"row": row, "moment": at} for row, at in sorted(moments.items())])
 
     def insert_once(self, row: object) -> bool:
         """Insert a row, or leave the unit as it was and return False if a unique key is taken."""
@@ -207,4 +219,4 @@ def _commit(work: Work) -> None:
     for act in work.afterwards:
         act()
     if work.wakes:
-        work.kit.wake()
+        work.kit.wake(work.wakes)

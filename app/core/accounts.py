@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, literal, select, update
+from sqlalchemy import BindParameter, Select, and_, bindparam, delete, literal, select, update
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.core import lockout, locks, people, policy, roles, sessions
@@ -21,6 +23,10 @@ DEFAULT_ROLE = "user"
 MOST_ADMINS = 20
 COLUMN = {Kind.EMAIL: User.email, Kind.PHONE: User.phone, Kind.USERNAME: User.username}
 UNPROVEN = {Kind.EMAIL: Signup.email, Kind.PHONE: Signup.phone, Kind.USERNAME: Signup.username}
+VALUE: BindParameter[str] = bindparam("value")
+NOW: BindParameter[datetime] = bindparam("now")
+SAME_PASSWORD = User.password_hash.is_not_distinct_from(bindparam("hash"))
+OWNER = {kind: select(User).where(column == VALUE) for kind, column in COLUMN.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +47,34 @@ class Claim:
 
 def look_up(work: Work, identifier: Identifier, budget_key: str) -> Claim:
     """One statement that does the same work whether or not there is anybody."""
-    nothing = select(literal(1).label("one")).subquery()
-    unproven = and_(
-        UNPROVEN[identifier.kind] == identifier.value,
-        Signup.password_hash.is_not(None),
-        Signup.completed_at.is_(None),
-        Signup.expires_at > work.now,
-    )
-    query = (
-        select(User, Signup, Throttle.key)
-        .select_from(nothing)
-        .outerjoin(User, COLUMN[identifier.kind] == identifier.value)
-        .outerjoin(Signup, unproven)
-        .outerjoin(Throttle, lockout.spent(work, budget_key))
-        .order_by(Signup.created_at.desc())
-        .limit(1)
-    )
-    user, signup, throttle = work.db.execute(query).one()
+    given = {"value": identifier.value, "budget_key": budget_key, "now": work.now}
+    user, signup, throttle = work.db.execute(_behind(identifier.kind), given).one()
     may_enter = user is not None and locks.may_enter(user, work.now)
     return Claim(user, signup, throttle is not None, may_enter)
 
 
+@cache
+def _behind(kind: Kind) -> Select[User, Signup, str]:
+    nothing = select(literal(1).label("one")).subquery()
+    unproven = and_(
+        UNPROVEN[kind] == VALUE,
+        Signup.password_hash.is_not(None),
+        Signup.completed_at.is_(None),
+        Signup.expires_at > NOW,
+    )
+    return (
+        select(User, Signup, Throttle.key)
+        .select_from(nothing)
+        .outerjoin(User, COLUMN[kind] == VALUE)
+        .outerjoin(Signup, unproven)
+        .outerjoin(Throttle, lockout.spent(bindparam("budget_key"), NOW))
+        .order_by(Signup.created_at.desc())
+        .limit(1)
+    )
+
+
 def by_identifier(work: Work, identifier: Identifier) -> User | None:
-    return work.db.scalar(select(User).where(COLUMN[identifier.kind] == identifier.value))
+    return work.db.scalar(OWNER[identifier.kind], {"value": identifier.value})
 
 
 def by_id(work: Work, user_id: UUID) -> User | None:
@@ -164,20 +175,26 @@ def set_password(work: Work, user: User, hashed: str, *, recovered_by: str | Non
     `recovered_by`: the channel whose code it was set with, if no older proof was given.
     """
     now = {"password_hash": hashed, "password_changed_at": work.now, "recovered_by": recovered_by}
-    return work.changes(update(User).where(User.id == user.id, _same_password(user)).values(now)) == 1
+    changed = update(User).where(User.id == user.id, SAME_PASSWORD).values(now)
+    return work.changes(changed, hash=user.password_hash) == 1
 
 
 def refresh_hash(work: Work, user: User, hashed: str) -> bool:
     """Put a hash of today's cost in place of an older one of the same password. False if it was changed meanwhile."""
-    renewed = update(User).where(User.id == user.id, _same_password(user)).values(password_hash=hashed)
-    if work.changes(renewed) != 1:
+    renewed = update(User).where(User.id == user.id, SAME_PASSWORD).values(password_hash=hashed)
+    if work.changes(renewed, hash=user.password_hash) != 1:
         return False
     set_committed_value(user, "password_hash", hashed)
     return True
 
 
-def _same_password(user: User) -> ColumnElement[bool]:
-    return User.password_hash.is_not_distinct_from(user.password_hash)
+STAMPED = (
+    update(User)
+    .where(User.id == bindparam("who"), locks.unlocked(NOW), SAME_PASSWORD)
+    .where(User.mfa == bindparam("has"), User.role == bindparam("is"))
+    .values(last_login_at=NOW)
+)
+STAMPED_WITH_PASSWORD = STAMPED.values(recovered_by=None)
 
 
 def note_signin(work: Work, user: User, methods: Sequence[str]) -> bool:
@@ -186,10 +203,9 @@ def note_signin(work: Work, user: User, methods: Sequence[str]) -> bool:
     waits and then sees the session. A recovery is over once its password was given with what policy asks beside it: a
     passkey alone does not tell who set the password.
     """
-    same = (_same_password(user), User.mfa == user.mfa, User.role == user.role)
-    untouched = (User.id == user.id, locks.unlocked(work.now), *same)
-    now = {"last_login_at": work.now, **({"recovered_by": None} if policy.PASSWORD in methods else {})}
-    stamped = work.changes(update(User).where(*untouched).values(now)) == 1
+    stamp = STAMPED_WITH_PASSWORD if policy.PASSWORD in methods else STAMPED
+    same = {"who": user.id, "hash": user.password_hash, "has": user.mfa, "is": user.role}
+    stamped = work.changes(stamp, now=work.now, **same) == 1
     set_committed_value(user, "last_login_at", work.now)
     return stamped
 

@@ -98,6 +98,4 @@ def revoke(work: Work, key_id: UUID) -> bool:
 
 def stamp(work: Work, seen: Mapping[UUID, datetime]) -> None:
     """Note when keys were last used; the courier does it once a minute, so that no request waits for it."""
-    for key_id, at in seen.items():
-        earlier = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at)
-        work.changes(update(ApiKey).where(ApiKey.id == key_id, earlier).values(last_used_at=at))
+    work.stamp(ApiKey, "last_used_at", seen)

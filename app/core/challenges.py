@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, not_, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, not_, or_, select, update
 from sqlalchemy.orm import joinedload
 
 from app.core import sessions
@@ -44,6 +44,7 @@ class Purpose(StrEnum):
 UNSENT = (Purpose.FACTOR, Purpose.PASSKEY, Purpose.NEW_PASSKEY)
 SENT = tuple(purpose for purpose in Purpose if purpose not in UNSENT)  # those that a message asks
 CHANNELS = ("email", "sms")  # those of messages
+WITH_USER = select(OtpChallenge).options(joinedload(OtpChallenge.user))
 SHOWN = {"totp": "authenticator app", "passkey": "passkey", "pwd": "password"}  # where no message goes
 
 
@@ -141,34 +142,41 @@ def life(work: Work, question: Question) -> timedelta:
     return timedelta(seconds=s.otp_ttl_reset if question.purpose is Purpose.RECOVERY else usual)
 
 
+FOUND = WITH_USER.where(OtpChallenge.id == bindparam("id"))
+
+
 def find(work: Work, challenge_id: UUID) -> OtpChallenge | None:
     """A challenge with its user, in one statement, whatever its state."""
-    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(OtpChallenge.id == challenge_id)
-    return work.db.scalar(query, execution_options={"populate_existing": True})
+    return work.db.scalar(FOUND, {"id": challenge_id}, execution_options={"populate_existing": True})
 
 
 def hold(work: Work, challenge_id: UUID, cap: int | None = None) -> OtpChallenge | None:
     """A challenge with its user, locked until the unit ends; None if no right answer to it would be taken. `cap` as for
     `answer`.
     """
-    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(OtpChallenge.id == challenge_id)
-    held = query.with_for_update(of=OtpChallenge)
-    row = work.db.scalar(held, execution_options={"populate_existing": True})
+    held = FOUND.with_for_update(of=OtpChallenge)
+    row = work.db.scalar(held, {"id": challenge_id}, execution_options={"populate_existing": True})
     return row if row and is_open(work, row) and row.attempts < (cap or row.max_attempts) else None
+
+
+NEWEST = (
+    WITH_USER.where(OtpChallenge.destination == bindparam("to"), OtpChallenge.purpose == bindparam("purpose"))
+    .order_by(OtpChallenge.id.desc())
+    .limit(1)
+)
 
 
 def newest(work: Work, purpose: Purpose, destination: Identifier) -> OtpChallenge | None:
     """The newest challenge of a purpose at a destination, with its user, whatever its state."""
-    here = (OtpChallenge.destination == destination.value, OtpChallenge.purpose == purpose)
-    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*here)
-    return work.db.scalar(query.order_by(OtpChallenge.id.desc()).limit(1))
+    return work.db.scalar(NEWEST, {"to": destination.value, "purpose": purpose})
 
 
 def newest_of(work: Work, budget_key: str, purposes: Sequence[Purpose]) -> OtpChallenge | None:
     """The newest challenge that this kind of browser, in this network, has begun for an identifier, if it is open."""
     begun = (OtpChallenge.budget_key == budget_key, OtpChallenge.begun_by.in_(sessions.client_keys(work)))
-    query = select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*begun)
-    row = work.db.scalar(query.where(OtpChallenge.purpose.in_(purposes)).order_by(OtpChallenge.id.desc()).limit(1))
+    row = work.db.scalar(
+        WITH_USER.where(*begun, OtpChallenge.purpose.in_(purposes)).order_by(OtpChallenge.id.desc()).limit(1)
+    )
     return row if row and is_open(work, row) else None
 
 
@@ -192,20 +200,23 @@ def is_right(work: Work, row: OtpChallenge, code: str) -> bool:
     return hmac.compare_digest(given, row.digest) and about is not None
 
 
+ANSWERED = (
+    update(OtpChallenge)
+    .where(OtpChallenge.id == bindparam("row"), OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None))
+    .where(OtpChallenge.expires_at > bindparam("now"))
+    .where(OtpChallenge.attempts < func.coalesce(bindparam("cap"), OtpChallenge.max_attempts))
+    .values(attempts=OtpChallenge.attempts + 1, used_at=bindparam("used"))
+)
+
+
 def answer(work: Work, row: OtpChallenge, right: bool, *, burn: bool = True, cap: int | None = None) -> Outcome:
     """Count the guess and, if it is right, use the challenge up. One statement decides both.
 
     With `burn=False` a right guess is counted only: the caller refuses something else about the request. `cap`:
     fewer guesses than the challenge allows.
     """
-    values = {"attempts": OtpChallenge.attempts + 1, "used_at": work.now if right and burn else None}
-    taken = work.changes(
-        update(OtpChallenge)
-        .where(OtpChallenge.id == row.id, OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None))
-        .where(OtpChallenge.expires_at > work.now, OtpChallenge.attempts < (cap or OtpChallenge.max_attempts))
-        .values(values)
-    )
-    if not taken:
+    used = work.now if right and burn else None
+    if not work.changes(ANSWERED, row=row.id, now=work.now, cap=cap, used=used):
         return Outcome.CLOSED
     return Outcome.RIGHT if right else Outcome.WRONG
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, literal, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, literal, or_, select, update
 
 from app.core.text import composed
 from app.crypto import totp
@@ -166,26 +166,33 @@ def _nobody(work: Work) -> tuple[Device, bytes]:
     return Device(id=uuid7(work.now), digits=digits, interval_s=interval, key_version=0), secrets.token_bytes(32)
 
 
+# When a code of this key is settled at all.
+USABLE = (
+    Device.id == bindparam("row"),
+    Device.key_version == bindparam("version"),
+    Device.deactivated_at.is_(None),
+    or_(Device.locked_until.is_(None), Device.locked_until <= bindparam("now")),
+    Device.failures < STREAK_CAP,
+)
+USED = (
+    update(Device)
+    .where(*USABLE, Device.last_step < bindparam("step"))
+    .values(last_step=bindparam("step"), last_used_at=bindparam("now"), failures=0, usage_count=Device.usage_count + 1)
+)
+
+
 def _use(work: Work, device: Device, step: int) -> bool:
     """Take a step: it, and all before it, count no more."""
-    values = {"last_step": step, "last_used_at": work.now, "failures": 0, "usage_count": Device.usage_count + 1}
-    return work.changes(update(Device).where(*_usable(work, device), Device.last_step < step).values(**values)) == 1
+    return work.changes(USED, row=device.id, version=device.key_version, now=work.now, step=step) == 1
 
 
 def _count_wrong(work: Work, device: Device) -> None:
     failures = Device.failures + 1
     locked = literal(work.now + LOCK, Device.locked_until.type)
     lock = case((failures % LOCK_AFTER == 0, locked), else_=Device.locked_until)
-    raised = update(Device).where(*_usable(work, device))
     # In this order: MySQL gives the second the new value of the first.
-    work.changes(raised.ordered_values((Device.locked_until, lock), (Device.failures, failures)))
-
-
-def _usable(work: Work, device: Device) -> tuple[ColumnElement[bool], ...]:
-    """The condition under which a code of this key is settled at all."""
-    unlocked = or_(Device.locked_until.is_(None), Device.locked_until <= work.now)
-    same_key = (Device.id == device.id, Device.key_version == device.key_version)
-    return (*same_key, Device.deactivated_at.is_(None), unlocked, Device.failures < STREAK_CAP)
+    raised = update(Device).where(*USABLE).ordered_values((Device.locked_until, lock), (Device.failures, failures))
+    work.changes(raised, row=device.id, version=device.key_version, now=work.now)
 
 
 def _why_not(work: Work, device: Device | None, tried: Device, step: int | None) -> Verdict:

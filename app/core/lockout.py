@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import BindParameter, ColumnElement, and_, func, select
 
 from app.core import audit, identifiers, throttles
 from app.core.identifiers import Identifier
@@ -130,9 +130,9 @@ def _raise(work: Work, row: Throttle) -> None:
     row.touched_at = max(work.now, row.locked_until or work.now)  # a lock's own time is not a quiet one
 
 
-def spent(work: Work, identifier_key: str) -> ColumnElement[bool]:
-    """The condition of a throttle row that refuses this identifier: why hash a password whose verdict is refused."""
-    return and_(Throttle.key == identifier_key, Throttle.locked_until > work.now)
+def spent(identifier_key: BindParameter[str], now: BindParameter[datetime]) -> ColumnElement[bool]:
+    """The condition of a throttle row that refuses an identifier: why hash a password whose verdict is refused."""
+    return and_(Throttle.key == identifier_key, Throttle.locked_until > now)
 
 
 def own_wait(work: Work, budget: Budget) -> int:

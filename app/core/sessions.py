@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import bindparam, exists, select, update
 
 from app.core import locks, tokens
 from app.crypto.ids import uuid7
@@ -36,7 +36,15 @@ class Account:
     last_login_at: datetime | None
 
 
-LIVE = tuple(getattr(User, field.name) for field in fields(Account))
+ACCOUNT = tuple(getattr(User, field.name) for field in fields(Account))
+# Prepared, for every request asks: to build such a question anew costs more than to ask it.
+LASTING = (
+    select(*ACCOUNT, *locks.COLUMNS, Session.id.label("session_id"), Session.auth_time)
+    .join(Session, Session.user_id == User.id)
+    .where(Session.revoked_at.is_(None), Session.expires_at > bindparam("now"))
+)
+OF_TOKEN = LASTING.where(Session.id == bindparam("id"))
+OF_COOKIE = LASTING.where(Session.cookie_digest == bindparam("digest"), Session.last_used_at > bindparam("idle_since"))
 
 
 def open(
@@ -75,23 +83,19 @@ def by_cookie(work: Work, token: str) -> tuple[Account, UUID, datetime] | None:
     """The account, session and sign-in time of a cookie, in one statement; None once the session has ended, was not
     used for JWT_REFRESH_TTL, or its user is kept out.
     """
-    lasting = (
-        Session.revoked_at.is_(None),
-        Session.expires_at > work.now,
-        Session.last_used_at > tokens.idle_since(work),
-    )
-    query = select(*LIVE, Session.id, Session.auth_time).join(Session, Session.user_id == User.id)
-    mine = (Session.cookie_digest == token_digest(token), *lasting, locks.unlocked(work.now))
-    row = work.db.execute(query.where(*mine)).one_or_none()
-    return (Account(*row[:-2]), row[-2], row[-1]) if row else None
+    given = {"digest": token_digest(token), "idle_since": tokens.idle_since(work), "now": work.now}
+    row = work.db.execute(OF_COOKIE, given).one_or_none()
+    account = _account(work, row)
+    return (account, row.session_id, row.auth_time) if row and account else None
 
 
 def live_account(work: Work, session_id: UUID) -> Account | None:
     """The account of a session that has not ended, in one statement; None once it has, or its user is kept out."""
-    lasting = (Session.id == session_id, Session.revoked_at.is_(None), Session.expires_at > work.now)
-    query = select(*LIVE).join(Session, Session.user_id == User.id).where(*lasting, locks.unlocked(work.now))
-    row = work.db.execute(query).one_or_none()
-    return Account(*row) if row else None
+    return _account(work, work.db.execute(OF_TOKEN, {"id": session_id, "now": work.now}).one_or_none())
+
+
+def _account(work: Work, row: Any) -> Account | None:
+    return Account(*row[: len(ACCOUNT)]) if row and locks.may_enter(row, work.now) else None
 
 
 def must_last(work: Work) -> None:
@@ -160,16 +164,19 @@ def _end(work: Work, why: str, *which: Any) -> int:
     return work.changes(update(Session).where(*which, *lasting).values(revoked_at=work.now, revoked_why=why))
 
 
-def stamp_used(work: Work, seen: dict[UUID, datetime]) -> None:
+def stamp_used(work: Work, seen: Mapping[UUID, datetime]) -> None:
     """Note when sessions were last used; the courier does it, so that no request waits for it."""
-    for session_id, at in seen.items():
-        work.changes(update(Session).where(Session.id == session_id, Session.last_used_at < at).values(last_used_at=at))
+    work.stamp(Session, "last_used_at", seen)
+
+
+KNOWN = select(
+    exists().where(Session.user_id == bindparam("user_id"), Session.client_key.in_(bindparam("keys", expanding=True)))
+)
 
 
 def knows_client(work: Work, user_id: UUID) -> bool:
     """True if the user has signed in from this kind of client in this network before."""
-    same = exists().where(Session.user_id == user_id, Session.client_key.in_(client_keys(work)))
-    return bool(work.db.scalar(select(same)))
+    return bool(work.db.scalar(KNOWN, {"user_id": user_id, "keys": client_keys(work)}))
 
 
 def client_keys(work: Work) -> list[str]:

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, or_, select, update
 
 from app.core import locks, policy
 from app.crypto.ids import uuid7
@@ -101,15 +101,17 @@ def _store(work: Work, session: Session, token: str) -> RefreshToken:
     return row
 
 
+WITH_OWNER = (
+    select(RefreshToken, Session, User)
+    .join(Session, Session.id == RefreshToken.session_id)
+    .join(User, User.id == Session.user_id)
+    .where(RefreshToken.digest == bindparam("digest"))
+)
+
+
 def find(work: Work, token: str) -> tuple[RefreshToken, Session, User] | None:
     """The row of a refresh token with its session and user, whatever their state."""
-    query = (
-        select(RefreshToken, Session, User)
-        .join(Session, Session.id == RefreshToken.session_id)
-        .join(User, User.id == Session.user_id)
-        .where(RefreshToken.digest == token_digest(token))
-    )
-    row = work.db.execute(query).one_or_none()
+    row = work.db.execute(WITH_OWNER, {"digest": token_digest(token)}).one_or_none()
     return (row[0], row[1], row[2]) if row else None
 
 
@@ -135,10 +137,15 @@ def exchange(work: Work, token: str) -> Exchange:
     return _again(work, token, row, session, user)
 
 
+SPENT = (
+    update(RefreshToken)
+    .where(RefreshToken.id == bindparam("row"), RefreshToken.used_at.is_(None))
+    .values(used_at=bindparam("now"))
+)
+
+
 def _spent(work: Work, row: RefreshToken) -> bool:
-    unspent = (RefreshToken.id == row.id, RefreshToken.used_at.is_(None))
-    taken = work.changes(update(RefreshToken).where(*unspent).values(used_at=work.now))
-    return taken == 1
+    return work.changes(SPENT, row=row.id, now=work.now) == 1
 
 
 def _again(work: Work, token: str, row: RefreshToken, session: Session, user: User) -> Exchange:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -48,10 +48,10 @@ def new_bells() -> Bells:
     return {channel: threading.Event() for channel in CHANNELS}
 
 
-def ring(bells: Bells) -> None:
-    """Wake every thread that sends."""
-    for bell in bells.values():
-        bell.set()
+def ring(bells: Bells, channels: Iterable[str]) -> None:
+    """Wake the threads that send on these channels."""
+    for channel in channels:
+        bells[channel].set()
 
 
 class Courier:
@@ -80,7 +80,7 @@ class Courier:
     def stop(self, patience: float = 10.0) -> None:
         """Finish the messages in hand and end. What is left stays queued."""
         self._stopping.set()
-        ring(self._bells)
+        ring(self._bells, self._bells)
         for thread in self._threads:
             thread.join(patience)
 

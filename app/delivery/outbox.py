@@ -66,6 +66,8 @@ class Named(Protocol):
     def id(self) -> UUID: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def channel(self) -> str: ...
 
 
 NOBODY = "nobody"  # why a decoy is dropped
@@ -131,7 +133,7 @@ def _message(
         created_at=work.now,
     )
     work.db.add(row)
-    work.wakes = True
+    work.wakes.add(row.channel)
     work.tell("message is queued", message_id=str(row.id), channel=row.channel, kind=kind)
     return row
 
@@ -192,7 +194,7 @@ def again(work: Work, row: OutboxMessage) -> bool:
     given_up = (OutboxMessage.id == row.id, OutboxMessage.state.in_((State.FAILED, State.DROPPED)))
     fresh = {"state": State.QUEUED, "next_attempt_at": work.now, "settled_at": None, "lease": None, "avoid": None}
     queued = work.changes(update(OutboxMessage).where(*given_up).values(fresh)) == 1
-    work.wakes = work.wakes or queued
+    work.wakes.add(row.channel)
     work.db.refresh(row)
     return queued
 
@@ -241,7 +243,7 @@ def release(work: Work, message: Named, lease: str | None) -> bool:
     """Give a message back untried, so that it need not wait for its lease to lapse."""
     ours = (OutboxMessage.id == message.id, OutboxMessage.lease == lease)
     free = {"state": State.QUEUED, "lease": None, "leased_until": None, "attempts": OutboxMessage.attempts - 1}
-    work.wakes = True
+    work.wakes.add(message.channel)
     return work.changes(update(OutboxMessage).where(*ours).values(free)) == 1
 
 
@@ -287,7 +289,8 @@ def _reported(work: Work, row: OutboxMessage, before: Sequence[State], state: St
     settled = None if state is State.QUEUED else work.now
     known = {"state": state, "lease": None, "leased_until": None, "settled_at": settled}
     change = update(OutboxMessage).where(OutboxMessage.id == row.id, OutboxMessage.state.in_(before))
-    work.wakes = work.wakes or state is State.QUEUED
+    if state is State.QUEUED:
+        work.wakes.add(row.channel)
     return work.changes(change.values(known | values)) == 1
 
 

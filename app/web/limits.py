@@ -25,9 +25,13 @@ REDIS_TIMEOUT_S = 0.25
 
 
 class _Limiter(Limiter):
-    """Flask-Limiter, which falls back to memory only for the first of the requests that meet a dead Redis at once."""
+    """Flask-Limiter, which falls back to memory only for the first of the requests that meet a dead Redis at once; and
+    which looks for limits before each request, where ours are all on views and are asked there.
+    """
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
+        if in_middleware:
+            return
         check = super()._check_request_limit
         try:
             check(callable_name, in_middleware)

@@ -10,6 +10,8 @@ import pyotp
 import pytest
 import sqlalchemy as sa
 
+from app.models import User
+from bench import people
 from tests.conftest import World
 from tests.lanes import SECRETS
 
@@ -43,6 +45,25 @@ class Spent:
 
     def _committed(self, _connection: Any) -> None:
         self.commits += 1
+
+
+@pytest.mark.one_lane("postgresql")
+def test_who_is_signed_in_is_found_by_keys_on_a_database_that_has_never_counted(world: World) -> None:
+    """PostgreSQL counts its rows some time after they came. Until then it guesses, and had read every user for each."""
+    person = world.person().sign_up()
+    with world.engine.begin() as connection:
+        rows = [people.account(n, 500) for n in range(500)]
+        connection.execute(sa.insert(User), [row | {"email": f"{row['id']}@example.com"} for row in rows])
+        connection.execute(sa.text("DELETE FROM pg_statistic WHERE starelid = 'users'::regclass"))
+    question = next(said for said in Spent(world, person.me).statements if "FROM users JOIN sessions" in said)
+    with world.engine.connect() as connection:
+        sid, now = connection.execute(sa.text("SELECT id, now() FROM sessions LIMIT 1")).one()
+        given = {"id": sid, "now": now, "id_1": sid, "now_1": now, "expires_at_1": now}
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {question}", given).scalar()
+    assert {node["Relation Name"]: (node["Index Name"], node["Actual Rows"]) for node in plan[0]["Plan"]["Plans"]} == {
+        "sessions": ("pk_sessions", 1),
+        "users": ("pk_users", 1),
+    }
 
 
 def by_password_and_code(world: World) -> dict[str, Spent]:
