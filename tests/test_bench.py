@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from bench import plots
 from tests import lanes
 
 ROOT = Path(__file__).resolve().parent.parent
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def bench(*words: str, patience: float = 300) -> subprocess.CompletedProcess[str]:
@@ -112,3 +115,24 @@ def test_after_each_fault_everything_that_was_acknowledged_holds(tmp_path: Path)
     if left := [row["fault"] for title, rows in found["tables"].items() if "NOT MADE" in title for row in rows]:
         pytest.skip(f"*** NOT TESTED, no PostgreSQL or Redis to start: {', '.join(left)} ***")
     assert made >= {"database killed", "database read-only", "commit unanswered"}
+
+
+def test_a_picture_shows_each_ratio_with_its_interval_and_its_bound() -> None:
+    met = {"what": "me: cost of a bare read", "measured": "1.50 x (1.20 to 1.90)", "bound": "at most 2.0 x", "ok": True}
+    missed = {"what": "a <b>", "measured": "8.00 x (6.00 to 9.00)", "bound": "at most 4.0 x", "ok": False}
+    other = {"what": "answers", "measured": {"200": 3}, "bound": "200 alone", "ok": True}
+    found = {"bench": "speed", "ended_at": "2026-11-22T00:00:00+00:00", "checks": [met, other, missed]}
+    drawn = ElementTree.fromstring(plots.picture(found))
+    dots, bands, strokes = (
+        [each.attrib for each in drawn.iter() if kind in each.get("class", "").split()]
+        for kind in ("met", "interval", "bound")
+    )
+    assert [text.text for text in drawn.iter(f"{SVG}text")][-2:] == ["me", "a <b>"]
+    assert (len(dots), len(bands), len(strokes)) == (2, 2, 2)  # a dot and its band; the other row is "missed"
+    assert float(bands[0]["x1"]) < float(dots[1]["cx"]) < float(bands[0]["x2"]) < float(strokes[0]["x1"])
+    assert float(strokes[1]["x1"]) < float(bands[1]["x1"])
+
+
+def test_a_picture_of_no_ratio_is_refused() -> None:
+    with pytest.raises(ValueError, match="ratio"):
+        plots.picture({"bench": "tokens", "ended_at": "2026-11-22T00:00:00+00:00", "checks": []})

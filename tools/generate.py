@@ -1,12 +1,15 @@
 """Writes what is derived from the code: `.env.example`, `schema.sql`, the tables of settings and of access and the
-checklist in `docs`.
+checklist in `docs`, and the pictures of what `bench` measured.
 
 `python -m tools.generate` writes; the suite fails when one of them is out of date.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from app.db import Base
 from app.delivery_config import shown_map
 from app.models import User
 from app.web.guards import Guard
+from bench import plots
 from tools import checklist
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,12 +132,20 @@ def _between(page: Path, begin: str, end: str, made: str) -> str:
     return pattern.sub(lambda _: f"{begin}\n\n{made}\n\n{end}", page.read_text())
 
 
-TARGETS = {
+def _picture(results: Path) -> str:
+    return plots.picture(json.loads(results.read_text()))
+
+
+TARGETS: dict[str, Callable[[], str]] = {
     ".env.example": env_example,
     "docs/access.md": access_page,
     "docs/settings.md": settings_page,
     "schema.sql": schema,
     "docs/checklist.md": checklist.page,
+    **{
+        f"docs/figures/{results.stem}.svg": partial(_picture, results)
+        for results in sorted((ROOT / "docs" / "figures").glob("*.json"))
+    },
 }
 
 if __name__ == "__main__":
