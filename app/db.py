@@ -144,13 +144,13 @@ def patient(connection: Connection) -> None:
 
 def sessions_of(engine: Engine) -> tuple[sessionmaker[Session], sessionmaker[Session]]:
     """Two makers of sessions over one pool: for units that write, and for units that only read."""
+    reading = engine  # on MariaDB: a transaction begins unasked there, and to turn that off and on takes five questions
     if engine.dialect.name == "postgresql":
         event.listen(engine, "connect", _is_connected)
-    if engine.dialect.name == "sqlite":
+        reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+    elif engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
         reading = engine.execution_options(reads_only=True)
-    else:
-        reading = engine.execution_options(isolation_level="AUTOCOMMIT")
     return sessionmaker(engine, expire_on_commit=False), sessionmaker(reading, expire_on_commit=False)
 
 
