@@ -24,7 +24,7 @@ def test_a_service_that_takes_too_much_is_found_out(
     make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The program itself: were names allowed to stand twice, it would say so."""
-    monkeypatch.setattr("app.crypto.jwt._reads_one_way", lambda _token: True)
+    monkeypatch.setattr("app.crypto.jwt._unique", dict)
     monkeypatch.setattr(forgery, "FAMILIES", (forgery.typ, forgery.repeated))
     report = tokens.attack(make_world(**tokens.SETTINGS), 1, seed=1)
     assert [check.what for check in report.checks if not check.ok] == ["repeated: taken"]
