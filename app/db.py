@@ -101,6 +101,9 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
+OURS = (extensions.ISOLATION_LEVEL_AUTOCOMMIT, extensions.ISOLATION_LEVEL_READ_COMMITTED)
+
+
 class Line(extensions.connection):  # type: ignore[misc]  # the library has no types
     """A connection to PostgreSQL whose server must answer: psycopg2 itself would wait for ever for a frozen one."""
 
@@ -108,11 +111,11 @@ class Line(extensions.connection):  # type: ignore[misc]  # the library has no t
 
     def set_isolation_level(self, level: int) -> None:
         """Begin transactions from now on, or not. All are READ COMMITTED, as the server was told at the start: psycopg2
-        would tell it again at every change, and wait for its answer.
+        would tell it again at every change, and wait for its answer. Any other level, and in a transaction: as it does.
         """
-        if self.status == extensions.STATUS_READY:
+        if self.status == extensions.STATUS_READY and level in OURS:
             self.autocommit = level == extensions.ISOLATION_LEVEL_AUTOCOMMIT
-        else:  # a transaction, which psycopg2 ends first
+        else:
             super().set_isolation_level(level)
 
 
