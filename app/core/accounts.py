@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Select, and_, bindparam, delete, literal, select, update
+from sqlalchemy import BindParameter, Select, and_, bindparam, delete, literal, select, union_all, update
+from sqlalchemy.orm import make_transient_to_detached
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.core import lockout, locks, people, policy, roles, sessions
@@ -17,14 +18,25 @@ from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
 from app.errors import TokenRevoked
 from app.models import Signup, Throttle, User
-from app.work import Work
+from app.work import M, Work
 
 DEFAULT_ROLE = "user"
 MOST_ADMINS = 20
 COLUMN = {Kind.EMAIL: User.email, Kind.PHONE: User.phone, Kind.USERNAME: User.username}
 UNPROVEN = {Kind.EMAIL: Signup.email, Kind.PHONE: Signup.phone, Kind.USERNAME: Signup.username}
+USER, SIGNUP = tuple(User.__table__.columns), tuple(Signup.__table__.columns)
 VALUE: BindParameter[str] = bindparam("value")
 NOW: BindParameter[datetime] = bindparam("now")
+NOBODY = UUID(int=0)
+STAND_IN: dict[str, Any] = {  # no times: MariaDB would make texts of them, and of those beside them
+    "id": NOBODY,
+    "role": DEFAULT_ROLE,
+    "mfa": "",
+    **dict.fromkeys(("name", "name_key", "username"), "nobody"),
+    "email": "nobody@example.com",
+    "phone": "+15555550100",
+    "password_hash": "$argon2id$" + 87 * "-",
+}
 SAME_PASSWORD = User.password_hash.is_not_distinct_from(bindparam("hash"))
 OWNER = {kind: select(User).where(column == VALUE) for kind, column in COLUMN.items()}
 
@@ -32,7 +44,8 @@ OWNER = {kind: select(User).where(column == VALUE) for kind, column in COLUMN.it
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What is behind an identifier that somebody claims: an account, a sign-up that is not proven yet, both or
-    nothing. Of several sign-ups it is the newest: whoever signs up again later can go on with that one alone.
+    nothing. Of several sign-ups it is the newest: whoever signs up again later can go on with that one alone. Neither
+    is of this unit's session until it is taken (`take`).
     """
 
     user: User | None
@@ -46,16 +59,33 @@ class Claim:
 
 
 def look_up(work: Work, identifier: Identifier, budget_key: str) -> Claim:
-    """One statement that does the same work whether or not there is anybody."""
+    """One statement that does the same work whether or not there is anybody: in place of an account that is not there
+    it reads one that looks like it. What was loaded for accounts alone was to be seen in the time of a wrong password.
+    """
     given = {"value": identifier.value, "budget_key": budget_key, "now": work.now}
-    user, signup, throttle = work.db.execute(_behind(identifier.kind), given).one()
-    may_enter = user is not None and locks.may_enter(user, work.now)
-    return Claim(user, signup, throttle is not None, may_enter)
+    row = work.db.execute(_behind(identifier.kind), given).one()
+    user, signup = _as_stored(User, row[: len(USER)]), _as_stored(Signup, row[len(USER) : -1])
+    may_enter = locks.may_enter(user, work.now)
+    somebody = user if user.id != NOBODY else None
+    return Claim(somebody, signup if signup.id else None, row[-1] is not None, may_enter)
+
+
+def _as_stored(model: type[M], values: Sequence[Any]) -> M:
+    return model(**dict(zip(model.__table__.columns.keys(), values, strict=True)))
+
+
+def take(work: Work, found: M) -> M:
+    """Go on with what `look_up` found as if the session had loaded it."""
+    make_transient_to_detached(found)
+    work.db.add(found)
+    return found
 
 
 @cache
-def _behind(kind: Kind) -> Select[User, Signup, str]:
-    nothing = select(literal(1).label("one")).subquery()
+def _behind(kind: Kind) -> Select[Any]:
+    stored = select(literal(0).label("place"), *USER).where(COLUMN[kind] == VALUE)
+    nobody = select(literal(1), *(literal(STAND_IN.get(column.name), column.type) for column in USER))
+    found = union_all(stored, nobody).order_by("place").limit(1).subquery()
     unproven = and_(
         UNPROVEN[kind] == VALUE,
         Signup.password_hash.is_not(None),
@@ -63,9 +93,8 @@ def _behind(kind: Kind) -> Select[User, Signup, str]:
         Signup.expires_at > NOW,
     )
     return (
-        select(User, Signup, Throttle.key)
-        .select_from(nothing)
-        .outerjoin(User, COLUMN[kind] == VALUE)
+        select(*found.columns[1:], *SIGNUP, Throttle.key)
+        .select_from(found)
         .outerjoin(Signup, unproven)
         .outerjoin(Throttle, lockout.spent(bindparam("budget_key"), NOW))
         .order_by(Signup.created_at.desc())

@@ -8,6 +8,7 @@ that nobody learns whose address is behind a username.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 
 from app.core import throttles
@@ -28,6 +29,14 @@ def typed_key(identifier: Identifier) -> str:
 def keys(address: Identifier) -> tuple[str, str]:
     """Both counters of an address: of what is typed, and of where messages go."""
     return typed_key(address), key(address)
+
+
+def keys_of_all(addresses: Sequence[Identifier], typed: Identifier) -> list[str]:
+    """The counters of all addresses of an account. Of one with a single address, and of nobody, as many with stand-ins
+    that belong to what was typed: how many rows a unit locks is to be seen in its time.
+    """
+    nobodys = [Identifier(kind, f"nobody/{typed.value}") for kind in (Kind.EMAIL, Kind.PHONE)]
+    return [key for address in [*addresses, *nobodys][: len(nobodys)] for key in keys(address)]
 
 
 def ask(work: Work, typed: Identifier, to: Identifier | None = None) -> int:

@@ -52,10 +52,11 @@ class Hasher:
         A hash that cannot be read counts as one that does not match. Raises Overloaded.
         """
         with self._slot():
-            if hashed is not None and legacy.known(hashed):
-                return legacy.matches(hashed, password)
+            stored = hashed or self._nobodys
+            if legacy.known(stored):
+                return legacy.matches(stored, password)
             try:
-                return self._argon2.verify(hashed or self._nobodys, password) and hashed is not None
+                return self._argon2.verify(stored, password) and hashed is not None
             except (VerificationError, InvalidHashError, ValueError):
                 return False
 

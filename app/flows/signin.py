@@ -59,12 +59,13 @@ def start(
     renewed = passwords.renewed(work, claim.user_hash, password) if user_right else None
     budget = _settle(work, identifier, claim, user_right or signup_right, device)
     if claim.user and user_right:
-        if renewed and not accounts.refresh_hash(work, claim.user, renewed):
+        user = accounts.take(work, claim.user)
+        if renewed and not accounts.refresh_hash(work, user, renewed):
             late = InvalidCredentials()  # the password was changed while it was being hashed
-            raise audit.refusal(work, Event.SIGNIN_REFUSED, identifier.masked, late, user_id=claim.user.id)
-        return _beyond_password(work, claim.user, budget, device, channel=channel, device_info=device_info)
+            raise audit.refusal(work, Event.SIGNIN_REFUSED, identifier.masked, late, user_id=user.id)
+        return _beyond_password(work, user, budget, device, channel=channel, device_info=device_info)
     assert claim.signup is not None
-    return _ask_signup_again(work, claim.signup, identifier)
+    return _ask_signup_again(work, accounts.take(work, claim.signup), identifier)
 
 
 def _compare(work: Work, claim: Claim, password: str, *, judged: bool) -> tuple[bool, bool]:
@@ -85,7 +86,7 @@ def _settle(work: Work, identifier: Identifier, claim: Claim, right: bool, devic
     whose = claim.user or claim.signup
     unproven = signups.address(claim.signup, identifier) if claim.signup else identifier
     contacts = accounts.contacts(claim.user) if claim.user else [unproven]
-    sending = [key for address in contacts for key in sends.keys(address)]
+    sending = sends.keys_of_all(contacts, identifier)
     user_id = whose.id if whose else None
     if device:
         budget = lockout.hold_device(work, device.id, beside=sending)
