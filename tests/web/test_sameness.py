@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from app.models import Throttle, User
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person
 
@@ -51,6 +53,29 @@ def test_known_and_unknown_look_alike(world: World, person: Person, route: str) 
         for varying in ("X-Request-ID", "Date"):
             answer.headers.pop(varying, None)
     assert (known.status, known.body, known.headers) == (unknown.status, unknown.body, unknown.headers)
+
+
+@pytest.mark.one_copy
+@pytest.mark.covers("attack A31")
+def test_a_wrong_password_locks_as_many_rows_and_loads_as_little_whoever_it_is_for(
+    world: World, person: Person
+) -> None:
+    both, loaded = world.person().sign_up(), []
+
+    def note(*_: Any) -> None:
+        loaded.append(1)
+
+    with world.engine.begin() as connection:
+        connection.execute(sa.update(User).where(User.email == both.email).values(phone="+919876500000"))
+        connection.execute(sa.delete(Throttle))
+    sa.event.listen(User, "load", note)
+    rows = [world.count(Throttle)]
+    for who in (both.email, person.email, "pobody@example.com", "pobody"):
+        assert ROUTES["login"](person, who).status == 401
+        rows.append(world.count(Throttle))
+    sa.event.remove(User, "load", note)
+    assert [after - before for before, after in itertools.pairwise(rows)] == [6] * 4
+    assert loaded == []
 
 
 @pytest.mark.one_copy
