@@ -137,7 +137,7 @@ class Settings(TokenSettings):
     debug: bool = Field(False, description="verbose logs; refused in production")
     port: int = Field(5000, ge=1, le=65_535, description="where the service listens")
     web_concurrency: int = Field(2, ge=1, le=64, description="worker processes")
-    web_threads: int = Field(8, ge=1, le=64, description="threads a worker")
+    web_threads: int = Field(8, ge=1, le=64, description="threads a worker, beside two that only read")
     web_patience: float = Field(
         1, gt=0, le=60, description="seconds a request waits for a thread; a longer wait is answered 503"
     )

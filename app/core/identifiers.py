@@ -56,6 +56,11 @@ class Identifier:
         return phonenumbers.region_code_for_number(phonenumbers.parse(self.value)) or "001"
 
 
+def stand_in(kind: Kind, typed: Identifier) -> Identifier:
+    """An address that there is not, for the work that would be done for somebody's; it belongs to what was typed."""
+    return Identifier(kind, f"nobody/{typed.value}"[:254])
+
+
 def of_user(user: User) -> list[Identifier]:
     """Every identifier of an account, the proven addresses first."""
     named = ((Kind.EMAIL, user.email), (Kind.PHONE, user.phone), (Kind.USERNAME, user.username))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from app.core import throttles
-from app.core.identifiers import Identifier, Kind
+from app.core.identifiers import Identifier, Kind, stand_in
 from app.work import Work
 
 WINDOW = timedelta(minutes=1)
@@ -35,7 +35,7 @@ def keys_of_all(addresses: Sequence[Identifier], typed: Identifier) -> list[str]
     """The counters of all addresses of an account. Of one with a single address, and of nobody, as many with stand-ins
     that belong to what was typed: how many rows a unit locks is to be seen in its time.
     """
-    nobodys = [Identifier(kind, f"nobody/{typed.value}") for kind in (Kind.EMAIL, Kind.PHONE)]
+    nobodys = [stand_in(kind, typed) for kind in (Kind.EMAIL, Kind.PHONE)]
     return [key for address in [*addresses, *nobodys][: len(nobodys)] for key in keys(address)]
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from app.core import accounts, audit, challenges, credentials, grants, lockout, locks, passwords
 from app.core.audit import Event
 from app.core.challenges import Purpose, Question
-from app.core.identifiers import Identifier, Kind
+from app.core.identifiers import Identifier, Kind, stand_in
 from app.delivery import outbox
 from app.delivery.outbox import Notice
 from app.errors import ChallengeClosed
@@ -27,7 +27,7 @@ def start(work: Work, identifier: Identifier, channel: str | None = None) -> Otp
     wished = channel or ("sms" if identifier.kind is Kind.PHONE else "email")
     typed = identifier.kind is not Kind.USERNAME and challenges.channel_of(identifier) == wished
     found = accounts.contact(user, wished) if user and locks.may_enter(user, work.now) else None
-    destination = identifier if typed else found or _nobody(identifier, wished)
+    destination = identifier if typed else found or stand_in(Kind.PHONE if wished == "sms" else Kind.EMAIL, identifier)
     asking.ask_leave(work, Event.RECOVERY_REFUSED, identifier, destination)
     question = Question(
         Purpose.RECOVERY,
@@ -44,11 +44,6 @@ def start(work: Work, identifier: Identifier, channel: str | None = None) -> Otp
         user_id=question.user_id, channel=wished, decoy=question.user_id is None,
     )  # fmt: skip
     return challenge
-
-
-def _nobody(identifier: Identifier, wished: str) -> Identifier:
-    """The destination of a decoy, with a budget of its own: the same work as for somebody."""
-    return Identifier(Kind.PHONE if wished == "sms" else Kind.EMAIL, f"nobody/{identifier.value}"[:254])
 
 
 def finish(work: Work, challenge_id: UUID | None, code: str, new_password: str, *, holder: bool = True) -> None:
