@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, cast
 
 import psycopg2
 from flask_sqlalchemy import SQLAlchemy
 from psycopg2 import extensions
-from sqlalchemy import CHAR, DateTime, Engine, MetaData, String, TypeDecorator, Uuid, event, inspect, select
+from sqlalchemy import CHAR, DateTime, Engine, MetaData, Row, String, Table, TypeDecorator, Uuid, event, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -45,7 +46,6 @@ class Base(DeclarativeBase):
     __table_args__: Any = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
-M = TypeVar("M", bound=Base)
 db = SQLAlchemy(metadata=Base.metadata)
 
 
@@ -196,26 +196,44 @@ def _prepare_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def lock_rows(db: Session, model: type[M], rows: list[dict[str, Any]]) -> list[M]:
+def lock_rows(db: Session, model: type[Base], rows: list[dict[str, Any]]) -> list[Row[Any]]:
     """Lock rows by their primary key until the transaction ends, in the order given; insert those that are missing.
+    Returns all columns of each.
 
     One statement on PostgreSQL, SQLite and MariaDB; MySQL, which cannot return what it inserts, takes two.
     """
-    dialect = db.get_bind().dialect
-    name = inspect(model).primary_key[0].name
-    fresh = {"populate_existing": True}
-    if dialect.name == "mysql":
-        insert = mysql.insert(model)
-        statement: Any = insert.on_duplicate_key_update({name: insert.inserted[name]})
-        if not dialect.insert_returning:
-            db.execute(statement.values(rows))
-            column = getattr(model, name)
-            chosen = select(model).where(column.in_([row[name] for row in rows])).order_by(column)
-            return list(db.scalars(chosen.with_for_update(), execution_options=fresh))
-    else:
-        insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(model)
-        statement = insert.on_conflict_do_update(index_elements=[name], set_={name: insert.excluded[name]})
-    return list(db.scalars(statement.returning(model), rows, execution_options=fresh))
+    dialect, table = db.get_bind().dialect, cast(Table, model.__table__)
+    locking = _upsert(table, dialect.name, only_key=True)
+    if dialect.name != "mysql" or dialect.insert_returning:
+        return list(db.connection().execute(_returning(locking), rows))
+    db.connection().execute(locking, rows)
+    [key] = table.primary_key
+    chosen = select(table).where(key.in_([row[key.name] for row in rows])).order_by(key)
+    return list(db.connection().execute(chosen.with_for_update()))
+
+
+def write_rows(db: Session, model: type[Base], rows: list[dict[str, Any]]) -> None:
+    """Write whole rows that this transaction has locked: of several, in one statement."""
+    db.connection().execute(_upsert(cast(Table, model.__table__), db.get_bind().dialect.name), rows)
+
+
+@cache
+def _upsert(table: Table, dialect: str, *, only_key: bool = False) -> Any:
+    """Insert a row or, if its key is there, write what is given; `only_key`: nothing but its key, which locks it."""
+    [key] = table.primary_key
+    written = [key.name] if only_key else [column.name for column in table.columns]
+    if dialect == "mysql":
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in written})
+    insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    return insert.on_conflict_do_update(
+        index_elements=[key.name], set_={name: insert.excluded[name] for name in written}
+    )
+
+
+@cache
+def _returning(statement: Any) -> Any:
+    return statement.returning(*statement.table.columns)
 
 
 # Deadlock, serialization failure; and what a row refers to was deleted a moment ago: done again, it is not found.

@@ -13,15 +13,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from prometheus_client import Counter
-from sqlalchemy import CursorResult, Executable, Table, bindparam, or_, update
+from sqlalchemy import Executable, Insert, Row, Table, bindparam, or_, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, make_transient_to_detached, sessionmaker
 
 from app import figures
 from app.config import Settings
@@ -97,6 +97,7 @@ class Work:
     claim: Callable[[Work], None] | None = None  # what this unit repeats is asked here, under its lock
     claimed: bool = False
     held: dict[str, Any] = field(default_factory=dict)  # rows that this unit has locked, by their key
+    closing: list[Callable[[], object]] = field(default_factory=list)  # what is written last, before the commit
     afterwards: list[Callable[[], object]] = field(default_factory=list)  # what is counted or logged of it
 
     @property
@@ -131,10 +132,31 @@ class Work:
         parameters of a prepared one.
         """
         self.begin_writing()
-        result = self.db.execute(statement, given, execution_options={"synchronize_session": False})
-        return cast("CursorResult[Any]", result).rowcount
+        self.db.flush()
+        return self.db.connection().execute(statement, given).rowcount
 
-    def lock_rows(self, model: type[M], rows: list[dict[str, Any]]) -> list[M]:
+    def insert(self, model: type[Base], values: dict[str, Any]) -> None:
+        """Insert a row now that this unit does not look at again."""
+        self.begin_writing()
+        self.db.connection().execute(_insert(cast(Table, model.__table__)), values)
+
+    def add(self, row: M) -> M:
+        """Insert a row now, and go on with it as if it had been read. The session's own way, which waits and sorts what
+        is new, costs half as much again for each row.
+        """
+        known, names = row.__dict__, type(row).__table__.columns.keys()
+        self.insert(type(row), {name: known[name] for name in names if name in known})
+        for name in names:
+            known.setdefault(name, None)
+        return self.take(row)
+
+    def take(self, row: M) -> M:
+        """Go on with a row that is stored, as if the session had loaded it."""
+        make_transient_to_detached(row)
+        self.db.add(row)
+        return row
+
+    def lock_rows(self, model: type[Base], rows: list[dict[str, Any]]) -> list[Row[Any]]:
         """Lock rows by their primary key in the order given, making those that are missing as given."""
         self.begin_writing()
         return lock_rows(self.db, model, rows)
@@ -162,6 +184,11 @@ class Work:
         except IntegrityError:
             return False
         return True
+
+
+@cache
+def _insert(table: Table) -> Insert:
+    return table.insert()
 
 
 def run(
@@ -209,6 +236,8 @@ def _once(kit: Kit, story: Callable[[Work], T], caller: Caller, client: Client, 
 
 
 def _commit(work: Work) -> None:
+    for write in work.closing:
+        write()
     work.db.flush()
     try:
         work.db.commit()

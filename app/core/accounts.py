@@ -9,8 +9,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Select, and_, bindparam, delete, literal, select, union_all, update
-from sqlalchemy.orm import make_transient_to_detached
+from sqlalchemy import BindParameter, Select, Subquery, and_, bindparam, delete, literal, select, union_all, update
+from sqlalchemy.orm import aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.core import lockout, locks, people, policy, roles, sessions
@@ -38,7 +38,6 @@ STAND_IN: dict[str, Any] = {  # no times: MariaDB would make texts of them, and 
     "password_hash": "$argon2id$" + 87 * "-",
 }
 SAME_PASSWORD = User.password_hash.is_not_distinct_from(bindparam("hash"))
-OWNER = {kind: select(User).where(column == VALUE) for kind, column in COLUMN.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +73,9 @@ def _as_stored(model: type[M], values: Sequence[Any]) -> M:
     return model(**dict(zip(model.__table__.columns.keys(), values, strict=True)))
 
 
-def take(work: Work, found: M) -> M:
-    """Go on with what `look_up` found as if the session had loaded it."""
-    make_transient_to_detached(found)
-    work.db.add(found)
-    return found
-
-
 @cache
 def _behind(kind: Kind) -> Select[Any]:
-    stored = select(literal(0).label("place"), *USER).where(COLUMN[kind] == VALUE)
-    nobody = select(literal(1), *(literal(STAND_IN.get(column.name), column.type) for column in USER))
-    found = union_all(stored, nobody).order_by("place").limit(1).subquery()
+    found = _stored_or_nobody(kind)
     unproven = and_(
         UNPROVEN[kind] == VALUE,
         Signup.password_hash.is_not(None),
@@ -103,7 +93,21 @@ def _behind(kind: Kind) -> Select[Any]:
 
 
 def by_identifier(work: Work, identifier: Identifier) -> User | None:
-    return work.db.scalar(OWNER[identifier.kind], {"value": identifier.value})
+    """The account of an identifier; the work is the same if there is none, as it is with `look_up`."""
+    found = work.db.scalars(_owner(identifier.kind), {"value": identifier.value}).one()
+    return found if found.id != NOBODY else None
+
+
+@cache
+def _owner(kind: Kind) -> Select[Any]:
+    return select(aliased(User, _stored_or_nobody(kind)))
+
+
+def _stored_or_nobody(kind: Kind) -> Subquery:
+    """The account of an identifier or, if there is none, one that looks like it."""
+    stored = select(literal(0).label("place"), *USER).where(COLUMN[kind] == VALUE)
+    nobody = select(literal(1), *(literal(STAND_IN.get(column.name), column.type) for column in USER))
+    return union_all(stored, nobody).order_by("place").limit(1).subquery()
 
 
 def by_id(work: Work, user_id: UUID) -> User | None:

@@ -122,7 +122,7 @@ def record(
     values = _values(work, event, user_id, reason, facts) | {"subject": subject}
     if session_id:
         values["session_id"] = session_id
-    work.db.add(AuditLog(**signatures.signed(work.kit.keys, values)))
+    work.insert(AuditLog, signatures.signed(work.kit.keys, values))
     work.count(figures.EVENTS, event.value)
 
 

@@ -74,6 +74,10 @@ class Question:
     shown: str | None = None
     language: str | None = None  # of the person, if they chose one
 
+    @property
+    def subject(self) -> UUID | None:
+        return self.user_id or self.signup_id
+
 
 def channel_of(destination: Identifier) -> str:
     return "sms" if destination.kind is Kind.PHONE else "email"
@@ -104,7 +108,7 @@ def issue(work: Work, question: Question) -> OtpChallenge:
     keys, challenge_id, factor = work.kit.keys, uuid7(work.now), codes.new_factor()
     to = question.destination
     code = codes.derive(keys, keys.current, factor, work.settings.otp_length)
-    about = question.user_id or question.signup_id
+    about = question.subject
     row = OtpChallenge(
         id=challenge_id,
         purpose=question.purpose.value,
@@ -130,8 +134,7 @@ def issue(work: Work, question: Question) -> OtpChallenge:
         created_at=work.now,
         expires_at=work.now + life(work, question),
     )
-    work.db.add(row)
-    return row
+    return work.add(row)
 
 
 def life(work: Work, question: Question) -> timedelta:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
@@ -45,7 +46,7 @@ class Identifier:
             local, _, domain = self.value.partition("@")
             return f"{local[0]}***@{domain}"[:LONGEST_EMAIL]  # longer than a short local part is the mask
         if self.kind is Kind.PHONE:
-            return f"+{phonenumbers.parse(self.value).country_code}******{self.value[-4:]}"
+            return f"+{_number(self.value).country_code}******{self.value[-4:]}"
         return f"{self.value[0]}***"
 
     @property
@@ -53,7 +54,12 @@ class Identifier:
         """Of a number: its country (ISO 3166), or `001` where it has none. None for what is not a number."""
         if self.kind is not Kind.PHONE or not self.value.startswith("+"):
             return None
-        return phonenumbers.region_code_for_number(phonenumbers.parse(self.value)) or "001"
+        return phonenumbers.region_code_for_number(_number(self.value)) or "001"
+
+
+@lru_cache(maxsize=256)
+def _number(value: str) -> phonenumbers.PhoneNumber:
+    return phonenumbers.parse(value)  # slow, and a request asks more than once
 
 
 def stand_in(kind: Kind, typed: Identifier) -> Identifier:

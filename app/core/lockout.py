@@ -18,6 +18,7 @@ from sqlalchemy import BindParameter, ColumnElement, and_, func, select
 
 from app.core import audit, identifiers, throttles
 from app.core.identifiers import Identifier
+from app.core.throttles import Counter
 from app.errors import AccountLocked, InvalidCredentials, Refusal
 from app.models import Throttle, User
 from app.work import Work
@@ -34,8 +35,8 @@ class Budget:
     """The counters of one guess, their rows locked until the unit ends."""
 
     key: str  # the identifier's
-    shown: Throttle
-    own: Throttle
+    shown: Counter
+    own: Counter
     wait: int  # seconds until the identifier may try again; 0: now
     silent: bool  # the account's own budget is spent: every guess is wrong
 
@@ -103,17 +104,17 @@ def count_wrong(work: Work, budget: Budget) -> None:
         _raise(work, budget.own)
 
 
-def _record_lock(work: Work, row: Throttle) -> None:
+def _record_lock(work: Work, row: Counter) -> None:
     assert row.locked_until is not None
     audit.record(work, audit.Event.IDENTIFIER_LOCKED, until=row.locked_until.isoformat(timespec="seconds"))
 
 
-def _wait(work: Work, row: Throttle) -> int:
+def _wait(work: Work, row: Counter) -> int:
     left = (row.locked_until - work.now).total_seconds() if row.locked_until else 0
     return max(0, math.ceil(left))
 
 
-def _raise(work: Work, row: Throttle) -> None:
+def _raise(work: Work, row: Counter) -> None:
     if row.touched_at + MEMORY <= work.now:
         row.count, row.level = 0, 0
     if row.day_ends_at <= work.now:
@@ -151,6 +152,7 @@ def forgive(budget: Budget) -> None:
 
 def locked_until(work: Work, user: User) -> datetime | None:
     """Until when wrong guesses keep an identifier of a user, or the account, from signing in; None: not at all."""
+    throttles.write(work)
     lasting = (Throttle.key.in_(keys_of(user)), Throttle.locked_until > work.now)
     return work.db.scalar(select(func.max(Throttle.locked_until)).where(*lasting))
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import Row
+
 from app.core import throttles
 from app.crypto import sealing
 from app.crypto.keys import Purpose
-from app.db import lock_rows
+from app.db import lock_rows, write_rows
 from app.errors import IdempotencyMismatch
 from app.models import Repeat
 from app.work import Work
@@ -47,8 +49,7 @@ def claim(work: Work, request: Request) -> None:
     """
     row = _locked(work, request)
     if row.expires_at <= work.now or row.answer is None:
-        row.body, row.answer, row.expires_at = _digests(work, request)[0], None, work.now + LIFE
-        work.db.flush()
+        write_rows(work.db, Repeat, [_fresh(work, request)])
     elif not any(hmac.compare_digest(row.body, digest) for digest in _digests(work, request)):
         raise IdempotencyMismatch()
     else:
@@ -58,13 +59,17 @@ def claim(work: Work, request: Request) -> None:
 def keep(work: Work, request: Request, answer: dict[str, Any]) -> None:
     """Store what the request is answered, with the unit that it was done in."""
     row = _locked(work, request)
-    row.answer = sealing.seal(work.kit.keys, Purpose.ANSWERS, json.dumps(answer).encode(), row.key)
+    sealed = sealing.seal(work.kit.keys, Purpose.ANSWERS, json.dumps(answer).encode(), row.key)
+    write_rows(work.db, Repeat, [{**row._mapping, "answer": sealed}])
 
 
-def _locked(work: Work, request: Request) -> Repeat:
+def _locked(work: Work, request: Request) -> Row[Any]:
+    return lock_rows(work.db, Repeat, [_fresh(work, request)])[0]
+
+
+def _fresh(work: Work, request: Request) -> dict[str, Any]:
     at = throttles.key("repeat", request.route, request.caller, request.key)
-    fresh = {"key": at, "body": _digests(work, request)[0], "answer": None, "expires_at": work.now + LIFE}
-    return lock_rows(work.db, Repeat, [fresh])[0]
+    return {"key": at, "body": _digests(work, request)[0], "answer": None, "expires_at": work.now + LIFE}
 
 
 def _digests(work: Work, request: Request) -> list[str]:

@@ -67,9 +67,7 @@ def open(
         last_used_at=work.now,
         expires_at=work.now + timedelta(seconds=work.settings.session_max_age),
     )
-    work.db.add(row)
-    work.db.flush()  # before the refresh token that refers to it
-    return row
+    return work.add(row)
 
 
 def bake(row: Session) -> str:

@@ -14,8 +14,9 @@ from sqlalchemy import select
 
 from app.core import throttles
 from app.core.identifiers import Identifier
+from app.core.throttles import Counter
 from app.delivery_config import ANYWHERE
-from app.models import OtpChallenge, OutboxMessage, Throttle
+from app.models import OtpChallenge, OutboxMessage
 from app.work import Work
 
 SAMPLE = 100  # codes that the breaker looks at
@@ -86,13 +87,13 @@ def _counters(work: Work, number: Identifier) -> list[tuple[str, int, int]]:
     ]
 
 
-def _today(work: Work, row: Throttle) -> int:
+def _today(work: Work, row: Counter) -> int:
     if row.day_ends_at <= work.now:
         row.day_count, row.day_ends_at = 0, work.now + throttles.DAY
     return row.day_count
 
 
-def _breaker(work: Work, country: str, row: Throttle) -> Verdict:
+def _breaker(work: Work, country: str, row: Counter) -> Verdict:
     """Closed, or to be closed now. After a rest the sample begins anew; each closing in a row rests twice as long."""
     if row.locked_until and row.locked_until > work.now:
         return Verdict("shield_closed")

@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 
 from app.core import throttles
 from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
 from app.crypto.keys import new_token, token_digest
+from app.db import write_rows
 from app.models import Signup, User, UsernameHold
 from app.work import Work
 
@@ -42,23 +43,27 @@ def start(
         created_at=work.now,
         expires_at=work.now + LIFE,
     )
-    work.db.add(row)
-    return row
+    return work.add(row)
+
+
+OF_NUMBER = (
+    select(Signup)
+    .where(Signup.phone == bindparam("number"), Signup.password_hash.is_(None), Signup.completed_at.is_(None))
+    .where(Signup.expires_at > bindparam("lasts"))
+    .order_by(Signup.created_at.desc())
+    .limit(1)
+)
 
 
 def of_number(work: Work, number: Identifier) -> Signup | None:
     """The open passwordless sign-up of a number."""
-    waiting = (Signup.password_hash.is_(None), Signup.completed_at.is_(None), Signup.expires_at > work.now + GRANT_LIFE)
-    query = select(Signup).where(Signup.phone == number.value, *waiting).order_by(Signup.created_at.desc()).limit(1)
-    return work.db.scalar(query)
+    return work.db.scalar(OF_NUMBER, {"number": number.value, "lasts": work.now + GRANT_LIFE})
 
 
 def start_by_phone(work: Work, number: Identifier) -> Signup:
     """Keep a number that somebody may open an account with, without a password."""
     nothing = {"email": None, "username": None, "name": None, "password_hash": None, "consent": None}
-    row = start(work, phone=number, **nothing)
-    work.db.flush()  # the challenge that follows refers to it
-    return row
+    return start(work, phone=number, **nothing)
 
 
 def grant(work: Work, row: Signup) -> str:
@@ -141,13 +146,14 @@ def hold_username(work: Work, username: Identifier, who: str) -> bool:
     name = username.value
     if _is_taken(work, name):
         return False
-    [hold] = work.lock_rows(UsernameHold, [{"username": name, "claimant": who, "expires_at": work.now + LIFE}])
+    ours = {"username": name, "claimant": who, "expires_at": work.now + LIFE}
+    [hold] = work.lock_rows(UsernameHold, [ours])
     if hold.claimant != who and hold.expires_at > work.now:
         return False
     if _is_taken(work, name):
         release_username(work, username)
         return False
-    hold.claimant, hold.expires_at = who, work.now + LIFE
+    write_rows(work.db, UsernameHold, [ours])
     return True
 
 

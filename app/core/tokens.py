@@ -85,20 +85,15 @@ def amr(session: Session) -> list[str]:
 def first_refresh(work: Work, session: Session) -> tuple[str, datetime]:
     """The refresh token that begins a session's line, and when it expires."""
     token = new_token()
-    return token, _store(work, session, token).expires_at
+    return token, _store(work, session, token)
 
 
-def _store(work: Work, session: Session, token: str) -> RefreshToken:
+def _store(work: Work, session: Session, token: str) -> datetime:
+    """Keep a refresh token of a session. Returns when it expires."""
     ends = min(work.now + timedelta(seconds=work.settings.jwt_refresh_ttl), session.expires_at)
-    row = RefreshToken(
-        id=uuid7(work.now),
-        session_id=session.id,
-        digest=token_digest(token),
-        created_at=work.now,
-        expires_at=ends,
-    )
-    work.db.add(row)
-    return row
+    times = {"created_at": work.now, "expires_at": ends}
+    work.insert(RefreshToken, {"id": uuid7(work.now), "session_id": session.id, "digest": token_digest(token), **times})
+    return ends
 
 
 WITH_OWNER = (
@@ -133,7 +128,7 @@ def exchange(work: Work, token: str) -> Exchange:
         return Exchange(Outcome.EXPIRED, session, user)
     if row.used_at is None and _spent(work, row):
         successor = _successor(work, token, work.kit.keys.current)
-        return Exchange(Outcome.ROTATED, session, user, successor, _store(work, session, successor).expires_at)
+        return Exchange(Outcome.ROTATED, session, user, successor, _store(work, session, successor))
     return _again(work, token, row, session, user)
 
 

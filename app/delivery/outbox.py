@@ -20,7 +20,6 @@ from app.core import accounts, challenges
 from app.core.challenges import Purpose, channel_of
 from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
-from app.delivery.reports import Report, Said
 from app.models import OtpChallenge, OutboxMessage, User
 from app.work import Work
 
@@ -75,37 +74,42 @@ SHIELD = "shield_"  # how the shield's reasons begin
 DECOY = "decoy"  # a message to nobody: the same work as a real one
 
 
-def code(work: Work, challenge: OtpChallenge, wait: int = 0, act: str | None = None) -> None:
+def code(
+    work: Work, challenge: OtpChallenge, wait: int = 0, act: str | None = None, *, unsent: UUID | None = None
+) -> None:
     """Queue the code of a challenge to its destination; for a decoy, a message that is never sent.
 
     With `wait` seconds its destination's budget is spent: the courier takes it from the budget when it sends. `act`: of
-    what kind the message is, if not of the challenge's purpose.
+    what kind the message is, if not of the challenge's purpose. `unsent`: whom a decoy is about whose message is one
+    too many, so that its expiry is audited as theirs.
     """
-    about = challenges.subject(challenge)
+    about = challenges.subject(challenge) or unsent
     kind = f"code.{act or challenge.purpose}" if about else DECOY
     # A code to an address that somebody wants is not theirs yet, nor in their export.
     whose = None if challenge.asked_by else about
-    message = _message(work, kind, challenges.destination(challenge), whose, language=challenge.language, facts={})
-    message.challenge_id, message.expires_at = challenge.id, challenge.expires_at
-    if wait:
-        message.facts, message.next_attempt_at = {UNPAID: True}, work.now + timedelta(seconds=wait)
+    to = challenges.destination(challenge)
+    _queue(work, kind, to, whose, language=challenge.language, facts={}, asks=challenge, wait=wait)
 
 
 def warn(work: Work, kind: Notice, owner: User, challenge: OtpChallenge, wait: int) -> None:
     """Queue, in place of a decoy's code, the notice to the owner of its destination; under the same budget."""
-    message = notice(work, kind, challenges.destination(challenge), owner)
-    message.challenge_id, message.expires_at = challenge.id, challenge.expires_at
-    if wait:
-        message.facts = message.facts | {UNPAID: True}
-        message.next_attempt_at = work.now + timedelta(seconds=wait)
+    to, language = challenges.destination(challenge), _language(work, owner)
+    _queue(work, kind, to, owner.id, language=language, facts=_where(work), asks=challenge, wait=wait)
 
 
-def notice(work: Work, kind: Notice, to: Identifier, user: User, **facts: Any) -> OutboxMessage:
+def notice(work: Work, kind: Notice, to: Identifier, user: User, **facts: Any) -> None:
     """Queue a security notice to one address of a user, in their language, with when and from where."""
-    where = {"at": work.now.isoformat(), "ip": work.client.address, "client": work.client.user_agent}
+    whose = None if kind is Notice.ACCOUNT_ERASED else user.id  # the row goes with what is erased under its name
+    _queue(work, kind, to, whose, language=_language(work, user), facts=_where(work) | facts)
+
+
+def _language(work: Work, user: User) -> str:
     own = work.client.language if work.caller.user_id == user.id else ""
-    language = user.language or own or challenges.FALLBACK_LANGUAGE
-    return _message(work, kind, to, user.id, language=language, facts=where | facts)
+    return user.language or own or challenges.FALLBACK_LANGUAGE
+
+
+def _where(work: Work) -> dict[str, Any]:
+    return {"at": work.now.isoformat(), "ip": work.client.address, "client": work.client.user_agent}
 
 
 def tell(work: Work, user: User, kind: Notice, **facts: Any) -> None:
@@ -114,28 +118,38 @@ def tell(work: Work, user: User, kind: Notice, **facts: Any) -> None:
         notice(work, kind, address, user, **facts)
 
 
-def _message(
-    work: Work, kind: str, to: Identifier, user_id: UUID | None, *, language: str, facts: dict[str, Any]
-) -> OutboxMessage:
-    work.db.flush()  # the challenge row before the message that refers to it
-    row = OutboxMessage(
-        id=uuid7(work.now),
-        kind=kind,
-        channel=channel_of(to),
-        recipient=to.value,
-        language=language,
-        country=to.country,
-        user_id=user_id,
-        facts=facts,
-        state=State.QUEUED,
-        attempts=0,
-        next_attempt_at=work.now,
-        created_at=work.now,
-    )
-    work.db.add(row)
-    work.wakes.add(row.channel)
-    work.tell("message is queued", message_id=str(row.id), channel=row.channel, kind=kind)
-    return row
+def _queue(
+    work: Work,
+    kind: str,
+    to: Identifier,
+    user_id: UUID | None,
+    *,
+    language: str,
+    facts: dict[str, Any],
+    asks: OtpChallenge | None = None,
+    wait: int = 0,
+) -> None:
+    """`asks`: the challenge that the message is about. With `wait` seconds, it has still to be paid for then."""
+    message_id, channel = uuid7(work.now), channel_of(to)
+    row = {
+        "id": message_id,
+        "kind": kind,
+        "channel": channel,
+        "recipient": to.value,
+        "language": language,
+        "country": to.country,
+        "user_id": user_id,
+        "challenge_id": asks.id if asks else None,
+        "expires_at": asks.expires_at if asks else None,
+        "facts": {**facts, UNPAID: True} if wait else facts,
+        "state": State.QUEUED.value,
+        "attempts": 0,
+        "next_attempt_at": work.now + timedelta(seconds=wait),
+        "created_at": work.now,
+    }
+    work.insert(OutboxMessage, row)
+    work.wakes.add(channel)
+    work.tell("message is queued", message_id=str(message_id), channel=channel, kind=kind)
 
 
 def delivery(work: Work, challenge: OtpChallenge) -> str:
@@ -255,43 +269,6 @@ def settle(work: Work, message: Named, lease: str | None, state: State, **values
         return work.changes(delete(OutboxMessage).where(*ours)) == 1
     known = {"state": state, "lease": None, "leased_until": None, "settled_at": work.now if settled else None}
     return work.changes(update(OutboxMessage).where(*ours).values(known | values)) == 1
-
-
-def reported(work: Work, report: Report) -> OutboxMessage | None:
-    """The message that a report is about: by our own id or the provider's, and to the number that it names."""
-    same = (OutboxMessage.provider == report.provider, OutboxMessage.provider_id == report.provider_id)
-    query = select(OutboxMessage).where(OutboxMessage.channel == "sms")
-    row = work.db.scalar(query.where(OutboxMessage.id == report.message_id)) if report.message_id else None
-    row = row or work.db.scalar(query.where(*same).limit(1))
-    return row if row and report.number in ("", row.recipient.lstrip("+")) else None
-
-
-def move_forward(work: Work, row: OutboxMessage, report: Report) -> bool:
-    """Note that a message is sent or delivered, unless that or more is known. Whoever holds it loses its lease."""
-    delivered = report.said is Said.DELIVERED
-    if not delivered and row.provider_id == report.provider_id:
-        return False  # it has told more since: out of order
-    before = (State.QUEUED, State.SENDING, *((State.SENT, State.FAILED) if delivered else ()))
-    known = {"provider": report.provider, "provider_id": report.provider_id, "last_error": None}
-    return _reported(work, row, before, State.DELIVERED if delivered else State.SENT, **known)
-
-
-def fall_back(work: Work, row: OutboxMessage, report: Report, state: State) -> bool:
-    """Note that a provider lost a message: `state` says whether it is queued for another one or has failed."""
-    said = f"{report.provider} reported {report.said} {report.code}".strip()
-    known = {"provider": report.provider, "provider_id": report.provider_id, "avoid": report.provider}
-    # Of a message that it took, a provider says this once: what is queued or on its way again is another's by now.
-    before = (State.SENT,) if row.provider_id == report.provider_id else (State.QUEUED, State.SENDING)
-    return _reported(work, row, before, state, next_attempt_at=work.now, last_error=said, **known)
-
-
-def _reported(work: Work, row: OutboxMessage, before: Sequence[State], state: State, **values: Any) -> bool:
-    settled = None if state is State.QUEUED else work.now
-    known = {"state": state, "lease": None, "leased_until": None, "settled_at": settled}
-    change = update(OutboxMessage).where(OutboxMessage.id == row.id, OutboxMessage.state.in_(before))
-    if state is State.QUEUED:
-        work.wakes.add(row.channel)
-    return work.changes(change.values(known | values)) == 1
 
 
 def oldest_due(work: Work, *where: Any) -> datetime | None:

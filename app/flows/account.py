@@ -145,7 +145,7 @@ def erase(work: Work) -> None:
         credentials.hold(work, user.id)
         accounts.own(work, held=True)
     for address in accounts.contacts(user):
-        outbox.notice(work, Notice.ACCOUNT_ERASED, address, user).user_id = None
+        outbox.notice(work, Notice.ACCOUNT_ERASED, address, user)
     audit.record(work, Event.ACCOUNT_ERASED)
     outbox.forget_person(work, user.id)
     erasure.erase(work, user)

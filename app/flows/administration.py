@@ -264,7 +264,7 @@ def delete(work: Work, user_id: UUID) -> None:
     before = _shown(user, ("role",))
     outbox.forget_person(work, user.id)
     for address in accounts.contacts(user):
-        outbox.notice(work, Notice.ACCOUNT_ERASED, address, user, ip="", client="").user_id = None
+        outbox.notice(work, Notice.ACCOUNT_ERASED, address, user, ip="", client="")
     audit.record(work, Event.USER_DELETED, _name(user), user_id=user.id, before=before, after=None)
     erasure.erase(work, user)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.core import audit, challenges
 from app.core.audit import Event
-from app.delivery import outbox, tally
+from app.delivery import outbox, reported, tally
 from app.delivery.outbox import State
 from app.delivery.reports import Report, Said
 from app.errors import Conflict, NotFound
@@ -24,19 +24,19 @@ def note(work: Work, reports: Sequence[Report]) -> None:
     moves a message forward and proves nothing about its reader.
     """
     for report in reports:
-        row = outbox.reported(work, report)
+        row = reported.find(work, report)
         if row is not None:
             _note(work, row, report)
 
 
 def _note(work: Work, row: OutboxMessage, report: Report) -> None:
     if report.said in (Said.SENT, Said.DELIVERED):
-        if outbox.move_forward(work, row, report):
+        if reported.move_forward(work, row, report):
             tally.note_report(work, row, report)
     elif report.provider_id == row.provider_id or row.provider_id is None:
         others = set(work.settings.sms_route(row.country or "")) - {report.provider}
         again = report.said is Said.LOST and others and row.attempts < MOST_TRIES and _still_wanted(work, row)
-        if outbox.fall_back(work, row, report, State.QUEUED if again else State.FAILED) and not again:
+        if reported.fall_back(work, row, report, State.QUEUED if again else State.FAILED) and not again:
             facts: dict[str, Any] = {
                 "kind": row.kind,
                 "channel": row.channel,

@@ -59,13 +59,13 @@ def start(
     renewed = passwords.renewed(work, claim.user_hash, password) if user_right else None
     budget = _settle(work, identifier, claim, user_right or signup_right, device)
     if claim.user and user_right:
-        user = accounts.take(work, claim.user)
+        user = work.take(claim.user)
         if renewed and not accounts.refresh_hash(work, user, renewed):
             late = InvalidCredentials()  # the password was changed while it was being hashed
             raise audit.refusal(work, Event.SIGNIN_REFUSED, identifier.masked, late, user_id=user.id)
         return _beyond_password(work, user, budget, device, channel=channel, device_info=device_info)
     assert claim.signup is not None
-    return _ask_signup_again(work, accounts.take(work, claim.signup), identifier)
+    return _ask_signup_again(work, work.take(claim.signup), identifier)
 
 
 def _compare(work: Work, claim: Claim, password: str, *, judged: bool) -> tuple[bool, bool]:

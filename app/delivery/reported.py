@@ -1,0 +1,50 @@
+"""What a report of a provider changes of a message: it is believed once, and only while the message is still theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select, update
+
+from app.delivery.outbox import State
+from app.delivery.reports import Report, Said
+from app.models import OutboxMessage
+from app.work import Work
+
+
+def find(work: Work, report: Report) -> OutboxMessage | None:
+    """The message that a report is about: by our own id or the provider's, and to the number that it names."""
+    same = (OutboxMessage.provider == report.provider, OutboxMessage.provider_id == report.provider_id)
+    query = select(OutboxMessage).where(OutboxMessage.channel == "sms")
+    row = work.db.scalar(query.where(OutboxMessage.id == report.message_id)) if report.message_id else None
+    row = row or work.db.scalar(query.where(*same).limit(1))
+    return row if row and report.number in ("", row.recipient.lstrip("+")) else None
+
+
+def move_forward(work: Work, row: OutboxMessage, report: Report) -> bool:
+    """Note that a message is sent or delivered, unless that or more is known. Whoever holds it loses its lease."""
+    delivered = report.said is Said.DELIVERED
+    if not delivered and row.provider_id == report.provider_id:
+        return False  # it has told more since: out of order
+    before = (State.QUEUED, State.SENDING, *((State.SENT, State.FAILED) if delivered else ()))
+    known = {"provider": report.provider, "provider_id": report.provider_id, "last_error": None}
+    return _reported(work, row, before, State.DELIVERED if delivered else State.SENT, **known)
+
+
+def fall_back(work: Work, row: OutboxMessage, report: Report, state: State) -> bool:
+    """Note that a provider lost a message: `state` says whether it is queued for another one or has failed."""
+    said = f"{report.provider} reported {report.said} {report.code}".strip()
+    known = {"provider": report.provider, "provider_id": report.provider_id, "avoid": report.provider}
+    # Of a message that it took, a provider says this once: what is queued or on its way again is another's by now.
+    before = (State.SENT,) if row.provider_id == report.provider_id else (State.QUEUED, State.SENDING)
+    return _reported(work, row, before, state, next_attempt_at=work.now, last_error=said, **known)
+
+
+def _reported(work: Work, row: OutboxMessage, before: Sequence[State], state: State, **values: Any) -> bool:
+    settled = None if state is State.QUEUED else work.now
+    known = {"state": state, "lease": None, "leased_until": None, "settled_at": settled}
+    change = update(OutboxMessage).where(OutboxMessage.id == row.id, OutboxMessage.state.in_(before))
+    if state is State.QUEUED:
+        work.wakes.add(row.channel)
+    return work.changes(change.values(known | values)) == 1
