@@ -49,8 +49,7 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
             Purpose.PHONE, number, at, user_id=whose, stands_on=user.password_changed_at, language=user.language
         )
     challenge = asking.ask(work, question, invited=user is None or user.password_hash is None)
-    about = challenges.subject(challenge)
-    audit.record(work, Event.SIGNIN_STARTED, number.masked, user_id=about, channel=challenge.channel)
+    audit.record(work, Event.SIGNIN_STARTED, number.masked, user_id=question.subject, channel=challenge.channel)
     return challenge
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from app.crypto import codes
@@ -70,6 +72,26 @@ def test_even_the_derived_digits_do_not_open_a_decoy(world: World) -> None:
     [row] = world.rows(OtpChallenge)
     digits = codes.derive(world.kit.keys, row.key_id, row.factor, 6)
     assert reset(stranger, asked["challenge_id"], digits).code == "invalid_code"
+
+
+@pytest.mark.covers("attack A02")
+def test_a_code_that_reaches_no_mailbox_is_right_for_nobody(world: World, person: Person) -> None:
+    """A stranger asks for more codes than a day has messages: each challenge has guesses, and none of those counts."""
+    asked = []
+    for _ in range(20):
+        world.clock.advance(minutes=2)
+        asked.append(forgot(person).ok()["challenge_id"])
+    sent = world.inbox(person.email).count("code.recovery")
+    assert sent == 14  # half a day's, less the sign-up's
+    [row] = world.rows(OtpChallenge, id=UUID(asked[-1]))
+    digits = codes.derive(world.kit.keys, row.key_id, row.factor, 6)
+    assert reset(person, asked[-1], digits).code == "invalid_code"
+    world.clock.advance(seconds=30)
+    person.api.post("/api/auth/resend-otp", {"challenge_id": asked[-1]}).ok()
+    world.clock.advance(days=1)
+    assert world.inbox(person.email).count("code.recovery") == sent
+    [row] = world.rows(User, email=person.email)
+    assert [drop.user_id for drop in world.audit(event="message.dropped")] == [row.id] * 6
 
 
 def test_the_delivery_of_a_recovery_always_reads_sent(world: World, person: Person) -> None:
