@@ -35,7 +35,9 @@ def request_id() -> str:
 def client(settings: Settings) -> Client:
     """Who is calling. Made once a request."""
     if "client" not in g:
-        agent = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())
+        agent = request.headers.get("User-Agent", "")
+        if not agent.isprintable():
+            agent = "".join(c for c in agent if c.isprintable())
         g.client = Client(address(settings), agent[:LONGEST_AGENT], g.request_id, language=language(settings))
     return g.client  # type: ignore[no-any-return]  # `g` holds anything; this was put there above
 
