@@ -33,7 +33,7 @@ import sqlalchemy as sa
 from app.core import lockout
 from app.core.identifiers import Identifier, Kind
 from app.models import AuditLog, OtpChallenge, Throttle, User
-from bench.report import Report
+from bench.report import Report, no_faults
 from bench.rig import PASSWORD, Rig, rig
 from bench.world import world
 from tests import lanes
@@ -279,9 +279,7 @@ def _settle(report: Report, database: str, opened: Rig, storm: Storm, given: arg
     report.check("guesses at one challenge", most, "at most 3", most <= 3)
     ways = 3 * len(IDENTIFIERS) * math.ceil((given.seconds + 10) / 60)  # SENDS_PER_MINUTE, by what is typed
     report.check("recoveries begun", recoveries, f"at most {ways}", recoveries <= ways)
-    log = opened.service.log.read_text()
-    faults = log.count("Traceback") + log.count("status=500")
-    report.check("tracebacks and 500s in the log", faults, "0", faults == 0)
+    no_faults(report, opened.service.log)
 
 
 def _counted(opened: Rig, key: str) -> int:

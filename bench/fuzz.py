@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from app.db import Base
 from bench import fuzz_bodies, fuzz_life, fuzz_wire
 from bench.fuzz_people import Cast, Line, Post, Tally
-from bench.report import Report
+from bench.report import Report, no_faults
 from bench.rig import Rig, rig
 from tests import lanes
 
@@ -195,9 +195,7 @@ def _settle(report: Report, siege: Siege, given: argparse.Namespace) -> None:
     report.check("requests", sent, f"at least {wanted}", sent >= wanted)
     _settle_use(report, siege)
     _settle_rows(report, siege)
-    with siege.opened.service.log.open() as log:
-        bad = sum("Traceback" in line or "status=500" in line for line in log)
-    report.check("tracebacks and 500s in the log", bad, "0", bad == 0)
+    no_faults(report, siege.opened.service.log)
 
 
 def _settle_use(report: Report, siege: Siege) -> None:

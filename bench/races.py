@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from app.models import OtpChallenge, OutboxMessage
 from bench.held_once import HELD
-from bench.report import Report, spread
+from bench.report import Report, no_faults, spread
 from bench.rig import PASSWORD, Rig, address, number, rig, soon
 from bench.sent_once import SENT
 from bench.single_use import Race
@@ -86,10 +86,8 @@ def _row(report: Report, database: str, name: str, races: Sequence[Race]) -> dic
 def _told_by_the_service(report: Report, database: str, opened: Rig) -> None:
     """What went wrong and shows in no answer. Ends the service: a connection tells of its deadlocks at its end."""
     opened.service.stop()
-    log = opened.service.log.read_text()
-    faults = log.count("Traceback") + log.count("status=500")
-    report.check(f"{database}: tracebacks and 500s in the log", faults, "0", faults == 0)
-    if causes := Counter(re.findall(r" cause=(.+)$", log, re.MULTILINE)):
+    no_faults(report, opened.service.log, f"{database}: ")
+    if causes := Counter(re.findall(r" cause=(.+)$", opened.service.log.read_text(), re.MULTILINE)):
         report.tables[f"{database}: what the database said when it failed a request"] = [dict(causes)]
     if database == "postgresql":  # the others count those of the whole server, or have none
         soon(lambda: not opened.rows(sa.text(OTHERS))[0][0])

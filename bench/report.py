@@ -10,9 +10,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 RESAMPLES = 1000
+LINES_OF_A_FAULT = 120
 
 
 @dataclass
@@ -34,6 +36,16 @@ class Report:
     @property
     def ok(self) -> bool:
         return all(check.ok for check in self.checks)
+
+
+def no_faults(report: Report, log: Path, of: str = "") -> None:
+    """Check that a service's log tells of no fault. What it tells of the first is shown: the log is gone soon."""
+    lines = log.read_text(errors="replace").splitlines()
+    told = [number for number, line in enumerate(lines) if "Traceback" in line or "status=500" in line]
+    report.check(f"{of}tracebacks and 500s in the log", len(told), "0", not told)
+    if told:
+        first = lines[max(0, told[0] - 2) : told[0] + LINES_OF_A_FAULT]
+        report.tables[f"{of}the first fault in the log"] = [{"line": line} for line in first]
 
 
 def show(report: Report) -> None:
