@@ -1,17 +1,18 @@
 """The database: the SQLAlchemy object, column types, and how each engine is opened.
 
-A leaf: models, core and the factory import it, it imports only `config`.
+A leaf: models, core and the factory import it, it imports only `config` and `pulse`.
 """
 
 from __future__ import annotations
 
 import math
 import select as waiting
+import socket
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 import psycopg2
@@ -25,6 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
+from app.pulse import SILENCE_S, SILENT, Address, Circuit, gate
 
 BUSY_TIMEOUT_MS = 10_000  # how long a SQLite writer waits for the one before it
 STATEMENT_TIMEOUT_S = 10
@@ -92,7 +94,9 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     if backend == "postgresql":
         limits = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={STATEMENT_TIMEOUT_S}s"
         level = "-c default_transaction_isolation=read\\ committed"
-        options["connect_args"] = {"options": f"{limits} {level}", "connection_factory": Line}
+        circuit = Circuit()
+        options["connect_args"] = {"options": f"{limits} {level}", "connection_factory": partial(Line, circuit=circuit)}
+        options["poolclass"] = gate(circuit)
         extensions.set_wait_callback(_wait)
     elif backend == "mysql":
         options["isolation_level"] = "READ COMMITTED"
@@ -109,6 +113,15 @@ class Line(extensions.connection):  # type: ignore[misc]  # the library has no t
 
     patience_s: float | None = CONNECT_TIMEOUT_S  # None: however long it takes
 
+    def __init__(self, dsn: str, *, circuit: Circuit) -> None:
+        self.circuit = circuit
+        super().__init__(dsn)
+
+    def has_pulse(self) -> bool:
+        """Whether its server is there at all, or whether it cannot be asked: the line has not reached it yet."""
+        address = _address(self)
+        return address is None or self.circuit.beats(address)
+
     def set_isolation_level(self, level: int) -> None:
         """Begin transactions from now on, or not. All are READ COMMITTED, as the server was told at the start: psycopg2
         would tell it again at every change, and wait for its answer. Any other level, and in a transaction: as it does.
@@ -120,13 +133,32 @@ class Line(extensions.connection):  # type: ignore[misc]  # the library has no t
 
 
 def _wait(line: Any) -> None:
-    """psycopg2's wait for the server. If it takes too long: raises OperationalError, and psycopg2 closes the line."""
+    """psycopg2's wait for the server. If it takes too long, or the server has no pulse: raises OperationalError, and
+    psycopg2 closes the line.
+    """
     patience = getattr(line, "patience_s", None)
     deadline = None if patience is None else time.monotonic() + patience
     while (state := line.poll()) != extensions.POLL_OK:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not _is_ready(line.fileno(), state, left) and deadline is not None and time.monotonic() >= deadline:
-            raise psycopg2.OperationalError("the server does not answer")
+        longest = None if deadline is None else max(0.0, min(SILENCE_S, deadline - time.monotonic()))
+        if _is_ready(line.fileno(), state, longest) or deadline is None:
+            continue
+        if time.monotonic() >= deadline or not line.has_pulse():
+            raise psycopg2.OperationalError(SILENT)
+    if deadline is not None:
+        line.circuit.answered()
+
+
+def _address(line: Line) -> Address | None:
+    """Where a line goes, of several hosts too. None: nowhere yet."""
+    if line.info.host.startswith("/"):  # not what the socket says: the server may know the folder by another name
+        return socket.AF_UNIX, f"{line.info.host}/.s.PGSQL.{line.info.port}"
+    borrowed = socket.socket(fileno=line.fileno())
+    try:
+        return borrowed.family, borrowed.getpeername()
+    except OSError:
+        return None
+    finally:
+        borrowed.detach()
 
 
 def _is_ready(fileno: int, state: int, seconds: float | None) -> bool:

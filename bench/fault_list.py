@@ -16,12 +16,12 @@ import psutil
 import redis
 import sqlalchemy as sa
 
-from app.db import ANSWER_S, CONNECT_TIMEOUT_S
+from app.pulse import PULSE_S, SILENCE_S
 from bench.proxy import Mode, Proxy
 from bench.stage import Stage
 
 KILL_S = 2.0
-GIVES_UP_S = ANSWER_S + CONNECT_TIMEOUT_S + 1.0  # a statement is not answered, and then a new connection is not
+GIVES_UP_S = SILENCE_S + PULSE_S + 1.0  # a statement is not answered, and then the server has no pulse
 OVER_ALL = (
     "pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
 )
@@ -105,7 +105,7 @@ def connections_ended(stage: Stage) -> Iterator[None]:
         yield
 
 
-@fault("database frozen", patience_s=GIVES_UP_S, least_s=GIVES_UP_S)
+@fault("database frozen", patience_s=GIVES_UP_S)
 def database_frozen(stage: Stage) -> Iterator[None]:
     """SIGSTOP of all its processes: it takes connections and never answers."""
     stage.postgres.send(signal.SIGSTOP)
@@ -113,7 +113,7 @@ def database_frozen(stage: Stage) -> Iterator[None]:
     stage.postgres.send(signal.SIGCONT)
 
 
-fault("database network hangs", patience_s=GIVES_UP_S, least_s=GIVES_UP_S)(_through("database", "hang"))
+fault("database network hangs", patience_s=GIVES_UP_S)(_through("database", "hang"))
 fault("database network slow", fails=False)(_through("database", "delay", delay_s=SLOW_S))
 fault("database network resets")(_through("database", "reset"))
 fault("database refuses")(_through("database", "refuse"))

@@ -30,6 +30,7 @@ LEAVES = {
     "errors",
     "work",
     "db",
+    "pulse",
     "logs",
     "figures",
     "workers",

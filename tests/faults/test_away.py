@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -17,9 +19,9 @@ import sqlalchemy.orm
 
 from app import create_app
 from app.errors import Unavailable
-from app.models import AuditLog
-from app.work import Work, run
-from bench.proxy import proxy
+from app.models import AuditLog, Throttle
+from app.work import Kit, Work, run
+from bench.proxy import Proxy, proxy
 from tests.conftest import World
 from tests.lanes import Lane
 from tests.people import Answer, Api, Person, flask_transport
@@ -91,33 +93,126 @@ def close_all(world: World) -> None:
                 connection.execute(sa.text(f"KILL {number}"))
 
 
-@pytest.mark.covers("fault F03")
-def test_a_database_that_takes_connections_and_never_answers_is_away(
-    lane: Lane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No request waits longer than a statement may take; all is well as soon as it answers again."""
+AT_ONCE_S = 1.5  # on a busy machine; whoever waits for a frozen server takes longer
+
+
+@dataclass
+class Remote:
+    """An application whose database is behind a proxy that can freeze it."""
+
+    api: Api
+    kit: Kit
+    between: Proxy
+    identifier: str = field(default_factory=lambda: f"{uuid4()}@example.com")
+
+    def ask(self) -> tuple[Answer, float]:
+        """Somebody's sign-in with a wrong password, and how long its answer took."""
+        began = time.monotonic()
+        answer = self.api.post("/api/auth/login", {"identifier": self.identifier, "password": "wrong horse 7"})
+        return answer, time.monotonic() - began
+
+    def ask_at_once(self, times: int) -> list[float]:
+        """Many of them, all turned away. How long each took, the longest last."""
+        with ThreadPoolExecutor(6) as pool:
+            told = list(pool.map(lambda _: self.ask(), range(times)))
+        assert all(is_away(answer) for answer, _ in told), {(answer.status, answer.code) for answer, _ in told}
+        return sorted(took for _, took in told)
+
+    @property
+    def told(self) -> int:
+        """The rows of the audit log."""
+        return int(run(self.kit, lambda work: work.db.scalar(sa.select(sa.func.count(AuditLog.id))), reads=True))
+
+
+def is_away(answer: Answer) -> bool:
+    return (answer.status, answer.code, answer.headers.get("Retry-After")) == (503, "unavailable", "2")
+
+
+@pytest.fixture
+def remote(lane: Lane) -> Iterator[Remote]:
     if lane.name != "postgresql":
         pytest.skip("PyMySQL waits no longer than it is told, and a file always answers")
-    db = import_module("app.db")
-    assert db.ANSWER_S <= db.STATEMENT_TIMEOUT_S + 1
-    monkeypatch.setattr(db, "ANSWER_S", 0.5)
-    monkeypatch.setattr(db.Line, "patience_s", 0.5)
     url = sa.make_url(lane.database_url)
     with proxy(url.port or 5432) as between:
         through = url.set(host="127.0.0.1", port=between.port).render_as_string(hide_password=False)
-        app = create_app(lane.settings(database_url=through))
-        api = Api(flask_transport(app))
-        body = {"identifier": "frozen@example.com", "password": "wrong horse 7"}
-        assert api.post("/api/auth/login", body).status == 401
-        between.become("hang")
-        for _ in range(2):  # with a connection from before, and with a new one
-            began = time.monotonic()
-            answer = api.post("/api/auth/login", body)
-            assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "2")
-            assert time.monotonic() - began < 3
+        app = create_app(lane.settings(database_url=through, ratelimit=False))
+        kit = app.extensions["courier"].kit
+        yield Remote(Api(flask_transport(app)), kit, between)
         between.become("pass")
-        assert api.post("/api/auth/login", body).status == 401
-        app.extensions["courier"].kit.writes.kw["bind"].dispose()
+        kit.writes.kw["bind"].dispose()
+
+
+@pytest.mark.covers("fault F03")
+def test_a_database_that_takes_connections_and_never_answers_is_away(remote: Remote) -> None:
+    """Whoever is there when it freezes waits for a pulse, whoever comes later is turned away at once, and all is well
+    as soon as it answers again. What was given up leaves nothing.
+    """
+    before = remote.told
+    assert remote.ask()[0].status == 401
+    each = remote.told - before
+    remote.between.become("hang")
+    assert remote.ask_at_once(6)[-1] < 3
+    assert remote.ask_at_once(60)[-2] < AT_ONCE_S, "more than the one who looks waited"
+    began = time.monotonic()
+    health = remote.api.transport("GET", "/health", None, {})
+    assert (health.status, health.body["checks"]["database"]) == (503, "down")
+    assert time.monotonic() - began < 3
+    assert remote.api.get("/health/live").status == 200
+    remote.between.become("pass")
+    thawed = time.monotonic()
+    while (answer := remote.ask()[0]).status == 503 and time.monotonic() - thawed < 5:
+        time.sleep(0.1)
+    assert answer.status == 401
+    assert remote.told == before + 2 * each
+
+
+@pytest.mark.covers("fault F03")
+def test_one_at_a_time_looks_whether_the_database_is_back(remote: Remote) -> None:
+    """They have no connection from before; all others are turned away meanwhile."""
+    remote.between.become("hang")
+    began, waited = time.monotonic(), []
+
+    def go_on(_: int) -> None:
+        while time.monotonic() - began < 6:
+            answer, took = remote.ask()
+            assert is_away(answer)
+            if took > AT_ONCE_S:
+                waited.append((time.monotonic() - took, time.monotonic()))
+            time.sleep(0.02)
+
+    assert is_away(remote.ask()[0])
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(go_on, range(4)))
+    assert waited, "nobody looked"
+    assert max(end - start for start, end in waited) < 3
+    assert all(end <= start for (_, end), (start, _) in pairwise(sorted(waited)))
+
+
+SLOW_S = 4.0  # longer than anybody waits for a frozen server
+
+
+@pytest.mark.covers("fault F03")
+def test_a_statement_that_takes_long_is_not_cut(lane: Lane, remote: Remote) -> None:
+    """Neither one that works, nor one that waits for a row; and nobody is turned away for it."""
+    tried: list[float] = []
+
+    def sleeps(work: Work) -> None:
+        tried.append(time.monotonic())
+        work.db.execute(sa.text(f"SELECT pg_sleep({SLOW_S})"))
+
+    assert remote.ask()[0].status == 401
+    holder = sa.create_engine(lane.database_url, poolclass=sa.NullPool)
+    with ThreadPoolExecutor(3) as pool:
+        with holder.begin() as other:
+            other.execute(sa.select(Throttle).with_for_update())
+            asked, slept = pool.submit(remote.ask), pool.submit(run, remote.kit, sleeps)
+            while time.monotonic() < (tried or [time.monotonic()])[0] + SLOW_S:
+                assert remote.api.transport("GET", "/health", None, {}).body["checks"]["database"] == "ok"
+                time.sleep(0.2)
+        answer, took = asked.result()
+        slept.result()
+    assert (answer.status, len(tried)) == (401, 1)
+    assert took > SLOW_S - 1
 
 
 READS_ONLY = {
