@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.config import Settings
+from app.crypto.keys import Purpose
 from tests.test_architecture import imports, sources
+from tests.test_docs import ROOT
+
+PAGE = (ROOT / "docs" / "cryptography.md").read_text()
+KEYS = (ROOT / "docs" / "keys.md").read_text()
 
 # Old algorithms, and why: codes by time are HMAC-SHA-1 for the sake of the apps; hashes of other systems until they are replaced.
 OLD = {"app.crypto.totp", "app.crypto.legacy"}
@@ -27,6 +33,13 @@ OTHERS = {
     "pyotp",
     "itsdangerous",
 }
+# What hashes, signs, seals or draws lots; and of that, what is only how a key is read or an error called.
+SOURCES = {"hashlib", "hmac", "secrets", "random", "ssl", "os", "uuid", "twilio.request_validator"} | LIBRARIES
+PLUMBING = re.compile(
+    r"^os\.(?!urandom|getrandom)|^uuid\.UUID$|exceptions\.|serialization\.|\.helpers\.(?!cose)|Error$|base64url_decode$"
+    r"|to_jwk$|Algorithm$|AlgorithmIdentifier$|(Public|Private)Key$|SSLContext$"
+)
+NAMED = re.compile(r"(sha|hs|es|rs|ps|md)-?\d+|eddsa", re.IGNORECASE)
 SECRET = re.compile(r"(digest|mac|secret|signature|password|otp|code|token)$")
 # By ==, and whom it could tell anything.
 HARMLESS = {
@@ -94,3 +107,108 @@ def _is_plain(side: ast.expr) -> bool:
     """A constant, or a column of a table."""
     column = isinstance(side, ast.Attribute) and isinstance(side.value, ast.Name) and side.value.id[:1].isupper()
     return column or isinstance(side, ast.Constant)
+
+
+def uses(module: str, tree: ast.Module) -> set[str]:
+    """What a module uses of cryptography: names of the libraries, and inside its room algorithms that are only named."""
+    modules: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {a.asname or a.name.partition(".")[0]: a.name for a in node.names if _known(a.name)}
+        elif isinstance(node, ast.ImportFrom) and node.module and _known(node.module):
+            names |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    found, names = set(), names | modules
+    for node in ast.walk(tree):
+        said = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
+        first, dot, rest = said.partition(".")
+        if re.fullmatch(r"[\w.]+", said) and first in names and (rest or first not in modules):
+            found.add(names[first] + dot + rest)
+        if isinstance(node, ast.Constant) and module.startswith("app.crypto.") and NAMED.fullmatch(str(node.value)):
+            found.add(str(node.value))
+    return {_short(name) for name in found if not PLUMBING.search(name)}
+
+
+def _known(name: str) -> bool:
+    return name in SOURCES or name.partition(".")[0] in SOURCES
+
+
+def _short(name: str) -> str:
+    """The packages of the long ones say nothing more."""
+    return re.sub(r"^(cryptography|webauthn|twilio)\.([a-z_0-9]+\.)*", "", name)
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading, as cells."""
+    section = re.split(r"^## ", page, flags=re.MULTILINE)
+    [text] = [part for part in section if part.startswith(heading)]
+    return [re.split(r" \| ", line.strip("| ")) for line in re.findall(r"^\|.+", text, re.MULTILINE)][2:]
+
+
+def named(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def bold(cell: str) -> set[str]:
+    return set(re.findall(r"\*\*(.+?)\*\*", cell))
+
+
+@pytest.mark.covers("asvs 11.1.2", "asvs 11.1.3")
+def test_all_cryptography_of_the_code_is_in_the_inventory_and_no_more() -> None:
+    listed: set[tuple[str, str]] = set()
+    for _, _, modules, calls in table(PAGE, "Inventory"):
+        listed |= {(f"app.{module}", call) for module in named(modules) for call in named(calls)}
+    found = {(module, use) for module, tree in sources().items() for use in uses(module, tree)}
+    assert found - listed == set(), "not in docs/cryptography.md"
+    assert listed - found == set(), "not in the code any more"
+
+
+@pytest.mark.covers("asvs 11.1.3")
+@pytest.mark.parametrize(
+    ("line", "use"),
+    [
+        ("import hashlib as h\nh.blake2b(b'')", "hashlib.blake2b"),
+        ("from hashlib import md5\nmd5(b'')", "hashlib.md5"),
+        ("from cryptography.hazmat.primitives.ciphers.aead import AESSIV as A\nA(b'')", "AESSIV"),
+        ("import os\nos.urandom(8)", "os.urandom"),
+        ("from uuid import uuid4\nuuid4()", "uuid.uuid4"),
+        ("hmac_by_name = 'sha512'", "sha512"),
+    ],
+)
+def test_a_new_use_is_found_under_whatever_name(line: str, use: str) -> None:
+    assert uses("app.crypto.new", ast.parse(line)) == {use}
+
+
+def test_the_inventory_has_the_parameters_of_the_settings_and_every_purpose() -> None:
+    for name, value in re.findall(r"`([A-Z_\d]+)` = (\d+)", PAGE + KEYS):
+        assert Settings.model_fields[name.lower()].default == int(value), name
+    assert [named(row[0])[0] for row in table(PAGE, "Keys under")] == [p.value for p in Purpose]
+
+
+@pytest.mark.covers("asvs 11.1.4")
+def test_every_algorithm_has_a_way_out() -> None:
+    used = set().union(*(bold(row[1]) for row in table(PAGE, "Inventory")))
+    assert used == set().union(*(bold(row[0]) for row in table(PAGE, "If one falls")))
+    assert len(used) >= 12
+    assert all(len(row) == 3 and row[1] and row[2] for row in table(PAGE, "If one falls"))
+
+
+@pytest.mark.covers("asvs 11.1.1", "asvs 13.1.4")
+def test_every_secret_setting_has_a_time_and_a_way_to_be_changed() -> None:
+    secret = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    rows = table(KEYS, "When to change which")
+    assert sorted(name for row in rows for name in named(row[0])) == sorted(secret)
+    assert all(len(row) == 3 and re.search(r"month|year|misused", row[1]) and row[2] for row in rows)
+    anchors = {
+        re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^## (.+)$", KEYS, re.MULTILINE)
+    }
+    assert set(re.findall(r"\(#([^)]+)\)", KEYS)) <= anchors
+
+
+@pytest.mark.covers("asvs 11.1.1")
+def test_every_key_that_makes_something_has_its_algorithm_and_who_shares_it() -> None:
+    rows = table(KEYS, "# Keys: what")
+    assert {name for row in rows for name in named(row[0])} == {
+        "JWT_SECRET_KEY", "JWT_PRIVATE_KEY", "JWT_PRIVATE_KEY_FILE", "SECRET_KEY", "MASTER_SECRET", "API_KEY",
+    }  # fmt: skip
+    assert all(len(row) == 5 and row[4] for row in rows)

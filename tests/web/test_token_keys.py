@@ -240,6 +240,7 @@ def test_a_token_for_another_backend_opens_nothing_here(make_world: Worlds) -> N
         assert not asked(world, theirs)
 
 
+@pytest.mark.covers("asvs 11.1.1")
 @pytest.mark.one_lane
 def test_a_backend_s_key_makes_tokens_for_itself_alone(make_world: Worlds) -> None:
     world = make_world(jwt_audiences="clinic,lab")
