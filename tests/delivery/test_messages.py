@@ -242,6 +242,7 @@ def test_the_preview_is_hidden_and_says_more_than_the_subject() -> None:
     assert not notice.words.startswith("The password of your account")
 
 
+@pytest.mark.covers("asvs 14.2.3")
 def test_the_logo_is_the_only_picture_and_is_named() -> None:
     page = made("code.signin", settings=settings_of(brand_logo_url="https://cdn.clinic.example/logo.png?a=1&b=2")).html
     pictures = [attributes for tag, attributes in Seen(page).elements if tag == "img"]

@@ -252,7 +252,7 @@ def test_a_database_that_only_reads_refuses_acts_and_goes_on_knowing_who_is_who(
         assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "2")
 
 
-@pytest.mark.covers("fault F05")
+@pytest.mark.covers("fault F05", "asvs 13.1.2", "asvs 13.2.6")
 def test_an_exhausted_pool_answers_503_and_heals(
     world: World, person: Person, caplog: pytest.LogCaptureFixture
 ) -> None:

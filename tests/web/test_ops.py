@@ -121,7 +121,7 @@ def test_the_examples_of_the_document_are_taken(world: World) -> None:
     assert next(iter(DOCUMENT["paths"])) == "/api/auth/signup"
 
 
-@pytest.mark.covers("asvs 3.6.1")
+@pytest.mark.covers("asvs 3.6.1", "asvs 14.2.3")
 def test_the_pages_come_from_own_files(world: World) -> None:
     client = world.app.test_client()
     for page in ("/docs", "/redoc"):
