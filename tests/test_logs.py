@@ -80,6 +80,7 @@ def test_an_exception_stands_in_the_same_object() -> None:
     assert "ValueError: inside" in line["exception"]
 
 
+@pytest.mark.covers("asvs 16.2.3")
 def test_the_services_loggers_write_once_and_to_stderr(restored: None, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
         logs.install(Settings(_env_file=None, **SECRETS))

@@ -1,5 +1,5 @@
-"""Writes what is derived from the code: `.env.example`, `schema.sql`, the tables of settings and of access and the
-checklist in `docs`, and the pictures of what `bench` measured.
+"""Writes what is derived from the code: `.env.example`, `schema.sql`, the tables of settings, of access and of audit
+events and the checklist in `docs`, and the pictures of what `bench` measured.
 
 `python -m tools.generate` writes; the suite fails when one of them is out of date.
 """
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from app import SURFACES
 from app.config import Settings
+from app.core.audit import Event
 from app.db import Base
 from app.delivery_config import shown_map
 from app.models import User
@@ -127,6 +129,24 @@ def access_page() -> str:
     return _between(ROOT / "docs" / "access.md", BEGIN_ACCESS, END_ACCESS, access_table())
 
 
+BEGIN_EVENTS, END_EVENTS = "<!-- events: made by tools/generate.py -->", "<!-- end of events -->"
+
+
+def events_table() -> str:
+    """Every audit event by its noun, with the facts that its row may hold."""
+    rows = ["| about | events, and their facts |", "|---|---|"]
+    for noun, events in groupby(sorted(Event), key=lambda event: event.partition(".")[0]):
+        shown = (
+            f"`{event.value}`" + (f" ({', '.join(sorted(event.facts))})" if event.facts else "") for event in events
+        )
+        rows.append(f"| {noun.replace('_', ' ')} | {'; '.join(shown)} |")
+    return "\n".join(rows)
+
+
+def audit_page() -> str:
+    return _between(ROOT / "docs" / "audit.md", BEGIN_EVENTS, END_EVENTS, events_table())
+
+
 def _between(page: Path, begin: str, end: str, made: str) -> str:
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     return pattern.sub(lambda _: f"{begin}\n\n{made}\n\n{end}", page.read_text())
@@ -139,6 +159,7 @@ def _picture(results: Path) -> str:
 TARGETS: dict[str, Callable[[], str]] = {
     ".env.example": env_example,
     "docs/access.md": access_page,
+    "docs/audit.md": audit_page,
     "docs/settings.md": settings_page,
     "schema.sql": schema,
     "docs/checklist.md": checklist.page,
