@@ -110,6 +110,7 @@ def driving(folder: Path) -> Iterator[Chrome]:
     arguments = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"user-data-dir={folder}")
     for argument in arguments:
         options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(driver_program))
     try:
         driver.set_script_timeout(PATIENCE_S)

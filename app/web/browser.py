@@ -168,9 +168,12 @@ def protected(work: Work) -> Any:
 
 @browser.add("POST", "/logout", reply=Message, limit=limits.TOKENS, refusals=WRITES)
 def log_out(work: Work) -> Any:
-    """End the session and clear the cookie. Again is as good as once."""
+    """End the session, clear the cookie, and have the browser forget what it kept of this host. Again is as good as
+    once.
+    """
     session.sign_out_browser(work, cookies.read(work.settings, Jar.SESSION))
-    return Baked({"message": "Logged out successfully"}, {Jar.SESSION: "", Jar.CHALLENGE: "", Jar.GRANT: ""})
+    message = {"message": "Logged out successfully"}
+    return Baked(message, {Jar.SESSION: "", Jar.CHALLENGE: "", Jar.GRANT: ""}, leaves=True)
 
 
 @browser.add("POST", "/forgot-password", body=NamedBody, reply=Message, limit=limits.SENDS, refusals=WRITES,

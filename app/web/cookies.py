@@ -17,6 +17,9 @@ from app.config import Settings
 from app.errors import CrossSiteRequest
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# What a browser forgets when somebody signs out (W3C Clear Site Data). Not "cookies": that would clear those of every
+# other service under the same registrable domain; ours are cleared by name.
+FORGOTTEN = '"cache", "storage"'
 OWN_PAGES = (None, "same-origin")  # what Sec-Fetch-Site says of them; None: no browser of today
 
 
@@ -32,6 +35,7 @@ class Baked:
 
     reply: dict[str, Any]
     cookies: dict[str, str] = field(default_factory=dict)  # by Jar
+    leaves: bool = False  # somebody goes, perhaps from a browser that is not theirs alone
 
 
 def read(settings: Settings, jar: Jar) -> str:
@@ -52,6 +56,8 @@ def write(settings: Settings, response: Response, baked: Baked) -> None:
             httponly=True,
             samesite="Strict",
         )
+    if baked.leaves:
+        response.headers["Clear-Site-Data"] = FORGOTTEN
 
 
 def _name(settings: Settings, jar: Jar) -> str:

@@ -14,13 +14,11 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from app.delivery import compose
 from app.delivery.senders import Outgoing
 from app.models import OutboxMessage
-from app.web import present
+from app.web import html, present
 from app.work import Kit, Work, run
 
 SHOWN = 50
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+PAGE_POLICY = "style-src 'nonce-{nonce}'"
 _pages = Environment(loader=PackageLoader("app.web", "pages"), autoescape=select_autoescape(["html"]))
 
 
@@ -38,9 +36,8 @@ def inbox(kit: Kit) -> Response:
     wants_json = request.args.get("format") == "json" or request.accept_mimetypes.best_match(offered) == offered[1]
     if wants_json:
         return Response(json.dumps({"items": items}), mimetype="application/json")
-    response = Response(_pages.get_template("inbox.html").render(items=items), mimetype="text/html")
-    response.headers["Content-Security-Policy"] = PAGE_POLICY
-    return response
+    template = _pages.get_template("inbox.html")
+    return html.page(lambda nonce: template.render(items=items, nonce=nonce), PAGE_POLICY)
 
 
 def _items(work: Work) -> list[dict[str, Any]]:

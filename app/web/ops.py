@@ -18,7 +18,7 @@ from app.delivery import outbox
 from app.delivery.courier import Courier
 from app.errors import NotFound, Refusal, Unavailable
 from app.version import VERSION
-from app.web import metrics, openapi, problems
+from app.web import html, metrics, openapi, problems
 from app.web.endpoint import Edge, Surface
 from app.web.guards import KEY
 from app.work import Kit, Work, run
@@ -34,21 +34,21 @@ PAGE = """<!doctype html>
 <link rel="icon" href="/docs/static/favicon-32x32.png">{head}</head>
 <body>{body}</body></html>
 """
+SCRIPT = '<script nonce="{nonce}" src="/docs/static/%s"></script>'
 SWAGGER = PAGE.format(
-    head='<link rel="stylesheet" href="/docs/static/swagger-ui.css">',
-    body='<div id="swagger-ui"></div><script src="/docs/static/swagger-ui-bundle.js"></script>'
-    '<script src="/docs/static/start-swagger.js"></script>',
+    head='<link rel="stylesheet" nonce="{nonce}" href="/docs/static/swagger-ui.css">',
+    body='<div id="swagger-ui"></div>' + SCRIPT % "swagger-ui-bundle.js" + SCRIPT % "start-swagger.js",
 )
-REDOC = PAGE.format(
-    head="",
-    body='<div id="redoc"></div><script src="/docs/static/redoc.standalone.js"></script>'
-    '<script src="/docs/static/start-redoc.js"></script>',
-)
+REDOC = PAGE.format(head="", body='<div id="redoc"></div>' + SCRIPT % "redoc.standalone.js" + SCRIPT % "start-redoc.js")
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; font-src 'self' data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self' data:; worker-src blob:"
 )
+# Redoc makes one sheet before it is told the nonce: first empty, then that of its scroll bars.
+SCROLL_BARS = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
+)
+REDOC_POLICY = PAGE_POLICY.replace("style-src", f"style-src {SCROLL_BARS}")
 
 
 def install(app: Flask, kit: Kit, limiter: Limiter, courier: Courier, surfaces: list[Surface]) -> None:
@@ -61,8 +61,8 @@ def install(app: Flask, kit: Kit, limiter: Limiter, courier: Courier, surfaces: 
     if kit.settings.serves_docs:
         document = cache(lambda: json.dumps(openapi.document(surfaces)))  # made when it is first asked for
         ops.get("/openapi.json", endpoint="openapi")(lambda: Response(document(), mimetype="application/json"))
-        ops.get("/docs", endpoint="docs")(lambda: _page(SWAGGER))
-        ops.get("/redoc", endpoint="redoc")(lambda: _page(REDOC))
+        ops.get("/docs", endpoint="docs")(lambda: html.page(lambda nonce: SWAGGER.format(nonce=nonce), PAGE_POLICY))
+        ops.get("/redoc", endpoint="redoc")(lambda: html.page(lambda nonce: REDOC.format(nonce=nonce), REDOC_POLICY))
         ops.get("/docs/static/<name>", endpoint="static")(static)
     app.register_blueprint(ops)
 
@@ -120,13 +120,6 @@ def public_keys(kit: Kit) -> Response:
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(body), status, mimetype="application/json")
-
-
-def _page(html: str) -> Response:
-    response = Response(html, mimetype="text/html")
-    response.headers["Content-Security-Policy"] = PAGE_POLICY
-    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    return response
 
 
 def static(name: str) -> Response:

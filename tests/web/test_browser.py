@@ -258,6 +258,16 @@ def test_a_signed_out_cookie_is_dead_also_for_who_kept_it(world: World, browser:
     assert browser.post("/logout").status_code == 200
 
 
+@pytest.mark.covers("asvs 14.3.1")
+def test_a_browser_forgets_at_sign_out_what_it_kept_and_nobody_else_s_page_can_have_it_do_so(browser: Browser) -> None:
+    """Not its cookies: those would be the ones of every other service of the same domain, too."""
+    browser.sign_up()
+    assert "Clear-Site-Data" not in browser.send("GET", "/protected").headers
+    assert "Clear-Site-Data" not in browser.post("/logout", Origin="https://evil.example").headers
+    for _ in range(2):
+        assert browser.post("/logout").headers["Clear-Site-Data"] == '"cache", "storage"'
+
+
 def test_a_cookie_ends_with_the_password(world: World, browser: Browser) -> None:
     browser.sign_up()
     person = world.person(email=EMAIL)

@@ -127,9 +127,6 @@ def test_the_pages_come_from_own_files(world: World) -> None:
     for page in ("/docs", "/redoc"):
         response = client.get(page)
         assert (response.status_code, response.mimetype) == (200, "text/html")
-        policy = response.headers["Content-Security-Policy"]
-        assert "default-src 'none'" in policy
-        assert "script-src 'self';" in policy
         assert "https:" not in response.text
         for name in response.text.split('src="')[1:] + response.text.split('href="')[1:]:
             with client.get(name.split('"')[0]) as file:

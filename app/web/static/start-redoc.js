@@ -1,1 +1,2 @@
-Redoc.init("/openapi.json", { hideLogo: true, disableSearch: false, expandResponses: "200,201" }, document.getElementById("redoc"));
+const nonce = document.currentScript.nonce; // its own style sheets are made by script
+Redoc.init("/openapi.json", { nonce, hideLogo: true, disableSearch: false, expandResponses: "200,201" }, document.getElementById("redoc"));
