@@ -12,7 +12,7 @@ from flask import Flask, Response, g, request
 
 from app import logs
 from app.config import Settings
-from app.errors import Overloaded
+from app.errors import NotFound, Overloaded
 from app.web import metrics, problems, transport
 
 SECURITY = {
@@ -48,6 +48,11 @@ def install(app: Flask, settings: Settings) -> None:
             return None
         again = random.randint(*RETRY_AFTER_S)  # noqa: S311 (jitter, not a secret)
         return problems.answer(Overloaded(retry_after=again))
+
+    @app.before_request
+    def misspelt() -> Response | None:
+        """Werkzeug takes `//api/admin` for `/api/admin`, and a proxy that closes the one may let the other by."""
+        return problems.answer(NotFound()) if request.environ["PATH_INFO"].startswith("//") else None
 
     @app.after_request
     def complete(response: Response) -> Response:
