@@ -1,10 +1,11 @@
-"""What production refuses: sample secrets, debugging, printed codes, a database that may vanish."""
+"""What production refuses: sample secrets, default passwords, debugging, printed codes, a database that may vanish."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -18,6 +19,15 @@ SAMPLES = ("change", "example", "sample", "placeholder", "secret", "password", "
 MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
 SHORTEST_LOCK = 60
 NEARBY = ("localhost", "127.0.0.1", "::1")
+# What databases, brokers and mail servers ship with, and what guides print: the letters of it, in any case.
+DEFAULTS = frozenset(
+    (
+        "admin", "administrator", "changeit", "changeme", "default", "dev", "example", "foobared", "guest", "latchkey",
+        "letmein", "mariadb", "mysql", "pass", "passwd", "password", "placeholder", "postgres", "postgresql", "redis",
+        "root", "sample", "secret", "test", "toor", "user", "username", "yourpassword",
+    )
+)  # fmt: skip
+SHORTEST_NUMBER = 12  # digits alone, and fewer: 123456 and its like
 NEEDED = {
     "smtp": ("smtp_server", "sender_email"),
     "sendgrid": ("sendgrid_api_key", "sender_email"),
@@ -42,6 +52,13 @@ def weak(secret: str) -> str | None:
     return None
 
 
+def is_default(password: str, user: str) -> bool:
+    """True for a password of another system that everybody tries first. An empty one may be none that is asked."""
+    letters = re.sub("[^a-z]", "", password.lower())
+    guessable = letters in DEFAULTS if letters else len(password) < SHORTEST_NUMBER
+    return bool(password) and (guessable or password.lower() == user.lower())
+
+
 def unsafe(s: Settings) -> Iterator[str]:
     """One line a problem: which setting, what is wrong, how to mend it. The value itself is never repeated."""
     for name in SECRET_NAMES if s.jwt_algorithm == "HS256" else SECRET_NAMES[:1]:
@@ -58,6 +75,7 @@ def unsafe(s: Settings) -> Iterator[str]:
     if s.secret_key != s.jwt_secret_key and shared & own - {""}:
         yield "JWT_PREVIOUS_SECRET_KEYS or SECRET_KEY_PREVIOUS holds a key of the other kind; drop it"
     yield from _unsafe_machines(s)
+    yield from _default_passwords(s)
     if s.lockout_seconds < SHORTEST_LOCK:
         yield f"LOCKOUT_SECONDS is below {SHORTEST_LOCK}; a lock must outlast a burst of guesses"
     if s.debug:
@@ -84,6 +102,18 @@ def _unsafe_machines(s: Settings) -> Iterator[str]:
     for name, value in found.items():
         if values.count(value) > 1:
             yield f"{name.upper()} is the same as another secret; {MAKE_ONE}"
+
+
+def _default_passwords(s: Settings) -> Iterator[str]:
+    redis = urlsplit(s.redis_url.get_secret_value() if s.redis_url else "")
+    found = {
+        "DATABASE_URL": (s.db_url.password or "", s.db_url.username or ""),
+        "REDIS_URL": (unquote(redis.password or ""), unquote(redis.username or "")),
+        "SMTP_PASSWORD": (s.smtp_password.get_secret_value(), s.smtp_username),
+    }
+    for name, (password, user) in found.items():
+        if is_default(password, user):
+            yield f"{name} holds a default password or a sample value; give that account one of its own"
 
 
 def _unsafe_delivery(s: Settings) -> Iterator[str]:

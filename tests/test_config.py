@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -212,6 +213,40 @@ def test_fresh_secrets_never_look_like_samples() -> None:
     assert [s for s in (secrets.token_urlsafe(48) for _ in range(20_000)) if production.weak(s)] == []
 
 
+DEFAULTS = ["postgres", "root", "guest", "changeme", "Change-Me!", "password", "Password1", "<password>", "your_password", "123456", "admin123",
+            "redis", "foobared", "secret", "latchkey"]  # fmt: skip
+
+
+@pytest.mark.covers("asvs 13.2.3", "attack A77")
+@pytest.mark.parametrize("password", [*DEFAULTS, "jane.of.accounts"])
+def test_a_default_password_of_another_system_stops_the_start_with_one_line(tmp_path: Path, password: str) -> None:
+    coded, who = quote(password, safe=""), "jane.of.accounts"
+    places = {
+        "DATABASE_URL": {"database_url": f"postgresql://{who}:{coded}@db/x"},
+        "REDIS_URL": {"redis_url": f"redis+sentinel://{who}:{coded}@a:26379,b:26379/main"},
+        "SMTP_PASSWORD": {"smtp_username": who, "smtp_password": password},
+    }
+    for name, change in places.items():
+        with pytest.raises(SettingsError) as stopped:
+            load(tmp_path, **(STRONG | change))
+        assert str(stopped.value).splitlines() == [
+            f"{name} holds a default password or a sample value; give that account one of its own"
+        ]
+        assert load(tmp_path, **{"secret_key": STRONG["secret_key"], **change}), "in development it is whatever it is"
+
+
+@pytest.mark.covers("asvs 13.2.3", "attack A77")
+def test_the_samples_of_our_own_pages_are_defaults_and_real_passwords_are_none() -> None:
+    pages = [ROOT / "README.md", ROOT / "deployment_guide.md", ROOT / "compose.yaml", *(ROOT / "docs").glob("*.md")]
+    shown = {found for page in pages for found in re.findall(r"://(\w*:\w+)@", page.read_text())}
+    assert shown
+    for sample in shown:
+        user, _, password = sample.partition(":")
+        assert production.is_default(password, user), sample
+    made = [secrets.token_urlsafe(12) for _ in range(20_000)] + [secrets.token_hex(8) for _ in range(20_000)]
+    assert not any(production.is_default(each, "latchkey") for each in (*made, "", "apasswordthatislong", "hunter22"))
+
+
 def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **env}
     return subprocess.run(
@@ -268,7 +303,8 @@ def test_a_provider_without_its_account_does_not_start(tmp_path: Path, name: str
 def test_the_readme_s_production_settings_start(tmp_path: Path) -> None:
     [block] = re.findall(r"^```ini\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     given = dict(line.split("=", 1) for line in block.splitlines())
-    env = {k: STRONG.get(k.lower(), v) if v == "..." else v for k, v in given.items()}
+    filled = {k: v.replace("...", f"k7Qx2mVp-{k}").replace(":password@", ":k7Qx2mVp@") for k, v in given.items()}
+    env = filled | {k: STRONG[k.lower()] for k, v in given.items() if v == "..." and k.lower() in STRONG}
     done = run("flask", "check-config", **env)
     assert done.returncode == 0, done.stderr
 
