@@ -77,12 +77,15 @@ def launch(
     database_url: str,
     folder: Path,
     listener: socket.socket | None = None,
+    *,
     root: Path = ROOT,
     flags: Sequence[str] = (),
+    under: Sequence[str] = (),
     **settings: Any,
 ) -> Service:
     """Start gunicorn on a migrated database, and do not wait for it. With a `listener` it takes its connections from
-    there, and leaves those that still wait there when it ends. `root`: another checkout. `flags`: gunicorn's.
+    there, and leaves those that still wait there when it ends. `root`: another checkout. `flags`: gunicorn's. `under`: a program
+    that starts it, such as `prlimit`.
     """
     port = listener.getsockname()[1] if listener else servers.free_port()
     usual = {**SECRETS, **CHEAP, "database_url": database_url, "port": port, "web_concurrency": 4, "ratelimit": "false"}
@@ -93,7 +96,7 @@ def launch(
     activated = [sys.executable, "-ISc", ACTIVATE, str(listener.fileno())] if listener else []
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [*activated, sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", *flags],
+            [*under, *activated, sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", *flags],
             cwd=root, env={**kept, **environment, "PYTHONUNBUFFERED": "1"}, stdout=out, stderr=out,
             pass_fds=[listener.fileno()] if listener else [],
         )  # fmt: skip

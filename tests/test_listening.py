@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import select
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import requests
 
@@ -25,6 +27,7 @@ SIZED = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 CHUNKS = b"".join(b"%x;note=1\r\n%b\r\n" % (len(part), part) for part in (BODY[:1], b"\r\n\r\n", BODY[1:]))
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"0\r\nX-Sum: 1\r\n\r\n"
 CROWD = 24
+FLOOD = 600
 
 
 class Nowhere:
@@ -84,6 +87,7 @@ def answers(client: socket.socket, *statuses: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.covers("fault F30")
 @pytest.mark.parametrize("kind", KINDS)
 def test_slow_clients_hold_nobody_up(service: Service, kind: str) -> None:
     """Twelve for each thread."""
@@ -96,6 +100,29 @@ def test_slow_clients_hold_nobody_up(service: Service, kind: str) -> None:
         assert requests.get(f"{service.base}/api/auth/me", timeout=30).status_code == 401
     for client in crowd:
         client.close()
+
+
+@pytest.mark.slow
+@pytest.mark.covers("fault F29", "fault F39")
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="no prlimit")
+def test_more_connections_than_there_are_files_for_shut_nobody_out(tmp_path: Path, worker: str) -> None:
+    """128 fit, of which most say nothing: who asks is answered, and no process ends."""
+    with lanes.database("sqlite", f"files_{worker}") as url:
+        lanes.migrate(url)
+        with running(url, tmp_path, under=["prlimit", "--nofile=256:256"], web_concurrency=1, docs="false") as few:
+            before, crowd = few.workers(), []
+            for number in range(FLOOD):
+                crowd.append(line(few))
+                crowd[-1].sendall(HEAD if number % 2 else b"")
+                if number % 100 == 0:
+                    assert requests.get(f"{few.base}/api/auth/me", timeout=30).status_code == 401
+            held = few.workers()[0].num_fds()
+            for client in crowd:
+                client.close()
+            assert requests.get(f"{few.base}/api/auth/me", timeout=30).status_code == 401
+            assert few.workers() == before
+            assert len(few.log.read_text().splitlines()) < FLOOD
+    assert held < 256
 
 
 @pytest.mark.slow
@@ -120,6 +147,7 @@ def test_a_body_whose_chunks_are_none_is_the_clients_fault(service: Service, res
 
 
 @pytest.mark.slow
+@pytest.mark.covers("asvs 15.4.4", "fault F28")
 def test_reading_does_not_wait_behind_sign_ins(tmp_path: Path, worker: str) -> None:
     """Both threads, and the hash slot, are held for seconds; more sign-ins wait for a thread."""
     with lanes.database("sqlite", f"reading_{worker}") as url:
@@ -127,6 +155,8 @@ def test_reading_does_not_wait_behind_sign_ins(tmp_path: Path, worker: str) -> N
         with running(
             url, tmp_path, web_concurrency=1, web_threads=2, argon2_memory_kib=65_536, argon2_time_cost=20
         ) as slow:
+            for process in (psutil.Process(slow.process.pid), *slow.workers()):
+                process.cpu_affinity([0])  # and there is no other processor
             body = json.dumps({"identifier": "nobody@example.com", "password": "wrong horse 7"}).encode()
             head = b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             crowd = [line(slow) for _ in range(6)]
@@ -159,6 +189,7 @@ def test_a_body_that_is_too_long_is_refused_unread(service: Service) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.covers("fault F30")
 def test_a_request_that_never_ends_is_let_go(service: Service) -> None:
     with line(service) as client, line(service) as silent:
         client.sendall(HEAD)
@@ -167,6 +198,7 @@ def test_a_request_that_never_ends_is_let_go(service: Service) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.covers("fault F20")
 @pytest.mark.parametrize("way", ["socket", "balanced"])
 def test_no_request_fails_while_the_service_restarts(way: str) -> None:
     """The short form of `python -m bench restarts`: fewer requests, two restarts."""

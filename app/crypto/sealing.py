@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.crypto.keys import KeyRing, Purpose
 
-NONCE_BYTES = 12  # random: far below 2**32 seals of one key
+NONCE_BYTES = 12  # random: for 2**32 seals of one key at most, says docs/keys.md
 
 
 def seal(keys: KeyRing, purpose: Purpose, plain: bytes, *bound: str) -> str:
