@@ -9,8 +9,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Select, Subquery, and_, bindparam, delete, literal, select, union_all, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import BindParameter, Select, and_, bindparam, delete, literal, select, union_all, update
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.core import lockout, locks, people, policy, roles, sessions
@@ -23,6 +22,7 @@ from app.work import M, Work
 DEFAULT_ROLE = "user"
 MOST_ADMINS = 20
 COLUMN = {Kind.EMAIL: User.email, Kind.PHONE: User.phone, Kind.USERNAME: User.username}
+OWNER = {kind: select(User).where(column == bindparam("value")) for kind, column in COLUMN.items()}
 UNPROVEN = {Kind.EMAIL: Signup.email, Kind.PHONE: Signup.phone, Kind.USERNAME: Signup.username}
 USER, SIGNUP = tuple(User.__table__.columns), tuple(Signup.__table__.columns)
 VALUE: BindParameter[str] = bindparam("value")
@@ -37,6 +37,7 @@ STAND_IN: dict[str, Any] = {  # no times: MariaDB would make texts of them, and 
     "phone": "+15555550100",
     "password_hash": "$argon2id$" + 87 * "-",
 }
+WHOLE_STAND_IN = {column.name: STAND_IN.get(column.name) for column in USER}
 SAME_PASSWORD = User.password_hash.is_not_distinct_from(bindparam("hash"))
 
 
@@ -75,7 +76,9 @@ def _as_stored(model: type[M], values: Sequence[Any]) -> M:
 
 @cache
 def _behind(kind: Kind) -> Select[Any]:
-    found = _stored_or_nobody(kind)
+    stored = select(literal(0).label("place"), *USER).where(COLUMN[kind] == VALUE)
+    nobody = select(literal(1), *(literal(STAND_IN.get(column.name), column.type) for column in USER))
+    found = union_all(stored, nobody).order_by("place").limit(1).subquery()
     unproven = and_(
         UNPROVEN[kind] == VALUE,
         Signup.password_hash.is_not(None),
@@ -93,21 +96,11 @@ def _behind(kind: Kind) -> Select[Any]:
 
 
 def by_identifier(work: Work, identifier: Identifier) -> User | None:
-    """The account of an identifier; the work is the same if there is none, as it is with `look_up`."""
-    found = work.db.scalars(_owner(identifier.kind), {"value": identifier.value}).one()
-    return found if found.id != NOBODY else None
-
-
-@cache
-def _owner(kind: Kind) -> Select[Any]:
-    return select(aliased(User, _stored_or_nobody(kind)))
-
-
-def _stored_or_nobody(kind: Kind) -> Subquery:
-    """The account of an identifier or, if there is none, one that looks like it."""
-    stored = select(literal(0).label("place"), *USER).where(COLUMN[kind] == VALUE)
-    nobody = select(literal(1), *(literal(STAND_IN.get(column.name), column.type) for column in USER))
-    return union_all(stored, nobody).order_by("place").limit(1).subquery()
+    """The account of an identifier. If there is none, one that looks like it is made all the same, as by `look_up`."""
+    found = work.db.scalar(OWNER[identifier.kind], {"value": identifier.value})
+    if found is None:
+        User(**WHOLE_STAND_IN)
+    return found
 
 
 def by_id(work: Work, user_id: UUID) -> User | None:
