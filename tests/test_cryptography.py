@@ -142,7 +142,8 @@ def table(page: str, heading: str) -> list[list[str]]:
     """The rows of the first table under a heading, as cells."""
     section = re.split(r"^## ", page, flags=re.MULTILINE)
     [text] = [part for part in section if part.startswith(heading)]
-    return [re.split(r" \| ", line.strip("| ")) for line in re.findall(r"^\|.+", text, re.MULTILINE)][2:]
+    lines = re.findall(r"^\|(.+)\|$", text, re.MULTILINE)
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines][2:]
 
 
 def named(cell: str) -> list[str]:

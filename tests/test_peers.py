@@ -128,7 +128,7 @@ def connections() -> Iterator[set[tuple[str, int]]]:
         for name in ("connect", "connect_ex", "sendto"):
             patched.setattr(socket.socket, name, _noting(found, getattr(socket.socket, name)))
         yield found
-    found |= _open_now() - before
+    found |= {there for _, there in _open_now() - before}
 
 
 def _noting(found: set[tuple[str, int]], real: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,10 +140,11 @@ def _noting(found: set[tuple[str, int]], real: Callable[..., Any]) -> Callable[.
     return noted
 
 
-def _open_now() -> set[tuple[str, int]]:
+def _open_now() -> set[tuple[int, tuple[str, int]]]:
+    """Each connection outward by its own port, and where it goes."""
     every = psutil.Process().net_connections("tcp")
     inward = {each.laddr.port for each in every if each.status == psutil.CONN_LISTEN}
-    return {tuple(each.raddr) for each in every if each.raddr and each.laddr.port not in inward}
+    return {(each.laddr.port, tuple(each.raddr)) for each in every if each.raddr and each.laddr.port not in inward}
 
 
 @pytest.mark.covers("asvs 13.2.4", "asvs 14.2.3")

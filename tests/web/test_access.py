@@ -33,7 +33,7 @@ ENDS = ("DELETE", "logout", "change-password")  # what may end the session that 
 def table() -> dict[str, dict[str, str]]:
     rows = [
         [cell.strip().strip("`") for cell in line.strip("|").split("|")]
-        for line in PAGE.splitlines()
+        for line in PAGE.partition("<!-- end of access -->")[0].splitlines()
         if line[:1] == "|"
     ]
     head, _, *body = rows
