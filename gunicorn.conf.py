@@ -4,6 +4,7 @@ Why it is so, with measurements: `docs/scaling.md` and `docs/adr/0021`, `0022`.
 """
 
 import atexit
+import contextlib
 import gc
 import logging
 import os
@@ -52,7 +53,8 @@ def when_ready(server):
     stopping.stops_gently(server)
     gc.collect()
     gc.freeze()  # else the first collection in a worker writes to every page, and none is shared any more
-    print(welcome(_settings), flush=True)  # noqa: T201 - for the person who started it
+    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
+        print(welcome(_settings), flush=True)  # noqa: T201 - for the person who started it
 
 
 def post_worker_init(worker):

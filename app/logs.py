@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import select
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ from typing import Any
 from app.config import Settings
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+PATIENCE_MS = 50  # for who reads the log
 OURS = "latchkey"  # the first word of our loggers' names
 # What the text of an exception may hold: `Key (email)=(jane@example.com) already exists`. An id (UUID) stays.
 DELICATE = re.compile(
@@ -90,6 +94,58 @@ class ReadableFormatter(logging.Formatter):
         return f"{line}\n{scrubbed(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
+class Unblocked(logging.StreamHandler):  # type: ignore[type-arg]  # of any stream
+    """Lines to a stream. Where that is a pipe whose reader has stopped, a line waits a moment and is lost then, and so
+    are those after it, at once, until there is room again: a request must not wait for who reads its log. How many
+    were lost is the next line.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.lost = 0
+        self._pipe = _own_end(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._pipe is None:
+            super().emit(record)
+            return
+        try:
+            lines = [record]
+            if self.lost:
+                told = {"name": f"{OURS}.logs", "levelno": logging.WARNING, "levelname": "WARNING"}
+                told |= {"msg": "log lines were lost", "fields": {"lost": self.lost}}
+                lines.insert(0, logging.makeLogRecord(told))
+            text = "".join(self.format(line) + self.terminator for line in lines)
+        except Exception:
+            self.handleError(record)
+            return
+        self.lost = 0 if self._is_written(self._pipe, text.encode(errors="backslashreplace")) else self.lost + 1
+
+    def _is_written(self, pipe: int, data: bytes) -> bool:
+        """False if it was not taken, or not all of it. Pieces of this length are taken whole or not at all."""
+        room = select.poll()
+        room.register(pipe, select.POLLOUT)
+        try:
+            for at in range(0, len(data), select.PIPE_BUF):
+                if not self.lost:
+                    room.poll(PATIENCE_MS)
+                os.write(pipe, data[at : at + select.PIPE_BUF])
+        except OSError:  # full (BlockingIOError), or closed
+            return False
+        return True
+
+
+def _own_end(stream: Any) -> int | None:
+    """A descriptor of a pipe that does not wait, while those of others who write to it go on doing so (Linux)."""
+    try:
+        number = stream.fileno()
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            return None
+        return os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK)
+    except (OSError, ValueError):  # no file, or no such system
+        return None
+
+
 def _message(record: logging.LogRecord) -> str:
     text = record.getMessage()
     return text if record.name.split(".")[0] == OURS else scrubbed(text)
@@ -109,7 +165,7 @@ def for_gunicorn(settings: Settings) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": form}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours", "stream": "ext://sys.stderr"}},
+        "handlers": {"stderr": {"class": f"{__name__}.Unblocked", "formatter": "ours", "stream": "ext://sys.stderr"}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {"gunicorn.error": logger, "gunicorn.access": logger | {"qualname": "gunicorn.access"}},
     }
@@ -117,7 +173,7 @@ def for_gunicorn(settings: Settings) -> dict[str, Any]:
 
 def install(settings: Settings) -> None:
     """Give the service's loggers one handler on stderr. Calling it again changes nothing but the format."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Unblocked(sys.stderr)
     root = logging.getLogger()
     if settings.production and not root.handlers:  # what libraries say, where no server has seen to it
         root.addHandler(handler)

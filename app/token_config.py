@@ -34,8 +34,8 @@ class TokenSettings(DeliverySettings):
     jwt_previous_public_keys: Secrets = Field(
         (), description="other public keys that verify, earlier ones and the next one, in the same forms"
     )
-    jwt_issuer: str = Field("latchkey", min_length=1, description="`iss` of every access token")
-    jwt_audience: str = Field("latchkey", min_length=1, description="`aud` of every access token")
+    jwt_issuer: str = Field("latchkey", min_length=1, max_length=255, description="`iss` of every access token")
+    jwt_audience: str = Field("latchkey", min_length=1, max_length=255, description="`aud` of every access token")
     jwt_audiences: Names = Field(
         (), description="backends with tokens of their own, such as `clinic,lab`; `flask audience-key`"
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from email.headerregistry import Address
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -71,6 +72,27 @@ def test_many_threads_share_a_sender(taking: Provider, name: str) -> None:
     for thread in threads:
         thread.join()
     assert sorted(code for code in codes for r in taking.requests if code in r.body) == codes
+
+
+@pytest.mark.covers("asvs 4.2.5")
+@pytest.mark.parametrize("name", CHANNELS)
+def test_the_longest_of_everything_makes_a_request_that_servers_take(
+    taking: Provider, name: str, tmp_path: Path
+) -> None:
+    """Lines of the head stay below what common servers take of one, 4 KiB, whatever is long: it goes into the body."""
+    long = {"sms": "+" + "9" * 15, "email": "a" * 64 + "@" + ".".join(["b" * 61] * 3) + ".com"}[CHANNELS[name]]
+    words = "123456789 " + "\U0001f511" * 1500
+    everything = message(
+        CHANNELS[name], "123456789", recipient=long, brand="\U0001f511" * 60, subject="\U0001f511" * 180, text=words,
+        html=f"<p>{words}</p>",
+    )  # fmt: skip
+    given = {"public_url": "https://" + "a" * 60 + ".example.com/" + "p" * 200, "brand_name": "\U0001f511" * 60}
+    assert taking.sender(name, **given).send(everything).provider_id
+    sent = taking.request
+    assert long.removeprefix("+") in unquote_plus(sent.body)
+    assert len(sent.path) + sum(map(len, sent.query.values())) < 200
+    assert max(len(f"{head}: {value}") for head, value in sent.headers.items()) < 4096
+    assert len(sent.body) < 128 * 1024
 
 
 def test_twilio_gets_a_form_with_number_sender_and_text(taking: Provider) -> None:

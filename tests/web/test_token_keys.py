@@ -23,6 +23,7 @@ from tests.conftest import World
 from tests.crypto.test_signing import new_pem
 from tests.lanes import ROOT, SECRETS
 from tests.people import Answer, Person
+from tests.web.admins import of_role
 
 SECRET = SECRETS["jwt_secret_key"]
 NEXT = "w2Er5Ty8Ui1Op4As7Df0Gh3Jk6Lz9Xc2Vb5Nm8Qw1"
@@ -57,6 +58,22 @@ def test_the_key_set_is_all_that_a_backend_needs(make_world: Worlds, name: str) 
     claims = jwt.decode(token, found, algorithms=[name], audience="latchkey", issuer="latchkey", options=options)
     assert claims["role"] == "user"
     assert asked(world, token)
+
+
+@pytest.mark.one_lane
+@pytest.mark.covers("asvs 4.2.5")
+def test_the_longest_token_fits_a_header_of_every_proxy(make_world: Worlds) -> None:
+    """4 KiB are the least that common ones take of a line; the service itself takes no longer token."""
+    largest = rsa.generate_private_key(65537, 4096).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    long, role = "l" * 255, "r" * 32
+    world = make_world(jwt_algorithm="RS256", jwt_private_key=largest.decode(), jwt_issuer=long, jwt_audience=long,
+                       roles=f"admin,user,{role}")  # fmt: skip
+    person = of_role(world, role)
+    assert person.me()["role"] == role
+    assert len(f"Authorization: Bearer {person.token}") < 3000
+    for name in ("JWT_ISSUER", "JWT_AUDIENCE"):
+        with pytest.raises(ValueError, match="at most 255 characters"):
+            world.lane.settings(**{name.lower(): "l" * 256})
 
 
 @pytest.mark.one_lane
