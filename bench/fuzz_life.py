@@ -1,5 +1,5 @@
-"""An account's life in any order, as a state machine, for `fuzz`: sign-up, codes right and wrong, sign-in, refresh,
-sign-out. After each step the service says what the model says.
+"""An account's life in any order, as a state machine, for `fuzz`: sign-up, codes right, wrong and of
+another step, sign-in, refresh, recovery, sign-out. After each step the service says what the model says.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import jwt
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -15,13 +16,16 @@ from bench.fuzz_people import Cast, Tally
 from tests.people import Answer, Api, Person, wrong
 
 STEPS = 15
+ROUTES = ("/verify-otp", "/login/verify", "/reset-password")
 AUTH = "/api/auth"
+NEW_PASSWORD = "another horse 8"
 
 
 @dataclass
 class Session:
     access: str
     refresh: str
+    level: list[str]  # how it was proven at its beginning
     alive: bool = True
 
 
@@ -33,6 +37,7 @@ class Asked:
     challenge_id: str
     code: str
     guessed: bool = False
+    strayed: bool = False
 
 
 class Life(RuleBasedStateMachine):
@@ -89,9 +94,40 @@ class Life(RuleBasedStateMachine):
         assert self.asked
         answer = self.post(self.asked.path, challenge_id=self.asked.challenge_id, otp=self.asked.code)
         assert answer.status == 200, answer
-        self.sessions.append(Session(answer["access_token"], answer["refresh_token"]))
+        self.sessions.append(Session(answer["access_token"], answer["refresh_token"], _level(answer["access_token"])))
         self.spent.append(self.asked)
         self.member, self.asked = True, None
+
+    @precondition(lambda self: self.asked and not self.asked.strayed)
+    @rule(data=st.data())
+    def go_astray(self, data: Any) -> None:
+        """The right code of another step opens nothing, and costs an attempt."""
+        assert self.asked
+        self.asked.strayed = True
+        self._refused_at(
+            data.draw(st.sampled_from([route for route in ROUTES if route != self.asked.path])), self.asked
+        )
+
+    def _refused_at(self, route: str, asked: Asked) -> None:
+        more = {"new_password": NEW_PASSWORD} if route == "/reset-password" else {}
+        answer = self.post(route, challenge_id=asked.challenge_id, otp=asked.code, **more)
+        assert (answer.status, answer.code) == (410, "challenge_closed"), answer
+
+    @precondition(lambda self: self.member and not self.asked)
+    @rule(astray=st.booleans())
+    def recover(self, astray: bool) -> None:
+        """A new password ends every session, and opens none."""
+        begun = self.post("/forgot-password", email=self.person.email)
+        asked = Asked("/reset-password", begun["challenge_id"], self.person.code())
+        if astray:
+            self._refused_at("/login/verify", asked)
+        body = {"challenge_id": asked.challenge_id, "otp": asked.code, "new_password": NEW_PASSWORD}
+        answer = self.post(asked.path, **body)
+        assert answer.status == 200, answer
+        assert "access_token" not in answer.body, answer
+        self.person.password = NEW_PASSWORD
+        for each in self.sessions:
+            each.alive = False
 
     @precondition(lambda self: self.spent)
     @rule(data=st.data())
@@ -115,6 +151,7 @@ class Life(RuleBasedStateMachine):
         assert answer.status == (200 if session.alive else 401), answer
         if session.alive:
             session.access, session.refresh = answer["access_token"], answer["refresh_token"]
+            assert _level(session.access) == session.level, "a session stays at the level of its sign-in"
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data(), everywhere=st.booleans())
@@ -125,6 +162,11 @@ class Life(RuleBasedStateMachine):
         if session.alive:
             for each in self.sessions if everywhere else [session]:
                 each.alive = False
+
+
+def _level(token: str) -> list[str]:
+    found: list[str] = jwt.decode(token, options={"verify_signature": False})["amr"]
+    return found
 
 
 def live(cast: Cast, tally: Tally, count: int, number: int) -> None:

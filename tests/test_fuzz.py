@@ -13,7 +13,7 @@ PARTS = {"document", "life", "wire", "bodies"}
 
 
 @pytest.mark.slow
-@pytest.mark.covers("fault F31", "fault F32")
+@pytest.mark.covers("fault F31", "fault F32", "asvs 2.3.1", "nist N37")
 def test_no_hostile_request_makes_a_fault_ends_a_worker_or_leaves_anything_behind(tmp_path: Path) -> None:
     kept = tmp_path / "fuzz.json"
     told = bench("fuzz", "--short", "--requests", "800", "--database", "sqlite", "--json", str(kept), patience=600)

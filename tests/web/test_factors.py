@@ -274,7 +274,7 @@ def test_an_enrolled_app_is_asked_under_every_policy(make_world, policy: str) ->
     assert signin(person, app.fresh()).status == 200
 
 
-@pytest.mark.covers("attack A20", "asvs 6.5.1", "attack A21", "nist N35")
+@pytest.mark.covers("attack A20", "asvs 6.5.1", "attack A21", "nist N35", "nist N26")
 def test_a_step_counts_once_and_none_before_it(world: World, person: Person) -> None:
     app = enrol(world, person)
     world.clock.advance(minutes=5)

@@ -234,7 +234,7 @@ def test_ids_are_told_apart_exactly(server: Server) -> None:
 # Codes
 
 
-@pytest.mark.covers("attack A20", "asvs 6.5.1")
+@pytest.mark.covers("attack A20", "asvs 6.5.1", "nist N26")
 def test_a_code_is_right_once(world: World, till: Server) -> None:
     code = till.code()
     assert [till.verify(code) for _ in range(3)] == [True, False, False]

@@ -207,7 +207,7 @@ def test_a_role_in_the_body_is_not_bound(world: World) -> None:
     assert person.me()["role"] == "user"
 
 
-@pytest.mark.covers("asvs 6.5.1", "nist N18")
+@pytest.mark.covers("asvs 6.5.1", "nist N18", "nist N26")
 def test_it_refuses_a_code_used_twice(world: World) -> None:
     person = world.person()
     asked = person.ask_signup().ok()
