@@ -117,6 +117,19 @@ def test_after_each_fault_everything_that_was_acknowledged_holds(tmp_path: Path)
     assert made >= {"database killed", "database read-only", "commit unanswered"}
 
 
+@pytest.mark.slow
+@pytest.mark.covers("fault F27")
+def test_a_crowd_that_signs_in_fits_into_the_memory_of_a_small_host(tmp_path: Path) -> None:
+    """Real hashes, of which each takes 19 MiB: who does not fit is told to come again."""
+    if not lanes.available()["postgresql"]:
+        pytest.skip("*** NOT TESTED, no PostgreSQL to start ***")
+    kept = tmp_path / "memory.json"
+    told = bench("memory", "--short", "--json", str(kept))
+    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
+    [sizes] = next(rows for title, rows in json.loads(kept.read_text())["tables"].items() if title.startswith("PSS"))
+    assert 40 < sizes["idle"] < sizes["most under load"] < 450
+
+
 def test_a_picture_shows_each_ratio_with_its_interval_and_its_bound() -> None:
     met = {"what": "me: cost of a bare read", "measured": "1.50 x (1.20 to 1.90)", "bound": "at most 2.0 x", "ok": True}
     missed = {"what": "a <b>", "measured": "8.00 x (6.00 to 9.00)", "bound": "at most 4.0 x", "ok": False}
