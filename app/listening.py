@@ -37,6 +37,7 @@ LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
+CHUNK = re.compile(rb"([0-9a-f]{1,16})[ \t]*(?:;.*)?$", re.IGNORECASE | re.DOTALL)
 EXPECTS = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue", re.IGNORECASE)
 M_ARENA_MAX = -8  # of glibc's mallopt
 WAITED = "latchkey.waited_s"  # in the WSGI environment
@@ -78,12 +79,12 @@ class Arriving:
     def _has_last_chunk(self, body: int) -> bool:
         at = max(self._chunk, body)
         while (end := self.data.find(b"\r\n", at)) >= 0:
-            try:
-                size = int(bytes(self.data[at:end]).partition(b";")[0], 16)
-            except ValueError:
+            size_line = CHUNK.match(self.data, at, end)
+            if size_line is None:
                 return True  # the parser refuses it
-            if size <= 0:
-                return size < 0 or self.data.find(b"\r\n\r\n", end) >= 0
+            size = int(size_line[1], 16)
+            if size == 0:
+                return self.data.find(b"\r\n\r\n", end) >= 0
             if end + 2 + size + 2 > len(self.data):
                 return False
             at = self._chunk = end + 2 + size + 2

@@ -52,6 +52,8 @@ def test_a_request_is_whole_with_its_last_byte_and_not_before(request_: bytes) -
         HEAD + b"Content-Length: many\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1_44\r\n",  # Python reads it as a number, HTTP does not
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n 5\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n20000\r\n" + b"x" * (LONGEST_BODY + 1),
     ],
 )
