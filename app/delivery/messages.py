@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -182,8 +182,14 @@ def _language(template: Template) -> str:
 
 
 def _read_words(path: Path) -> dict[str, str]:
-    if not path.is_file():
+    try:
+        return _words_of(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
         return {}
+
+
+@lru_cache(maxsize=100)
+def _words_of(path: Path, _changed_at: int) -> dict[str, str]:
     with _named(str(path)):
         lines = path.read_text("utf-8-sig").splitlines()
     return {key.strip(): words.strip() for key, colon, words in (line.partition(":") for line in lines) if colon}
@@ -247,6 +253,7 @@ def _for_autofill(settings: Settings, text: str, code: str) -> str:
     return "\n\n".join([text, "\n".join(extra)]) if extra else text
 
 
+@cache
 def _readable(color: str, behind: str, contrast: float) -> str:
     """A colour, made lighter or darker until it can be read on what is behind it."""
     aim = 255 if _luminance(_channels(behind)) < 0.5 else 0
