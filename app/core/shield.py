@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from app.core import throttles
 from app.core.identifiers import Identifier
@@ -26,6 +26,7 @@ FIRST_REST, LONGEST_REST = timedelta(hours=1), timedelta(days=1)
 UNITS = 10_000  # of money, in one of SMS_PRICES' currency
 PREFIX = 3  # digits at the end in which adjacent numbers differ
 SENT = ("sent", "delivered")
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def judge(work: Work, number: Identifier, *, known: bool = False) -> Verdict:
         if full and not (known and what == "prefix"):
             return Verdict(f"shield_{what}", verdict.closing)
     for _, row, amount, cap in counted:
-        row.day_count, row.touched_at = row.day_count + (amount if cap else 0), work.now
+        if cap:
+            row.day_count, row.touched_at = row.day_count + amount, work.now
     return Verdict(None, verdict.closing)
 
 
@@ -109,19 +111,21 @@ def _breaker(work: Work, country: str, row: Counter) -> Verdict:
     return Verdict("shield_closed", Closing(country, sent, verified, until))
 
 
+SAMPLED = (
+    select(OtpChallenge.used_at)
+    .select_from(OutboxMessage)
+    .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
+    .where(OutboxMessage.country == bindparam("where"), OutboxMessage.state.in_(SENT))
+    .where(OutboxMessage.settled_at <= bindparam("then"))  # since when they could be typed at all
+    .where(OutboxMessage.created_at >= bindparam("since"), OutboxMessage.kind.like("code.%"))
+    .order_by(OutboxMessage.created_at.desc())
+    .limit(SAMPLE)
+)
+
+
 def _sample(work: Work, country: str, since: datetime | None) -> tuple[int, int]:
     """Of the last codes sent to a country: how many, and how many of them came back."""
-    here = (OutboxMessage.country == country, OutboxMessage.state.in_(SENT))
-    then = [OutboxMessage.settled_at <= work.now - TYPING]  # since when they could be typed at all
-    if since:
-        then.append(OutboxMessage.created_at >= since)
-    query = (
-        select(OtpChallenge.used_at)
-        .select_from(OutboxMessage)
-        .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
-        .where(*here, *then, OutboxMessage.kind.like("code.%"))
-        .order_by(OutboxMessage.created_at.desc())
-        .limit(SAMPLE)
-    )
-    used = list(work.db.scalars(query))
+    given = {"where": country, "then": work.now - TYPING, "since": since or EVER}
+    # Without what this unit has counted so far: it is written once, at the end.
+    used = list(work.db.scalars(SAMPLED, given, execution_options={"autoflush": False}))
     return len(used), sum(at is not None for at in used)
