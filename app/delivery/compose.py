@@ -36,6 +36,7 @@ class Claimed:
     outgoing: Outgoing
     lease: str | None
     leased_until: datetime
+    claimed_at: datetime  # what was read of it is of then
     attempts: int
     created_at: datetime
     challenge_id: UUID | None
@@ -59,7 +60,7 @@ def _counters(work: Work, row: OutboxMessage) -> list[str]:
 
 
 def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
-    challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
+    challenge = row.challenge
     why = _objection(work, row, challenge)
     shielded = _is_shielded(work, row)
     if not why and not _in_turn(work, row):
@@ -74,7 +75,7 @@ def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
         drop(work, row, row.lease, "unmade")
         return None
     assert row.leased_until is not None
-    return Claimed(words, row.lease, row.leased_until, row.attempts, row.created_at, row.challenge_id)
+    return Claimed(words, row.lease, row.leased_until, work.now, row.attempts, row.created_at, row.challenge_id)
 
 
 def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> str | None:

@@ -2,7 +2,9 @@
 
 Threads of each web process by default, or `flask courier` processes; any number may run beside each other. Each
 channel has a thread of its own: a hanging SMS provider keeps no mail waiting.
-Nothing is sent inside a unit of work: claim, commit, send, then mark in a unit of its own.
+Nothing is sent inside a unit of work: claim, commit, send, then mark in a unit of its own. What went out quickly is
+marked together, after a tenth of a second or after the one send that takes longer: a courier that dies before has those
+repeated, each with the same code.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +31,7 @@ from app.errors import Unavailable
 from app.work import Client, Kit, Work, run
 
 BATCH = 5
+MARK_S = 0.1  # how long a message that was sent may wait for its mark while others are sent
 POLL_S = 2.0  # how soon a message left by a dead process is found
 UPKEEP_S = 5.0  # how soon upkeep that is due begins
 STAMP_S = 60.0  # how often the last use of sessions and API keys is written
@@ -34,6 +40,7 @@ LONGEST_RETRY_S = 900.0
 LONGEST_CODE_RETRY_S = 20.0  # for a code: its reader waits, so it goes out soon after the provider is back
 LAST_TRY = timedelta(seconds=3)  # before a code expires
 GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
+STALE = timedelta(seconds=1)  # after which what a claim read is asked again
 REPORT_S = 15.0  # how long a report may take
 CLIENT = Client(user_agent="courier")
 CHANNELS = ("email", "sms")
@@ -129,13 +136,35 @@ class Courier:
         if not ids:
             return 0
         claimed = run(self.kit, lambda work: compose.claim(work, ids), client=CLIENT)
-        for message in claimed:
-            if self._stopping.is_set():
-                break
-            out = message.outgoing
-            with logs.about(message_id=str(out.id), channel=out.channel, kind=out.kind):
-                self._deliver(message)
+        self._deliver_all(claimed)
         return len(ids)
+
+    def _deliver_all(self, claimed: list[Claimed]) -> None:
+        taken: list[tuple[Claimed, Receipt]] = []  # by a provider, and not marked yet
+        began = time.monotonic()
+        try:
+            for message in claimed:
+                if self._stopping.is_set():
+                    break
+                with _about_it(message):
+                    if receipt := self._deliver(message):
+                        taken.append((message, receipt))
+                if time.monotonic() - began > MARK_S:
+                    self._mark(taken)
+                    began = time.monotonic()
+        finally:
+            self._mark(taken)
+
+    def _mark(self, taken: list[tuple[Claimed, Receipt]]) -> None:
+        """Note of messages that they are sent, and forget them here."""
+        marked = taken.copy()
+        taken.clear()  # first: what cannot be marked is sent again when its lease ends, and not marked by then
+        if marked:
+            run(self.kit, partial(_note_sent, taken=marked), client=CLIENT)
+        for message, receipt in marked:
+            with _about_it(message):
+                fields = {"provider": receipt.provider, "attempts": message.attempts}
+                log.info("message is sent", extra={"fields": fields})
 
     def _stamp(self) -> None:
         if not (self.kit.seen or self.kit.seen_keys) or (self.kit.clock() - self._stamped_at).total_seconds() < STAMP_S:
@@ -152,25 +181,35 @@ class Courier:
             if seen.get(each) == at:
                 del seen[each]
 
-    def _deliver(self, claimed: Claimed) -> None:
+    def _deliver(self, claimed: Claimed) -> Receipt | None:
+        """Send a message, if it still should be. Returns what a provider said that took it."""
         out, now = claimed.outgoing, self.kit.clock()
         if now > claimed.leased_until - outbox.LEASE / 2:  # the ones before it took long
             run(self.kit, lambda work: outbox.release(work, out, claimed.lease), client=CLIENT)
-            return None
-        if out.expires_at and out.expires_at <= now:
-            return self._drop(claimed, "expired")
-        if not run(self.kit, lambda work: compose.is_wanted(work, claimed), client=CLIENT, reads=True):
-            return self._drop(claimed, "closed")
+        elif out.expires_at and out.expires_at <= now:
+            self._drop(claimed, "expired")
+        elif not self._is_wanted(claimed, now):
+            self._drop(claimed, "closed")
+        else:
+            return self._send(claimed)
+        return None
+
+    def _send(self, claimed: Claimed) -> Receipt | None:
+        out = claimed.outgoing
         try:
-            receipt = self._senders[out.channel].send(out)
+            return self._senders[out.channel].send(out)
         except SendFailed as failure:
             self._failed(claimed, failure)
         except Exception:
             log.exception("sender of %s stumbled over message %s", out.channel, out.id)
             self._failed(claimed, SendFailed(Reason.UNKNOWN, "the sender stumbled"))
-        else:
-            run(self.kit, lambda work: _sent(work, claimed, receipt), client=CLIENT)
-            log.info("message is sent", extra={"fields": {"provider": receipt.provider, "attempts": claimed.attempts}})
+        return None
+
+    def _is_wanted(self, claimed: Claimed, now: datetime) -> bool:
+        """Asked again if those before it took some time: its code may have been used meanwhile."""
+        if now - claimed.claimed_at <= STALE:
+            return True
+        return run(self.kit, lambda work: compose.is_wanted(work, claimed), client=CLIENT, reads=True)
 
     def _drop(self, claimed: Claimed, why: str) -> None:
         run(self.kit, lambda work: compose.drop(work, claimed.outgoing, claimed.lease, why), client=CLIENT)
@@ -183,10 +222,16 @@ class Courier:
         run(self.kit, lambda work: _again_or_never(work, claimed, failure), client=CLIENT)
 
 
-def _sent(work: Work, claimed: Claimed, receipt: Receipt) -> None:
-    out, known = claimed.outgoing, {"provider": receipt.provider, "provider_id": receipt.provider_id}
-    if outbox.settle(work, out, claimed.lease, State.SENT, **known, last_error=None):
-        tally.note_sent(work, out.kind, out.channel, receipt.provider)
+def _about_it(claimed: Claimed) -> AbstractContextManager[None]:
+    out = claimed.outgoing
+    return logs.about(message_id=str(out.id), channel=out.channel, kind=out.kind)
+
+
+def _note_sent(work: Work, taken: Iterable[tuple[Claimed, Receipt]]) -> None:
+    for claimed, receipt in taken:
+        out = claimed.outgoing
+        if outbox.sent(work, out, claimed.lease, receipt.provider, receipt.provider_id):
+            tally.note_sent(work, out.kind, out.channel, receipt.provider)
 
 
 def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:

@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, bindparam, delete, or_, select, update
+from sqlalchemy.orm import joinedload
 
 from app.core import accounts, challenges
 from app.core.challenges import Purpose, channel_of
@@ -223,34 +224,50 @@ def forget_person(work: Work, user_id: UUID) -> None:
     work.changes(delete(OutboxMessage).where(OutboxMessage.user_id == user_id))
 
 
-def due(work: Work, channel: str, limit: int) -> list[UUID]:
-    """The messages of a channel that a courier may claim now, newest first: somebody still waits for those. Decoys
-    last.
-    """
-    query = select(OutboxMessage.id).where(claimable(work.now), OutboxMessage.channel == channel)
-    newest = query.order_by(OutboxMessage.kind == DECOY, OutboxMessage.created_at.desc())
-    return list(work.db.scalars(newest.limit(limit)))
-
-
-def claimable(now: datetime) -> Any:
-    """Whether a message may be claimed."""
+def claimable(now: Any) -> Any:
+    """Whether a message may be claimed at an instant, or at that of a parameter."""
     waiting = and_(OutboxMessage.state == State.QUEUED, OutboxMessage.next_attempt_at <= now)
     lapsed = and_(OutboxMessage.state == State.SENDING, OutboxMessage.leased_until <= now)
     return or_(waiting, lapsed)
 
 
+DUE = (
+    select(OutboxMessage.id)
+    .where(claimable(bindparam("now")), OutboxMessage.channel == bindparam("on"))
+    .order_by(OutboxMessage.kind == DECOY, OutboxMessage.created_at.desc())
+    .limit(bindparam("most"))
+)
+
+
+def due(work: Work, channel: str, limit: int) -> list[UUID]:
+    """The messages of a channel that a courier may claim now, newest first: somebody still waits for those. Decoys
+    last.
+    """
+    return list(work.db.scalars(DUE, {"now": work.now, "on": channel, "most": limit}))
+
+
+CLAIMED = (
+    update(OutboxMessage)
+    .where(OutboxMessage.id.in_(bindparam("ids", expanding=True)), claimable(bindparam("now")))
+    .values(state=State.SENDING, lease=bindparam("ours"), leased_until=bindparam("till"))
+    .values(attempts=OutboxMessage.attempts + 1)
+)
+MINE = (
+    select(OutboxMessage)
+    .where(OutboxMessage.lease == bindparam("ours"))
+    .order_by(OutboxMessage.created_at.desc())
+    .options(joinedload(OutboxMessage.challenge))
+)
+
+
 def claim(work: Work, ids: Sequence[UUID]) -> list[OutboxMessage]:
-    """Take what is still free of these under one lease. Two couriers never hold the same message."""
+    """Take what is still free of these under one lease, each with its challenge. Two couriers never hold the same
+    message.
+    """
     lease = secrets.token_hex(16)
-    taken = work.changes(
-        update(OutboxMessage)
-        .where(OutboxMessage.id.in_(ids), claimable(work.now))
-        .values(state=State.SENDING, lease=lease, leased_until=work.now + LEASE, attempts=OutboxMessage.attempts + 1)
-    )
-    if not taken:
+    if not work.changes(CLAIMED, ids=ids, now=work.now, ours=lease, till=work.now + LEASE):
         return []
-    mine = select(OutboxMessage).where(OutboxMessage.lease == lease).order_by(OutboxMessage.created_at.desc())
-    return list(work.db.scalars(mine))
+    return list(work.db.scalars(MINE, {"ours": lease}))
 
 
 def release(work: Work, message: Named, lease: str | None) -> bool:
@@ -259,6 +276,22 @@ def release(work: Work, message: Named, lease: str | None) -> bool:
     free = {"state": State.QUEUED, "lease": None, "leased_until": None, "attempts": OutboxMessage.attempts - 1}
     work.wakes.add(message.channel)
     return work.changes(update(OutboxMessage).where(*ours).values(free)) == 1
+
+
+SENT = (
+    update(OutboxMessage)
+    .where(OutboxMessage.id == bindparam("row"), OutboxMessage.lease == bindparam("ours"))
+    .values(state=State.SENT, provider=bindparam("by"), provider_id=bindparam("as_what"), settled_at=bindparam("at"))
+    .values(lease=None, leased_until=None, last_error=None)
+)
+
+
+def sent(work: Work, message: Named, lease: str | None, provider: str, provider_id: str | None) -> bool:
+    """Settle a message that a provider took."""
+    if message.kind == Notice.ACCOUNT_ERASED:
+        return settle(work, message, lease, State.SENT)
+    ours = {"row": message.id, "ours": lease}
+    return work.changes(SENT, **ours, by=provider, as_what=provider_id, at=work.now) == 1
 
 
 def settle(work: Work, message: Named, lease: str | None, state: State, **values: Any) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import JSON, ForeignKey, Index, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db import Base, Id, UtcDateTime
+from app.models.otp import OtpChallenge
 
 
 class OutboxMessage(Base):
@@ -45,3 +46,4 @@ class OutboxMessage(Base):
     last_error: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    challenge: Mapped[OtpChallenge | None] = relationship(viewonly=True, lazy="raise")  # read when it is claimed

@@ -13,7 +13,7 @@ from app.delivery import courier as courier_module
 from app.delivery import outbox
 from app.delivery.courier import Courier, new_bells
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
-from app.models import OutboxMessage
+from app.models import OtpChallenge, OutboxMessage
 from app.work import run
 from tests.conftest import World
 from tests.people import MemorySender, Person
@@ -149,6 +149,67 @@ def test_a_used_code_is_not_sent_again(quiet: World) -> None:
     assert len(sender.messages) == 1
     assert states(quiet) == ["dropped"]
     assert quiet.audit(event="message.dropped")[0].reason == "closed"
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(0.9, 2), (1.1, 1)])
+def test_a_code_that_is_used_while_others_are_sent_is_not_sent_if_they_took_long(
+    quiet: World, seconds: float, sent: int
+) -> None:
+    """What a claim read of a challenge is good for a second."""
+    for _ in range(2):
+        quiet.person().ask_signup().ok()
+
+    class Slow(MemorySender):
+        def send(self, message: Outgoing) -> Receipt:
+            with quiet.kit.writes.begin() as db:
+                db.execute(sa.update(OtpChallenge).values(used_at=quiet.clock.now))
+            quiet.clock.advance(seconds=seconds)
+            return super().send(message)
+
+    sender = Slow("email")
+    courier(quiet, sender).round("email")
+    assert len(sender.messages) == sent
+    assert [row.reason for row in quiet.audit(event="message.dropped")] == ["closed"] * (2 - sent)
+
+
+class Watching(MemorySender):
+    """Notes how many messages are marked as sent before each it sends, and may die at one of them."""
+
+    def __init__(self, world: World, dies_at: int = 0) -> None:
+        super().__init__("email")
+        self.world, self.dies_at = world, dies_at
+        self.marked: list[int] = []
+
+    def send(self, message: Outgoing) -> Receipt:
+        self.marked.append(len(self.world.rows(OutboxMessage, state="sent")))
+        receipt = super().send(message)
+        if len(self.messages) == self.dies_at:
+            raise SystemExit
+        return receipt
+
+
+@pytest.mark.parametrize(("patience", "marked"), [(60.0, [0, 0, 0]), (0.0, [0, 1, 2])])
+def test_messages_that_go_out_quickly_are_marked_together_and_slow_ones_each_at_once(
+    quiet: World, monkeypatch: pytest.MonkeyPatch, patience: float, marked: list[int]
+) -> None:
+    monkeypatch.setattr(courier_module, "MARK_S", patience)
+    for _ in range(3):
+        quiet.person().ask_signup().ok()
+    sender = Watching(quiet)
+    courier(quiet, sender).round("email")
+    assert sender.marked == marked
+    assert states(quiet) == ["sent"] * 3
+
+
+def test_a_courier_that_stops_over_a_message_has_marked_those_before_it(
+    quiet: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "MARK_S", 60.0)
+    for _ in range(3):
+        quiet.person().ask_signup().ok()
+    with pytest.raises(SystemExit):
+        courier(quiet, Watching(quiet, dies_at=3)).round("email")
+    assert states(quiet) == ["sending", "sent", "sent"]
 
 
 @pytest.mark.covers("fault F18")

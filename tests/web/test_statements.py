@@ -119,3 +119,20 @@ def test_a_request_asks_the_database_no_more_than_it_must(
         assert len(spent.statements) <= bounds[what], (what, spent.statements)
         # The password is looked up before it is hashed and judged after: no connection is held meanwhile.
         assert spent.commits == (2 if what == "login" else 1), what
+
+
+@pytest.mark.parametrize(("channel", "statements"), [("email", 4), ("sms", 7)])
+def test_a_code_that_is_asked_for_alone_costs_the_courier_few_statements_and_two_commits(
+    world: World, channel: str, statements: int
+) -> None:
+    """What waits, the claim, what was claimed, the mark; for SMS the shield's counters, its sample, and their change."""
+    world.sends_at_once = False
+    if channel == "sms":
+        world.api().post("/api/v1/auth/send-otp", {"mobile_number": NUMBER}).ok()
+    else:
+        world.person().ask_signup().ok()
+    spent = Spent(world, lambda: world.courier.round(channel))
+    assert spent.answer == 1
+    assert len(world.senders[channel].messages) == 1
+    assert len(spent.statements) <= statements, spent.statements
+    assert spent.commits == 1 + 2  # the first has only read
