@@ -30,6 +30,7 @@ PROGRAMS = (
     "memory",
     "rotation",
     "costs",
+    "courier",
     "speed",
     "growth",
     "fuzz",
