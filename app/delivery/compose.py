@@ -18,7 +18,7 @@ from app.core import accounts, audit, challenges, sends, shield, throttles
 from app.core.identifiers import Identifier, Kind
 from app.core.shield import Closing
 from app.crypto import codes
-from app.delivery import messages, outbox
+from app.delivery import listing, messages, outbox
 from app.delivery.outbox import Notice, State
 from app.delivery.senders import Outgoing
 from app.models import OtpChallenge, OutboxMessage
@@ -175,7 +175,7 @@ def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: 
 
 def preview(work: Work, limit: int) -> list[tuple[OutboxMessage, Outgoing | None]]:
     """The last messages as they read, newest first; None for one that cannot be made. Sends nothing."""
-    return [(row, _previewed(work, row)) for row in outbox.newest(work, limit)]
+    return [(row, _previewed(work, row)) for row in listing.newest(work, limit)]
 
 
 def _previewed(work: Work, row: OutboxMessage) -> Outgoing | None:

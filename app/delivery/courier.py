@@ -163,8 +163,9 @@ class Courier:
             run(self.kit, partial(_note_sent, taken=marked), client=CLIENT)
         for message, receipt in marked:
             with _about_it(message):
-                fields = {"provider": receipt.provider, "attempts": message.attempts}
-                log.info("message is sent", extra={"fields": fields})
+                log.info(
+                    "message is sent", extra={"fields": {"provider": receipt.provider, "attempts": message.attempts}}
+                )
 
     def _stamp(self) -> None:
         if not (self.kit.seen or self.kit.seen_keys) or (self.kit.clock() - self._stamped_at).total_seconds() < STAMP_S:

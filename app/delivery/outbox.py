@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -170,38 +169,8 @@ def delivery(work: Work, challenge: OtpChallenge) -> str:
     return SHOWN.get(State(state), State.QUEUED)
 
 
-def newest(work: Work, limit: int) -> list[OutboxMessage]:
-    """The last messages to somebody, newest first."""
-    query = select(OutboxMessage).where(OutboxMessage.kind != DECOY)
-    return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which messages are looked for. What is None does not matter."""
-
-    state: State | None = None
-    channel: str | None = None
-    provider: str | None = None
-    user_id: UUID | None = None
-
-
-def page(work: Work, wanted: Wanted, limit: int, before: UUID | None) -> list[OutboxMessage]:
-    """Messages to somebody that fit, newest first, made before a given one."""
-    fitting = [getattr(OutboxMessage, name) == value for name, value in asdict(wanted).items() if value is not None]
-    older = [OutboxMessage.id < before] if before else []
-    query = select(OutboxMessage).where(OutboxMessage.kind != DECOY, *fitting, *older)
-    return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
-
-
 def recipient(row: OutboxMessage) -> Identifier:
     return Identifier(Kind.PHONE if row.channel == "sms" else Kind.EMAIL, row.recipient)
-
-
-def by_id(work: Work, message_id: UUID) -> OutboxMessage | None:
-    """A message to somebody."""
-    row = work.db.get(OutboxMessage, message_id)
-    return row if row and row.kind != DECOY else None
 
 
 def again(work: Work, row: OutboxMessage) -> bool:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.core import audit, challenges
 from app.core.audit import Event
-from app.delivery import outbox, reported, tally
+from app.delivery import listing, outbox, reported, tally
 from app.delivery.outbox import State
 from app.delivery.reports import Report, Said
 from app.errors import Conflict, NotFound
@@ -57,7 +57,7 @@ def retry(work: Work, message_id: UUID) -> OutboxMessage:
 
     Raises NotFound, Conflict for any other.
     """
-    row = outbox.by_id(work, message_id)
+    row = listing.by_id(work, message_id)
     if row is None:
         raise audit.refusal(work, Event.MESSAGE_REFUSED, None, NotFound())
     before, shown = row.state, outbox.recipient(row).masked

@@ -9,8 +9,9 @@ from typing_extensions import TypedDict
 
 from app import errors
 from app.core.roles import Permission
-from app.delivery import outbox
-from app.delivery.outbox import State, Wanted
+from app.delivery import listing, outbox
+from app.delivery.listing import Wanted
+from app.delivery.outbox import State
 from app.flows import delivery
 from app.models import OutboxMessage
 from app.web import paging
@@ -59,7 +60,7 @@ def list_deliveries(work: Work, page: DeliveriesQuery) -> Any:
     """Messages, newest first, with how often each was tried and why it was not sent. Recipients are masked; of requests
     for addresses that are nobody's there is none."""
     wanted = Wanted(page.status, page.channel, page.provider, page.user_id)
-    return paging.answer(page, lambda limit, before: outbox.page(work, wanted, limit, before), message)
+    return paging.answer(page, lambda limit, before: listing.page(work, wanted, limit, before), message)
 
 
 @admin.add("POST", "/deliveries/<uuid:message_id>/retry", reply=MessageReply,

@@ -1,0 +1,42 @@
+"""Messages as somebody looks at them: the inbox of development, and administration. Decoys are nobody's to see."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app.delivery.outbox import DECOY, State
+from app.models import OutboxMessage
+from app.work import Work
+
+
+def newest(work: Work, limit: int) -> list[OutboxMessage]:
+    """The last messages to somebody, newest first."""
+    query = select(OutboxMessage).where(OutboxMessage.kind != DECOY)
+    return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which messages are looked for. What is None does not matter."""
+
+    state: State | None = None
+    channel: str | None = None
+    provider: str | None = None
+    user_id: UUID | None = None
+
+
+def page(work: Work, wanted: Wanted, limit: int, before: UUID | None) -> list[OutboxMessage]:
+    """Messages to somebody that fit, newest first, made before a given one."""
+    fitting = [getattr(OutboxMessage, name) == value for name, value in asdict(wanted).items() if value is not None]
+    older = [OutboxMessage.id < before] if before else []
+    query = select(OutboxMessage).where(OutboxMessage.kind != DECOY, *fitting, *older)
+    return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
+
+
+def by_id(work: Work, message_id: UUID) -> OutboxMessage | None:
+    """A message to somebody."""
+    row = work.db.get(OutboxMessage, message_id)
+    return row if row and row.kind != DECOY else None
