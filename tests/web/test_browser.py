@@ -10,9 +10,12 @@ from werkzeug.test import TestResponse
 
 from app.models import Session, User
 from tests.conftest import World
+from tests.lanes import ROOT
 from tests.people import PASSWORD, Person, check_document, wrong
+from tests.test_cryptography import named, table
 
 EMAIL = "jane@example.com"
+HTTPS = "https://auth.example.com"
 OWN = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -214,6 +217,27 @@ def test_the_cookies_of_production(make_world: Any) -> None:
     assert "__Host-challenge" in cookies_set(answer)
 
 
+@pytest.mark.covers("asvs 3.1.1")
+def test_what_browsers_must_know_is_what_is_sent_and_read(make_world: Any) -> None:
+    """The page about it names each attribute of the cookie and each header of an answer that a browser acts on."""
+    rows = table((ROOT / "docs" / "moving-from-a-cookie-session-flask-app.md").read_text(), "What browsers must know")
+    told = {name for row in rows for name in named(row[1])}
+    assert all(row[2] and row[3] for row in rows)
+    world = make_world(environment="production", public_url="https://auth.example.com")
+    browser = Browser(world)
+    browser.client.post("/signup", json={"name": "Jane", "email": EMAIL, "password": PASSWORD}, base_url=HTTPS)
+    world.deliver()
+    done = browser.client.post("/verify-otp", json={"email": EMAIL, "otp": browser.code()}, base_url=HTTPS)
+    name, *attributes = cookies_set(done)["__Host-session"].split("; ")
+    sent = {name.partition("=")[0], "__Host-", *attributes} - {
+        a for a in attributes if a.startswith(("Max-Age", "Expires"))
+    }
+    sent |= set(done.headers.keys()) - {
+        "Set-Cookie", "Content-Length", "Cache-Control", "X-Request-ID", "Vary", "Date", "Server", "Connection",
+    }  # fmt: skip
+    assert told == sent | {"Origin", "Sec-Fetch-Site"}
+
+
 def test_the_cookie_is_the_same_session_that_everybody_lists_and_ends(world: World, browser: Browser) -> None:
     browser.sign_up()
     person = world.person(email=EMAIL)
@@ -331,6 +355,7 @@ def test_a_write_from_elsewhere_is_refused(browser: Browser, whence: str) -> Non
     assert refused.count("cross_site_request") == len(WRITES)
 
 
+@pytest.mark.covers("asvs 3.1.1")
 def test_one_s_own_page_and_no_browser_at_all_may_write(browser: Browser) -> None:
     for headers in (OWN, {"Origin": "http://localhost"}, {"Sec-Fetch-Site": "same-origin"}, {}):
         assert browser.post("/logout", **headers).status_code == 200

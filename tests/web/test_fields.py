@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from uuid import uuid4
@@ -150,3 +151,28 @@ def body_of(endpoint: Endpoint, person: Person) -> dict[str, Any]:
     own = endpoint.body.model_json_schema().get("examples", [{}])[0]
     own = {name: known.get(name, value) for name, value in own.items()}
     return {name: value for name, value in HOSTILE.items() if name not in endpoint.body.model_fields} | own
+
+
+RULES = table(PAGE, "Rules across fields")
+
+
+@pytest.mark.covers("asvs 2.1.2")
+@pytest.mark.one_lane
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule[0]}: {rule[2]}")
+def test_a_rule_across_fields_is_kept(world: World, rule: list[str]) -> None:
+    _, caller, request, body, told = rule
+    person = of_role(world, "admin") if caller == "admin" else world.person().sign_up()
+    method, at = filled(named(request)[0], person).split(" ")
+    given = json.loads(filled(named(body)[0], person)) if body else None
+    answer = person.api.call(method, at, given, person.token if caller != "nobody" else None)
+    assert (answer.status, answer.code) == (422, "validation_failed")
+    assert [[error["field"], error["code"]] for error in answer["errors"]] == [named(told)]
+
+
+def filled(text: str, person: Person) -> str:
+    return text.replace("{email}", person.email).replace("{user_id}", str(id_of(person)))
+
+
+def test_every_kind_of_caller_is_among_the_rules() -> None:
+    assert {rule[1] for rule in RULES} == {"nobody", "person", "admin"}
+    assert len(RULES) >= 16
