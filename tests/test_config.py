@@ -88,6 +88,12 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"smtp_server": ""}, "SMTP_SERVER is missing"),
     ({"sender_email": ""}, "SENDER_EMAIL is missing"),
     ({"database_url": "sqlite:///x.db"}, "DATABASE_URL names SQLite"),
+    ({"public_url": "http://auth.example.com"}, "PUBLIC_URL is not https"),
+    *(
+        ({name: "http://provider.example"}, f"{name.upper()} is not https")
+        for name in Settings.model_fields
+        if name.endswith("_base_url")
+    ),
 ]
 
 
