@@ -31,6 +31,7 @@ PROGRAMS = (
     "rotation",
     "costs",
     "courier",
+    "overload",
     "speed",
     "growth",
     "fuzz",

@@ -60,7 +60,7 @@ def run(given: argparse.Namespace) -> Report:
         service = stack.enter_context(running(url, folder, **PRODUCTION))
         ready, cpu = time.monotonic() - began, cpu_of(service)
         sizes = {"idle": pss(service)}
-        people = [_person(service) for _ in range(PEOPLE)]
+        people = [person(service) for _ in range(PEOPLE)]
         with _watched(service) as seen:
             crowd = Crowd(people, urlsplit(service.base).port or 0)
             crowd.rush(given.clients, given.seconds)
@@ -124,7 +124,7 @@ class Crowd:
         self.told += line.told
 
 
-def _person(service: Service) -> Person:
+def person(service: Service) -> Person:
     email, seen = address(), len(service.codes())
     return Person(service.api(), lambda *_: soon(lambda: service.codes()[seen:])[-1], email=email).sign_up()
 
