@@ -55,7 +55,7 @@ COLUMNS = ("messages a second", "CPU ms of the courier", "of the database")
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--messages", type=int, help="that wait (3,000; short: 400)")
-    parser.add_argument("--blocks", type=int, help="(5; short: 2)")
+    parser.add_argument("--blocks", type=int, help="(5; short: 1)")
     parser.add_argument(
         "--beside", type=Path, metavar="FOLDER", help="another checkout, whose courier takes turns, too"
     )
@@ -64,11 +64,14 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> Report:
     lanes.look_for_servers()
     given.messages = given.messages or (400 if given.short else 3000)
-    given.blocks = given.blocks or (2 if given.short else 5)
+    given.blocks = given.blocks or (1 if given.short else 5)
     logging.getLogger("latchkey").setLevel(logging.WARNING)  # here; the courier that is measured writes its lines
     report = Report()
     with _yard(given.messages) as yard:
-        report.tables["statements and commits a message"] = _counts(yard)
+        report.tables["statements and commits a message"] = counts = _counts(yard)
+        for row in counts:
+            what, most = f"commits of {row['in a round']} ({row['channel']})", 2 / row["in a round"]
+            report.check(what, row["commits"], f"at most {most}", row["commits"] <= most)
         roots = {OURS: ROOT} | ({BESIDE: given.beside.resolve()} if given.beside else {})
         blocks = []
         for turn in range(given.blocks):
@@ -231,5 +234,6 @@ def _told(report: Report, given: argparse.Namespace, blocks: list[dict[str, list
             {"of": what, "ratio": times, "95 %": f"{low:.2f} to {high:.2f}"}
             for what, (times, (low, high)) in (("messages a second", rates), ("CPU", costs))
         ]
-    rate = middle[OURS][0]
-    report.check("messages a second", rate, f"at least {LEAST_RATE}", rate >= LEAST_RATE)
+    if not given.short:  # which is over before anything is warm
+        rate = middle[OURS][0]
+        report.check("messages a second", rate, f"at least {LEAST_RATE}", rate >= LEAST_RATE)

@@ -130,6 +130,19 @@ def test_a_crowd_that_signs_in_fits_into_the_memory_of_a_small_host(tmp_path: Pa
     assert 40 < sizes["idle"] < sizes["most under load"] < 450
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "checks"), [("courier", 4), ("overload", 2)])
+def test_the_programs_that_need_postgresql_run(tmp_path: Path, name: str, checks: int) -> None:
+    if "postgresql" not in lanes.wanted():
+        pytest.skip("*** NOT TESTED, no PostgreSQL ***")
+    kept = tmp_path / "kept.json"
+    told = bench(name, "--short", "--json", str(kept))
+    assert told.returncode == 0, told.stdout + told.stderr[-4000:]
+    found = json.loads(kept.read_text())
+    assert len(found["checks"]) == checks
+    assert all(len(rows) > 0 for rows in found["tables"].values())
+
+
 def test_a_picture_shows_each_ratio_with_its_interval_and_its_bound() -> None:
     met = {"what": "me: cost of a bare read", "measured": "1.50 x (1.20 to 1.90)", "bound": "at most 2.0 x", "ok": True}
     missed = {"what": "a <b>", "measured": "8.00 x (6.00 to 9.00)", "bound": "at most 4.0 x", "ok": False}
