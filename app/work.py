@@ -98,6 +98,7 @@ class Work:
     claimed: bool = False
     held: dict[str, Any] = field(default_factory=dict)  # rows that this unit has locked, by their key
     closing: list[Callable[[], object]] = field(default_factory=list)  # what is written last, before the commit
+    read: dict[Any, Any] = field(default_factory=dict)  # what this unit has read and need not ask again, by its key
     afterwards: list[Callable[[], object]] = field(default_factory=list)  # what is counted or logged of it
 
     @property

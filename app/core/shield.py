@@ -124,8 +124,12 @@ SAMPLED = (
 
 
 def _sample(work: Work, country: str, since: datetime | None) -> tuple[int, int]:
-    """Of the last codes sent to a country: how many, and how many of them came back."""
-    given = {"where": country, "then": work.now - TYPING, "since": since or EVER}
-    # Without what this unit has counted so far: it is written once, at the end.
-    used = list(work.db.scalars(SAMPLED, given, execution_options={"autoflush": False}))
-    return len(used), sum(at is not None for at in used)
+    """Of the last codes sent to a country: how many, and how many of them came back. Asked once in a unit."""
+    key = ("sample", country, since)
+    if key not in work.read:
+        given = {"where": country, "then": work.now - TYPING, "since": since or EVER}
+        # Without what this unit has counted so far: it is written once, at the end.
+        used = list(work.db.scalars(SAMPLED, given, execution_options={"autoflush": False}))
+        work.read[key] = len(used), sum(at is not None for at in used)
+    sample: tuple[int, int] = work.read[key]
+    return sample
