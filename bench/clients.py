@@ -177,7 +177,9 @@ class Meter:
     def _backends(self) -> list[psutil.Process]:
         running = psutil.process_iter(["cmdline", "name"])
         ours = [
-            p for p in running if p.info["name"] == "postgres" and f" {self._database} " in " ".join(p.info["cmdline"])
+            p
+            for p in running
+            if p.info["name"] == "postgres" and f" {self._database} " in " ".join(p.info["cmdline"] or [])
         ]
         return [process for process in ours if process.pid not in self._not_of()]
 
