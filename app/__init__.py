@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections import deque
-from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from flask import Flask
 
 from app import cli, config, figures, logs, start
+from app.clock import Clock
 from app.config import Settings
 from app.core import token_keys
 from app.crypto.keys import KeyRing
@@ -82,9 +82,11 @@ def _kit(app: Flask, settings: Settings, bells: Bells, overrides: dict[str, Any]
     with app.app_context():
         writes, reads = sessions_of(db.engine)
         watch(db.engine, figures.POOL_SIZE.set, figures.POOL_USED.inc)
+    clock = Clock(reads.kw["bind"])
     parts: dict[str, Any] = {
         "settings": settings,
-        "clock": lambda: datetime.now(UTC),
+        "clock": clock,
+        "agree": clock.agree,
         "writes": writes,
         "reads": reads,
         "keys": KeyRing(_secrets(settings.secret_key, settings.secret_key_previous)),

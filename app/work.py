@@ -73,6 +73,7 @@ class Kit:
 
     settings: Settings
     clock: Callable[[], datetime]
+    agree: Callable[[], object]  # has the clock go by the database's
     writes: sessionmaker[Session]
     reads: sessionmaker[Session]
     hasher: Hasher

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import or_, select, update
 
+from app.config import Settings
 from app.crypto.ids import uuid7
 from app.crypto.keys import new_token, token_digest
 from app.models import ApiKey
@@ -63,13 +64,18 @@ def make(
     return row, key
 
 
+def is_the_environment_s(settings: Settings, key: str) -> bool:
+    """True for API_KEY and API_KEY_PREVIOUS. Asks no database."""
+    own = [each.get_secret_value() for each in (settings.api_key, *settings.api_key_previous)]
+    digest = token_digest(key)
+    return any(hmac.compare_digest(token_digest(each), digest) for each in own if each)
+
+
 def find(work: Work, key: str) -> Known | None:
     """What a key may do: the environment's API_KEY and API_KEY_PREVIOUS everything, one of the table its scopes. None
     for one that is unknown, expired or revoked. What cannot be a key of the table is not looked up.
     """
-    own = [each.get_secret_value() for each in (work.settings.api_key, *work.settings.api_key_previous)]
-    digest = token_digest(key)
-    if any(hmac.compare_digest(token_digest(each), digest) for each in own if each):
+    if is_the_environment_s(work.settings, key):
         return Known(ENVIRONMENT, frozenset(Scope))
     if not SHAPE.fullmatch(key):
         return None

@@ -148,7 +148,7 @@ def _again(work: Work, token: str, row: RefreshToken, session: Session, user: Us
     candidates = {token_digest(t): t for t in (_successor(work, token, key_id) for key_id in work.kit.keys.ids)}
     query = select(RefreshToken).where(RefreshToken.digest.in_(candidates), RefreshToken.used_at.is_(None))
     follower = work.db.scalar(query)
-    in_time = row.used_at is not None and row.used_at + GRACE > work.now
+    in_time = row.used_at is not None and abs(work.now - row.used_at) < GRACE
     if follower is None or not in_time:
         return Exchange(Outcome.REUSED, session, user)
     return Exchange(Outcome.REPEATED, session, user, candidates[follower.digest], follower.expires_at)

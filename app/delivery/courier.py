@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -43,6 +43,7 @@ GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
 STALE = timedelta(seconds=1)  # after which what a claim read is asked again
 REPORT_S = 15.0  # how long a report may take
 CLIENT = Client(user_agent="courier")
+NEVER = datetime.min.replace(tzinfo=UTC)
 CHANNELS = ("email", "sms")
 STAMPING = "email"  # the thread that also stamps the last use of sessions
 
@@ -72,7 +73,7 @@ class Courier:
         self._bells = bells
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._stamped_at = kit.clock()
+        self._stamped_at = NEVER  # not now: before the fork nobody asks for the time
 
     def start(self) -> None:
         """Run in threads of this process. Call it after the fork."""
@@ -121,9 +122,10 @@ class Courier:
 
     def _keep_up(self) -> None:
         """Upkeep has a thread of its own: no code waits for it."""
-        upkeep = Upkeep(self.kit)
+        upkeep = None
         while not self._stopping.wait(UPKEEP_S * random.uniform(0.8, 1.2)):  # noqa: S311 (jitter, not a secret)
             try:
+                upkeep = upkeep or Upkeep(self.kit)
                 upkeep.tick()
             except Unavailable:
                 log.warning("the database is away; upkeep waits")
@@ -168,9 +170,12 @@ class Courier:
                 )
 
     def _stamp(self) -> None:
-        if not (self.kit.seen or self.kit.seen_keys) or (self.kit.clock() - self._stamped_at).total_seconds() < STAMP_S:
+        if not (self.kit.seen or self.kit.seen_keys):
             return
-        self._stamped_at = self.kit.clock()
+        now = self.kit.clock()
+        if abs(now - self._stamped_at).total_seconds() < STAMP_S:  # it may have been set back
+            return
+        self._stamped_at = now
         self._stamp_each(self.kit.seen, sessions.stamp_used)
         self._stamp_each(self.kit.seen_keys, api_keys.stamp)
 

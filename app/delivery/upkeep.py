@@ -11,6 +11,7 @@ from app.core import retention, seals, stats
 from app.delivery import tally
 from app.work import Client, Kit, Work, run
 
+AGREEING = timedelta(seconds=10)
 SEALING = timedelta(seconds=60)
 COUNTING = timedelta(seconds=60)
 TALLYING = timedelta(seconds=5)
@@ -27,6 +28,7 @@ class Upkeep:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._duties: list[tuple[timedelta, Callable[[Kit], object]]] = [
+            (AGREEING, lambda kit: kit.agree()),
             (SEALING, seal),
             (COUNTING, count),
             (PURGING, purge),
@@ -38,7 +40,7 @@ class Upkeep:
         """Do what is due. Raises Unavailable and whatever goes wrong; it is tried again when it is due again."""
         for number, (every, duty) in enumerate(self._duties):
             now = self._kit.clock()
-            if now >= self._done[number] + every:
+            if abs(now - self._done[number]) >= every:  # the clock may have been set back, by days
                 self._done[number] = now
                 duty(self._kit)
 

@@ -222,10 +222,10 @@ class Edge:
     def note(self, refused: Refusal) -> None:
         client, route = transport.client(self._kit.settings), request.endpoint or ""
         by: Caller = refused.by or ANONYMOUS
-        if not self._is_new((limits.network(client.address), str(by.user_id or by.key_id), route, refused.code)):
-            return
+        kind = (limits.network(client.address), str(by.user_id or by.key_id), route, refused.code)
         try:
-            run(self._kit, lambda work: _record(work, refused, route), caller=by, client=client)
+            if self._is_new(kind):
+                run(self._kit, lambda work: _record(work, refused, route), caller=by, client=client)
         except Exception:
             log.exception("a refusal could not be recorded")
 

@@ -72,4 +72,4 @@ def network(address: str) -> str:
 def retry_after(limiter: Limiter) -> int:
     """Seconds until the limit that was just met lets a request through."""
     limit = limiter.current_limit
-    return max(1, int(limit.reset_at - time.time())) if limit else 60
+    return min(60, max(1, int(limit.reset_at - time.time()))) if limit else 60  # all are by the minute

@@ -50,6 +50,7 @@ def test_without_the_database_the_answer_is_503_and_says_when_to_come_back(
     health = unreachable.transport("GET", "/health", None, {})
     assert (health.status, health.body["status"], health.body["checks"]["database"]) == (503, "down", "down")
     assert unreachable.get("/health/live").status == 200
+    assert unreachable.post("/api/auth/login", {}).code == "validation_failed", "nobody asks what time it is"
 
 
 def causes(caplog: pytest.LogCaptureFixture) -> list[str]:
