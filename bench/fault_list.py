@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -43,6 +44,7 @@ class Fault:
     heals_s: float = 5.0
     least_s: float = 0.0
     holds: bool = False  # messages wait for its end, and clients for them
+    moves_clocks: bool = False  # the service has to be started with a clock that can be moved
 
 
 FAULTS: dict[str, Fault] = {}
@@ -230,6 +232,17 @@ def sms_hangs(stage: Stage) -> Iterator[None]:
     stage.handset.hanging.set()
     yield
     stage.handset.hanging.clear()
+
+
+@fault("clocks jump", fails=False, moves_clocks=True)
+def clocks_jump(stage: Stage) -> Iterator[None]:
+    """Every second the clock of the service's and the courier's host jumps, and in the end it is right again. The
+    database's stays right.
+    """
+    jumps = itertools.cycle(sign * size for size in (90, 3600, 30 * 86_400) for sign in (1, -1))
+    with _again_and_again(lambda: stage.move_clock(next(jumps)), 1.0):
+        yield
+    stage.move_clock(0)
 
 
 @fault("workers killed every 2 s", drops=True, lives=False)

@@ -19,7 +19,7 @@ from bench.invariants import broken
 from bench.journal import Act
 from bench.load import until
 from bench.report import Report, quantile
-from bench.stage import Stage, answers, stage
+from bench.stage import Stage, answers, compiler, stage
 from tools import servers
 
 SHORT = ("database killed", "database read-only", "commit unanswered", "disk full (SQLite)")
@@ -45,13 +45,17 @@ def run(given: argparse.Namespace) -> Report:
     given.seconds = given.seconds or (2 if given.short else 12)
     report = Report()
     chosen = _chosen(given, report)
-    for database in dict.fromkeys(fault.database for fault in chosen):
-        with stage(database) as opened, opened.crowd.at_work(given.clients):
+    for database, moves_clocks in dict.fromkeys(_where(fault) for fault in chosen):
+        with stage(database, moves_clocks=moves_clocks) as opened, opened.crowd.at_work(given.clients):
             opened.crowd.patience = PATIENCE_SHORT_S if given.short else opened.crowd.patience
-            for fault in [each for each in chosen if each.database == database]:
+            for fault in [each for each in chosen if _where(each) == (database, moves_clocks)]:
                 _one(report, opened, fault, given)
-            _end(report, opened, database, given)
+            _end(report, opened, f"{database}, clocks moved" if moves_clocks else database, given)
     return report
+
+
+def _where(fault: Fault) -> tuple[str, bool]:
+    return fault.database, fault.moves_clocks
 
 
 def _chosen(given: argparse.Namespace, report: Report) -> list[Fault]:
@@ -63,7 +67,10 @@ def _chosen(given: argparse.Namespace, report: Report) -> list[Fault]:
     left = [fault.name for fault in found if fault.database not in here]
     if left:
         report.tables["NOT MADE: no PostgreSQL or Redis of its own can be started"] = [{"fault": name} for name in left]
-    return [fault for fault in found if fault.database in here]
+    unmoved = [fault.name for fault in found if fault.moves_clocks and not compiler()]
+    if unmoved:
+        report.tables["NOT MADE: there is no C compiler, or this is not Linux"] = [{"fault": name} for name in unmoved]
+    return [fault for fault in found if fault.database in here and fault.name not in unmoved]
 
 
 @dataclass

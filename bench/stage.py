@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -37,6 +39,7 @@ USUAL = {"trusted_proxies": 1, "ratelimit": "true", "metrics_public": "true", "w
          "courier": "worker", "step_up_max_age": 3600, "sms_shield": "off",
          "sms_provider": "twilio", "public_url": "https://bench.example", **WIDE}  # fmt: skip
 POLL_S = 0.05
+CLOCK, AHEAD = "clock", struct.Struct("@l")  # the file that says how far the host's clock is off, and how
 
 
 @dataclass
@@ -101,6 +104,11 @@ class Stage:
             me=lambda token: caller.ask("GET", f"{AUTH}/me", token=token)[0],
         )  # fmt: skip
 
+    def move_clock(self, seconds: int) -> None:
+        """Put the host's clock, as service and courier see it, so far ahead of the real one."""
+        with (self.folder / CLOCK).open("r+b") as file:  # in place: they have it in their memory
+            file.write(AHEAD.pack(seconds))
+
     def settled(self, patience: float) -> None:
         """Wait until no message is on its way, or for so long."""
         waiting = sa.select(sa.func.count()).where(OutboxMessage.state.in_(WAITING))
@@ -163,9 +171,24 @@ class Stage:
         return caller.ask("POST", AUTH + second, {"challenge_id": asked["challenge_id"], "otp": code})[1]
 
 
+def compiler() -> str | None:
+    """What makes the library that moves clocks."""
+    return shutil.which("cc") if sys.platform == "linux" else None
+
+
+def _with_a_clock(folder: Path) -> dict[str, str]:
+    """The environment of processes whose clock can be moved."""
+    library, source = folder / "clock.so", Path(__file__).with_name("clock.c")
+    subprocess.run([compiler() or "", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], check=True)
+    (folder / CLOCK).write_bytes(AHEAD.pack(0))
+    return {"ld_preload": str(library), "clock_ahead": str(folder / CLOCK)}
+
+
 @contextmanager
-def stage(database: str) -> Iterator[Stage]:
-    """On PostgreSQL and Redis of its own, each behind a proxy; or on SQLite, with limits in memory."""
+def stage(database: str, *, moves_clocks: bool = False) -> Iterator[Stage]:
+    """On PostgreSQL and Redis of its own, each behind a proxy; or on SQLite, with limits in memory. `moves_clocks`: its
+    clock can be moved.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         handset = Handset(stack.enter_context(provider()))
@@ -173,6 +196,7 @@ def stage(database: str) -> Iterator[Stage]:
         mailbox, mail, _ = stack.enter_context(smtp_server(folder))
         before_mail = stack.enter_context(proxy(mail["smtp_port"]))
         settings = {**USUAL, **handset.provider.settings, **mail, "smtp_port": before_mail.port}
+        settings |= _with_a_clock(folder) if moves_clocks else {}
         more: dict[str, Any] = {}
         if database == "postgresql":
             server = stack.enter_context(postgres())
