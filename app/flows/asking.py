@@ -166,8 +166,8 @@ def _is_invited(row: OtpChallenge) -> bool:
     """True if the owner's password or phone asked for it: half of a day's messages are for those alone. By phone
     anybody can ask, and it is the owner's only way in where there is no password.
     """
-    if row.purpose == Purpose.PHONE:
-        return row.user is None or row.user.password_hash is None
+    if row.purpose == Purpose.PHONE:  # a decoy may be of an account that has one
+        return row.signup_id is not None or (row.user is not None and row.user.password_hash is None)
     return row.purpose in SWITCHING
 
 

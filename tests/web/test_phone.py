@@ -454,6 +454,21 @@ def test_strangers_asking_for_codes_leave_half_a_day_to_who_has_the_password(wor
     assert owner.api.post("/api/auth/login", {"phone": NUMBER, "password": PASSWORD}).status == 200
 
 
+def test_codes_again_for_a_decoy_leave_that_half_too(world: World) -> None:
+    """Beyond the strangers' half a question is a decoy, and what is sent again for one is nobody's invitation."""
+    owner = world.person(phone=NUMBER).sign_up(channel="sms")
+    stranger = Phone(world)
+    for _ in range(4):
+        world.clock.advance(minutes=4)
+        asked = stranger.ask().ok()["challenge_id"]
+        for _ in range(4):
+            world.clock.advance(seconds=31)
+            stranger.api.post("/api/auth/resend-otp", {"challenge_id": asked}).ok()
+    assert world.inbox(NUMBER, "sms").count("code.phone") == 4, "half a day's, less the sign-up's"
+    world.clock.advance(minutes=2)
+    assert owner.api.post("/api/auth/login", {"phone": NUMBER, "password": PASSWORD}).status == 200
+
+
 def test_the_account_s_language_is_that_of_who_proved_the_number(world: World) -> None:
     world.api(**{"Accept-Language": "hi"}).post("/api/v1/auth/send-otp", {"mobile_number": NUMBER}).ok()
     world.clock.advance(minutes=4)
