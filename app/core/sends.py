@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from app.core import throttles
 from app.core.identifiers import Identifier, Kind, stand_in
+from app.core.throttles import Counter
 from app.work import Work
 
 WINDOW = timedelta(minutes=1)
@@ -49,11 +50,29 @@ def ask(work: Work, typed: Identifier, to: Identifier | None = None) -> int:
 
 
 def charge(work: Work, destination: Identifier, *, invited: bool = True) -> int:
-    """Take one message from the budget of a destination, as `ask` does. Not `invited`: anybody can ask for it, and
-    such messages leave half of a day's to those that the owner's password or phone asked for.
+    """Take one message from the budget of a destination. Returns 0, or the seconds until it has room for it: what must
+    wait for a minute is taken from the day now all the same, or more would be asked for than a day has. Not `invited`:
+    anybody can ask for it, and such messages leave half of a day's to those that the owner's password or phone asked
+    for.
     """
     cap = _day_cap(work, destination)
-    return _take(work, key(destination), cap if invited else math.ceil(cap / 2))
+    return _take(work, key(destination), cap if invited else math.ceil(cap / 2), waits=True)
+
+
+def is_spent(wait: int) -> bool:
+    """True if what `charge` returned is not the rest of a minute: the day is spent."""
+    return wait > WINDOW.total_seconds()
+
+
+def turn(work: Work, destination: Identifier, since: datetime) -> int:
+    """Take a message that has waited from its destination's minute; from the day too, if another has begun since it was
+    asked for. Returns 0, or the seconds to wait on.
+    """
+    row = _row(work, key(destination))
+    wait = _minute(work, row)
+    if not wait and since < row.day_ends_at - throttles.DAY:
+        row.day_count += 1
+    return wait
 
 
 def _day_cap(work: Work, identifier: Identifier) -> int:
@@ -61,15 +80,30 @@ def _day_cap(work: Work, identifier: Identifier) -> int:
     return s.sends_per_day_sms if identifier.kind is Kind.PHONE else s.sends_per_day_email
 
 
-def _take(work: Work, at: str, day_cap: int) -> int:
+def _take(work: Work, at: str, day_cap: int, *, waits: bool = False) -> int:
+    """`waits`: whether it takes its place in the day where the minute is spent."""
+    row = _row(work, at)
+    if row.day_count >= day_cap:
+        left = math.ceil((row.day_ends_at - work.now).total_seconds())
+        return max(left, int(WINDOW.total_seconds()) + 1) if waits else left
+    wait = _minute(work, row)
+    if not wait or waits:
+        row.day_count, row.touched_at = row.day_count + 1, work.now
+    return wait
+
+
+def _row(work: Work, at: str) -> Counter:
     row = throttles.held(work, [at])[at]
     if row.window_ends_at <= work.now:
         row.count, row.window_ends_at = 0, work.now + WINDOW
     if row.day_ends_at <= work.now:
         row.day_count, row.day_ends_at = 0, work.now + throttles.DAY
-    if row.day_count >= day_cap:
-        return math.ceil((row.day_ends_at - work.now).total_seconds())
+    return row
+
+
+def _minute(work: Work, row: Counter) -> int:
+    """Take a message from a minute. Returns 0, or the seconds until the next one, and then nothing was taken."""
     if row.count >= work.settings.sends_per_minute:
         return math.ceil((row.window_ends_at - work.now).total_seconds())
-    row.count, row.day_count, row.touched_at = row.count + 1, row.day_count + 1, work.now
+    row.count, row.touched_at = row.count + 1, work.now
     return 0

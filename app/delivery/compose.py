@@ -86,6 +86,8 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
         return "expired"
     if row.kind.startswith(CODE) and (challenge is None or not challenges.is_open(work, challenge)):
         return "closed"
+    if row.kind.startswith(CODE) and challenge and challenges.subject(challenge) is None:
+        return outbox.SPENT
     return None
 
 
@@ -119,7 +121,7 @@ def _in_turn(work: Work, row: OutboxMessage) -> bool:
     """Take a message that waited for its destination's budget from it, or put it back to wait on."""
     if outbox.UNPAID not in row.facts:
         return True
-    wait = sends.charge(work, outbox.recipient(row))
+    wait = sends.turn(work, outbox.recipient(row), row.created_at)
     if wait:
         at = work.now + timedelta(seconds=wait)
         outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at)

@@ -70,6 +70,7 @@ class Named(Protocol):
 
 
 NOBODY = "nobody"  # why a decoy is dropped
+SPENT = "day_spent"  # why the message of a decoy is dropped that is one because its destination's day is spent
 SHIELD = "shield_"  # how the shield's reasons begin
 DECOY = "decoy"  # a message to nobody: the same work as a real one
 
@@ -81,7 +82,7 @@ def code(
 
     With `wait` seconds its destination's budget is spent: the courier takes it from the budget when it sends. `act`: of
     what kind the message is, if not of the challenge's purpose. `unsent`: whom a decoy is about whose message is one
-    too many, so that its expiry is audited as theirs.
+    too many, so that it is audited as theirs that it is dropped.
     """
     about = challenges.subject(challenge) or unsent
     kind = f"code.{act or challenge.purpose}" if about else DECOY
@@ -164,8 +165,8 @@ def delivery(work: Work, challenge: OtpChallenge) -> str:
     query = select(OutboxMessage.state, OutboxMessage.last_error).where(OutboxMessage.challenge_id == challenge.id)
     order = OutboxMessage.id.asc() if first_only else OutboxMessage.id.desc()
     state, why = work.db.execute(query.order_by(order).limit(1)).one_or_none() or (State.QUEUED, None)
-    if state == State.DROPPED and (why == NOBODY or str(why).startswith(SHIELD)):
-        return State.SENT  # that nobody is there, or that the shield is up, is not the caller's to know
+    if state == State.DROPPED and (why in (NOBODY, SPENT) or str(why).startswith(SHIELD)):
+        return State.SENT  # that nobody is there, their day spent or the shield up, is not the caller's to know
     return SHOWN.get(State(state), State.QUEUED)
 
 

@@ -85,8 +85,8 @@ def ask(
     act: str | None = None,
 ) -> OtpChallenge:
     """Store the question and queue its code; over the destination's budget it waits its turn, and nothing tells. The
-    caller has taken leave (`ask_leave`). A code that cannot be sent in its life is nobody's to know: the question is
-    a decoy then, or whoever asks without end could guess without end at codes that reach no mailbox.
+    caller has taken leave (`ask_leave`). A code for which the day has no message left is nobody's to know: the question
+    is a decoy then, or whoever asks without end could guess without end at codes that reach no mailbox.
 
     If the destination is an account's already (`owner`), the question is a decoy that no code answers, and
     the owner gets `warning` in place of the code. `act`: what the message says that the code is for, if not the
@@ -95,13 +95,15 @@ def ask(
     assert question.destination is not None
     wait = sends.charge(work, question.destination, invited=invited)
     taken = owner is not None and warning is not None
-    unsent = wait >= challenges.life(work, question).total_seconds()
+    unsent = sends.is_spent(wait) or wait >= challenges.life(work, question).total_seconds()
     decoy = replace(question, user_id=None, signup_id=None)
     challenge = challenges.issue(work, decoy if taken or unsent else question)
-    if owner and warning:
+    if unsent:  # now, like any other: how long it waited would tell
+        outbox.code(work, challenge, act=act, unsent=owner.id if owner else question.subject)
+    elif owner and warning:
         outbox.warn(work, warning, owner, challenge, wait)
     else:
-        outbox.code(work, challenge, wait, act, unsent=question.subject)
+        outbox.code(work, challenge, wait, act)
     return challenge
 
 

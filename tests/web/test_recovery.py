@@ -230,3 +230,34 @@ def test_an_older_recovery_ends_with_a_newer_one_also_where_there_was_no_passwor
         proofs.append({"challenge_id": asked["challenge_id"], "otp": phone.code(), "new_password": "another horse 8"})
     phone.api.post("/api/auth/reset-password", proofs[1]).ok()
     assert phone.api.post("/api/auth/reset-password", proofs[0]).status == 400
+
+
+@pytest.mark.covers("attack A02")
+def test_by_however_many_names_it_is_asked_no_more_codes_count_than_are_sent(world: World) -> None:
+    """What waits for its minute has its place in the day, and it is in the strangers' half."""
+    person = world.person(username="jane").sign_up()
+    for _ in range(6):
+        world.clock.advance(seconds=61)
+        for body in ({"email": person.email}, {"identifier": "jane", "channel": "email"}):
+            for _ in range(3):
+                person.api.post("/api/auth/forgot-password", body).ok()
+    world.clock.advance(minutes=5)
+    live = [row for row in world.rows(OtpChallenge, purpose="recovery") if row.user_id]
+    assert len(live) == world.inbox(person.email).count("code.recovery") == 14, "half a day's, less the sign-up's"
+
+
+@pytest.mark.covers("attack A02")
+def test_the_last_minutes_of_a_day_bring_no_codes_of_the_next_one(world: World, person: Person) -> None:
+    """The day of the messages ends within the life of these codes, which is not to have guesses without messages."""
+    for _ in range(14):
+        world.clock.advance(minutes=2)
+        forgot(person).ok()
+    world.clock.advance(days=1, minutes=-33)
+    late = [forgot(person).ok()["challenge_id"] for _ in range(3)]
+    [row] = world.rows(OtpChallenge, id=UUID(late[-1]))
+    digits = codes.derive(world.kit.keys, row.key_id, row.factor, 6)
+    assert reset(person, late[-1], digits).code == "invalid_code"
+    world.clock.advance(minutes=9)
+    assert world.inbox(person.email).count("code.recovery") == 14, "and a code that is right for nobody is not sent"
+    forgot(person).ok()
+    assert world.inbox(person.email).count("code.recovery") == 15, "the next day has its own"
