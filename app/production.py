@@ -27,6 +27,7 @@ DEFAULTS = frozenset(
         "root", "sample", "secret", "test", "toor", "user", "username", "yourpassword",
     )
 )  # fmt: skip
+SHORTEST_TOKEN = 32  # some mail services take one token for both the name and the password
 SHORTEST_NUMBER = 12  # digits alone, and fewer: 123456 and its like
 NEEDED = {
     "smtp": ("smtp_server", "sender_email"),
@@ -56,7 +57,8 @@ def is_default(password: str, user: str) -> bool:
     """True for a password of another system that everybody tries first. An empty one may be none that is asked."""
     letters = re.sub("[^a-z]", "", password.lower())
     guessable = letters in DEFAULTS if letters else len(password) < SHORTEST_NUMBER
-    return bool(password) and (guessable or password.lower() == user.lower())
+    named = password.lower() == user.lower() and len(user) < SHORTEST_TOKEN
+    return bool(password) and (guessable or named)
 
 
 def unsafe(s: Settings) -> Iterator[str]:

@@ -253,6 +253,12 @@ def test_the_samples_of_our_own_pages_are_defaults_and_real_passwords_are_none()
     assert not any(production.is_default(each, "latchkey") for each in (*made, "", "apasswordthatislong", "hunter22"))
 
 
+def test_a_token_that_is_name_and_password_in_one_is_no_default() -> None:
+    token = "8f1c2d3e-4b5a-4c6d-9e7f-0a1b2c3d4e5f"
+    assert not production.is_default(token, token)
+    assert production.is_default("jane.of.accounts", "jane.of.accounts")
+
+
 def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **env}
     return subprocess.run(
