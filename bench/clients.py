@@ -6,6 +6,7 @@ They read no mail: a code is derived again from its challenge's row, by the serv
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import threading
@@ -165,14 +166,24 @@ class Turns:
 
 
 class Meter:
-    """CPU seconds of a service and of the PostgreSQL backends that serve it."""
+    """CPU seconds of a service and of the PostgreSQL backends that serve it, summed up from reading to reading: a
+    backend that ends takes nothing back of what it has spent.
+    """
 
     def __init__(self, service: Service, url: str, not_of: Callable[[], set[int]] = set) -> None:
         self._service, self._database, self._not_of = service, str(sa.make_url(url).database), not_of
+        self._known: dict[psutil.Process, float] = {}
+        self._spent = [0.0, 0.0]
 
     def read(self) -> tuple[float, float]:
         master = psutil.Process(self._service.process.pid)
-        return _cpu([master, *master.children(recursive=True)]), _cpu(self._backends())
+        for side, processes in enumerate(([master, *master.children(recursive=True)], self._backends())):
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    now = sum(process.cpu_times()[:2])
+                    self._spent[side] += now - self._known.get(process, 0.0)
+                    self._known[process] = now
+        return self._spent[0], self._spent[1]
 
     def _backends(self) -> list[psutil.Process]:
         running = psutil.process_iter(["cmdline", "name"])
@@ -182,7 +193,3 @@ class Meter:
             if p.info["name"] == "postgres" and f" {self._database} " in " ".join(p.info["cmdline"] or [])
         ]
         return [process for process in ours if process.pid not in self._not_of()]
-
-
-def _cpu(processes: list[psutil.Process]) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
