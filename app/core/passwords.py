@@ -92,7 +92,7 @@ def _spellings(stored: str | None, password: str) -> list[bytes]:
     """What a hash may have been made of: ours of the NFC form; another system's of whatever that keyboard sent, so of
     what is typed now, composed or taken apart. For a password in ASCII that is one and the same.
     """
-    if stored is None or not legacy.known(stored):
+    if not legacy.known(stored or ""):  # nobody's is looked at like anybody's
         return [bytes_of(password)]
     forms = (password, unicodedata.normalize("NFC", password), unicodedata.normalize("NFD", password))
     return [form.encode() for form in dict.fromkeys(forms)]
