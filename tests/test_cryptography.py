@@ -10,6 +10,7 @@ import pytest
 
 from app.config import Settings
 from app.crypto.keys import Purpose
+from tests.pages import named, table
 from tests.test_architecture import imports, sources
 from tests.test_docs import ROOT
 
@@ -136,18 +137,6 @@ def _known(name: str) -> bool:
 def _short(name: str) -> str:
     """The packages of the long ones say nothing more."""
     return re.sub(r"^(cryptography|webauthn|twilio)\.([a-z_0-9]+\.)*", "", name)
-
-
-def table(page: str, heading: str) -> list[list[str]]:
-    """The rows of the first table under a heading, as cells."""
-    section = re.split(r"^## ", page, flags=re.MULTILINE)
-    [text] = [part for part in section if part.startswith(heading)]
-    lines = re.findall(r"^\|(.+)\|$", text, re.MULTILINE)
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines][2:]
-
-
-def named(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
 
 
 def bold(cell: str) -> set[str]:

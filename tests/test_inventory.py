@@ -12,8 +12,8 @@ import pytest
 
 from app.core import retention
 from app.core.audit import Event
+from tests.pages import named, table
 from tests.test_architecture import calls, sources
-from tests.test_cryptography import named, table
 from tests.test_docs import ROOT
 
 AUDIT = (ROOT / "docs" / "audit.md").read_text()

@@ -23,10 +23,10 @@ from app.work import run
 from tests.conftest import World
 from tests.lanes import CHEAP, SECRETS, Lane, empty
 from tests.mail import Mailbox, smtp_server
+from tests.pages import named, table
 from tests.people import Api, Clock, Person, flask_transport
 from tests.providers import Provider, provider
 from tests.test_architecture import calls, imports, sources
-from tests.test_cryptography import named, table
 from tests.test_docs import ROOT
 from tests.web.admins import id_of
 

@@ -16,8 +16,8 @@ from app.core.api_keys import Scope
 from app.db import Base
 from tests.authenticator import enrol
 from tests.conftest import World
+from tests.pages import named, table
 from tests.people import PASSWORD, Person
-from tests.test_cryptography import named, table
 from tests.test_docs import ROOT
 from tests.web.admins import of_role
 from tests.web.test_browser import EMAIL, Browser

@@ -11,8 +11,8 @@ import pytest
 
 from app import SURFACES
 from app.web.paging import Page
+from tests.pages import named, table
 from tests.test_architecture import calls, sources
-from tests.test_cryptography import named, table
 from tests.test_docs import ROOT
 from tests.test_peers import constants
 from tools import supply

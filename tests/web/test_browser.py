@@ -11,8 +11,8 @@ from werkzeug.test import TestResponse
 from app.models import Session, User
 from tests.conftest import World
 from tests.lanes import ROOT
+from tests.pages import named, table
 from tests.people import PASSWORD, Person, check_document, wrong
-from tests.test_cryptography import named, table
 
 EMAIL = "jane@example.com"
 HTTPS = "https://auth.example.com"

@@ -13,8 +13,8 @@ from app import SURFACES
 from app.models import User
 from app.web.endpoint import Endpoint
 from tests.conftest import World
+from tests.pages import named, table
 from tests.people import Person
-from tests.test_cryptography import named, table
 from tests.test_docs import ROOT
 from tests.web.admins import id_of, of_role, path
 from tests.web.test_machines import make_key
