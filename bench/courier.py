@@ -39,7 +39,7 @@ from app.work import run as once
 from bench import instant, people
 from bench.clients import Meter
 from bench.report import Report, ratio
-from bench.rig import soon
+from bench.rig import soon, tend
 from tests import lanes
 from tests.service import ROOT, Service
 
@@ -103,8 +103,7 @@ class Yard:
             for channel in CHANNELS:
                 some = sa.select(row.id).where(row.channel == channel).order_by(row.id.desc()).limit(each)
                 connection.execute(sa.update(row).where(row.id.in_(some)).values(state="queued"))
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("VACUUM ANALYZE"))
+        tend(self.engine)
 
     def settled(self, channel: str) -> int:
         mine = (OutboxMessage.channel == channel, OutboxMessage.state == "sent")

@@ -27,7 +27,7 @@ from app.crypto.ids import uuid7
 from app.crypto.passwords import Hasher
 from app.models import User
 from bench.report import Report, quantile
-from bench.rig import Connection, Rig, rig
+from bench.rig import Connection, Rig, rig, tend
 from bench.stories import AUTH, MOBILE, ROUTES, STORIES, WRONG, Line, Who, in_process, over_http
 from bench.telling import Told, by_classifier, by_pairs, by_rank
 from bench.world import world
@@ -43,6 +43,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "without a password": {"password_hash": None},
 }
 SETTINGS: dict[str, Any] = {"ratelimit": False}  # limits by address count the asker, whoever is asked about
+WARM = 30  # pairs before those that count: what is made at first use, and rows in every table
 CALIBRATION_S, CLIENTS = 3, 4  # how long and with how many clients it is found out what the service can take
 # Made with the parameters of the services here, whose hashes cost next to nothing: a dear one would hide differences.
 HASHED = Hasher(memory_kib=8, time_cost=1, slots=1, queue=1).hash(b"a secret horse 9")
@@ -127,18 +128,19 @@ def differences(opened: World, name: str, kind: str, *, deliver: bool = True) ->
 def _measure(report: Report, opened: Rig, given: argparse.Namespace, name: str, load: str) -> dict[str, Any]:
     """Pairs of known and unknown on one route, in random order, each with identifiers of its own."""
     dice = random.Random(f"{name} {load}")
-    pairs = [couple() for _ in range(given.pairs)]
-    _keep(opened, [known for known, _ in pairs])
+    warm, pairs = ([couple() for _ in range(count)] for count in (WARM, given.pairs))
+    _keep(opened, [known for known, _ in (*warm, *pairs)])
     http = HTTPConnection(urlsplit(opened.service.base).netloc, timeout=60)
-    ROUTES[name](over_http(http), couple()[1])  # the connection, and what is made at first use
     found: list[dict[bool, Line]] = []
-    for pair in pairs:
+    for n, pair in enumerate([*warm, *pairs]):
+        if n == len(warm):
+            tend(opened.engine)
         lines = {who.known: over_http(http) for who in pair}
         for who in dice.sample(pair, 2):
             ROUTES[name](lines[who.known], who)
         found.append(lines)
     http.close()
-    return _judged(report, name, load, found, given)
+    return _judged(report, name, load, found[len(warm) :], given)
 
 
 def _judged(
@@ -174,8 +176,6 @@ def _keep(opened: Rig, people: Sequence[Who]) -> None:
         for start in range(0, len(people), 5000):
             now = datetime.now(UTC)
             connection.execute(sa.insert(User), [account(who, now) for who in people[start : start + 5000]])
-    with opened.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("ANALYZE TABLE users" if opened.engine.dialect.name == "mysql" else "ANALYZE"))
 
 
 @contextmanager

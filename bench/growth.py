@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from app.db import Base
 from bench import speed
 from bench.report import Report, ratio
+from bench.rig import tend
 from tests import lanes
 
 SMALL, BATCH = 1_000, 500_000
@@ -39,13 +40,13 @@ def run(given: argparse.Namespace) -> Report:
     report = Report()
     with ExitStack() as stack:
         both = [_grown(stack, report, size, given.requests) for size in (SMALL, given.rows)]
-        rows = [_compared(report, given, name, *(acts[name] for acts in both)) for name in both[0]]
+        rows = [_compared(report, given, name, both) for name in both[0][1]]
     report.tables[f"{given.rows} against {SMALL}, {given.blocks} blocks of {given.requests}"] = rows
     return report
 
 
-def _grown(stack: ExitStack, report: Report, size: int, clients: int) -> dict[str, Any]:
-    """A service beside a crowd of this size, and the acts at it."""
+def _grown(stack: ExitStack, report: Report, size: int, clients: int) -> tuple[sa.Engine, dict[str, Any]]:
+    """The database of a service beside a crowd of this size, and the acts at it."""
     folder = Path(stack.enter_context(TemporaryDirectory()))
     url = stack.enter_context(lanes.database("postgresql", f"bench_growth_{size}_{os.getpid()}"))
     lanes.migrate(url)
@@ -57,7 +58,7 @@ def _grown(stack: ExitStack, report: Report, size: int, clients: int) -> dict[st
     with engine.connect() as connection:
         weight = connection.scalar(sa.text("SELECT pg_database_size(current_database())"))
     report.tables[f"a crowd of {size}"] = [{"made in s": time.monotonic() - began, "MiB": round(weight / 2**20)}]
-    return acts
+    return engine, acts
 
 
 def _uuid(kind: int) -> str:
@@ -91,10 +92,13 @@ def crowd(engine: sa.Engine, size: int) -> None:
 
 
 def _compared(
-    report: Report, given: argparse.Namespace, name: str, small: list[Any], large: list[Any]
+    report: Report, given: argparse.Namespace, name: str, both: list[tuple[sa.Engine, dict[str, Any]]]
 ) -> dict[str, Any]:
+    small, large = (acts[name] for _, acts in both)
     for side in (*small, *large):
         side.spends(max(50, given.requests // 5))  # warm
+    for engine, _ in both:
+        tend(engine)
     blocks = []
     for turn in range(given.blocks):
         order = (small, large) if turn % 2 else (large, small)

@@ -16,6 +16,7 @@ from app.core.audit import Event
 from app.crypto.ids import EPOCH
 from app.crypto.keys import KeyRing
 from app.models import AuditLog, OtpChallenge, OutboxMessage
+from bench.rig import tend
 from tests.lanes import SECRETS
 
 DAYS = 30
@@ -45,9 +46,7 @@ def write(engine: sa.Engine, rows: int, codes: int, until: datetime) -> None:
     _insert(engine, AuditLog, _acts(keys, rows, since, until))
     _insert(engine, OtpChallenge, _challenges(codes, since, until))
     _insert(engine, OutboxMessage, _messages(codes, since, until))
-    if engine.dialect.name == "postgresql":  # as it does by itself while tables grow
-        with engine.begin() as connection:
-            connection.execute(sa.text("ANALYZE"))
+    tend(engine)
 
 
 def _insert(engine: sa.Engine, model: Any, rows: Iterator[dict[str, Any]]) -> None:

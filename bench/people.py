@@ -24,6 +24,7 @@ from app.models import User
 from app.work import Kit
 from app.work import run as once
 from bench.report import Report
+from bench.rig import tend
 from tests import lanes
 
 BATCH = 5000
@@ -62,8 +63,7 @@ def fill(kit: Kit, users: int) -> float:
         rows = [account(n, users) for n in range(start, min(start + BATCH, users))]
         with engine.begin() as connection:
             connection.execute(sa.insert(User), rows)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("ANALYZE TABLE users" if engine.dialect.name == "mysql" else "ANALYZE"))
+    tend(engine)
     return time.monotonic() - began
 
 

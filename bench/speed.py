@@ -28,7 +28,7 @@ from app.models import OutboxMessage, User
 from bench import people
 from bench.clients import Client, Desk, Meter, Turns, each
 from bench.report import Report, ratio
-from bench.rig import WIDE, soon
+from bench.rig import WIDE, soon, tend
 from tests import lanes
 from tests.service import ROOT, Service, running
 from tools import servers
@@ -137,11 +137,13 @@ def _some_rows(url: str) -> list[Any]:
 
 def _acts(report: Report, given: argparse.Namespace, folder: Path, url: str, bare: Side) -> float:
     """The acts that hash nothing. Returns the CPU milliseconds of the bare read."""
+    engine = lanes.engine(url, poolclass=sa.NullPool)
     with house(folder, url, given.requests, **lanes.CHEAP) as acts:
         for side in (bare, *(side for sides in acts.values() for side in sides)):
             side.spends(max(50, given.requests // 5))  # warm
         spent: dict[str, list[tuple[float, float, float]]] = {name: [] for name in acts}
         for _ in range(given.blocks):
+            tend(engine)
             for name, sides in acts.items():
                 least = sum(bare.spends(given.requests))
                 parts = [side.spends(given.requests) for side in sides]
@@ -207,6 +209,7 @@ def _sign_ins(report: Report, given: argparse.Namespace, folder: Path, url: str,
         meter, clients = Meter(service, url, lambda: desk.backends), each(desk.person, range(SIGNING_IN))
         blocks = []
         for _ in range(given.blocks):
+            tend(engine)
             bare = _hashes(given.seconds)
             before, began = sum(meter.read()), time.monotonic()
             busy = partial(_over_and_over, desk, began + given.seconds)
