@@ -43,7 +43,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "without a password": {"password_hash": None},
 }
 SETTINGS: dict[str, Any] = {"ratelimit": False}  # limits by address count the asker, whoever is asked about
-WARM = 30  # pairs before those that count: what is made at first use, and rows in every table
+TENDED = 500  # pairs until the database is tended again
+WARM = 100  # pairs before those that count: what is made at first use, and rows in every table
 CALIBRATION_S, CLIENTS = 3, 4  # how long and with how many clients it is found out what the service can take
 # Made with the parameters of the services here, whose hashes cost next to nothing: a dear one would hide differences.
 HASHED = Hasher(memory_kib=8, time_cost=1, slots=1, queue=1).hash(b"a secret horse 9")
@@ -133,7 +134,7 @@ def _measure(report: Report, opened: Rig, given: argparse.Namespace, name: str, 
     http = HTTPConnection(urlsplit(opened.service.base).netloc, timeout=60)
     found: list[dict[bool, Line]] = []
     for n, pair in enumerate([*warm, *pairs]):
-        if n == len(warm):
+        if n in (len(warm) // 2, len(warm)) or n % TENDED == 0:
             tend(opened.engine)
         lines = {who.known: over_http(http) for who in pair}
         for who in dice.sample(pair, 2):
