@@ -139,7 +139,7 @@ class Settings(TokenSettings):
     web_concurrency: int = Field(2, ge=1, le=64, description="worker processes")
     web_threads: int = Field(8, ge=1, le=64, description="threads a worker, beside two that only read")
     web_patience: float = Field(
-        1, gt=0, le=60, description="seconds a request waits for a thread; a longer wait is answered 503"
+        0.8, gt=0, le=60, description="seconds a request waits for a thread; a longer wait is answered 503"
     )
 
     @property
