@@ -100,7 +100,7 @@ class Work:
     held: dict[str, Any] = field(default_factory=dict)  # rows that this unit has locked, by their key
     closing: list[Callable[[], object]] = field(default_factory=list)  # what is written last, before the commit
     read: dict[Any, Any] = field(default_factory=dict)  # what this unit has read and need not ask again, by its key
-    afterwards: list[Callable[[], object]] = field(default_factory=list)  # what is counted or logged of it
+    afterwards: list[Callable[[], object]] = field(default_factory=list)  # what is counted or logged of it, or can wait
 
     @property
     def settings(self) -> Settings:
@@ -247,7 +247,7 @@ def _commit(work: Work) -> None:
         # Whether it took hold is not known: doing it again could do it twice.
         error.committing = not lost_a_race(error)  # type: ignore[attr-defined]  # a mark of ours for `run`
         raise
-    for act in work.afterwards:
-        act()
     if work.wakes:
         work.kit.wake(work.wakes)
+    for act in work.afterwards:
+        act()

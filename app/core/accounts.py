@@ -205,15 +205,6 @@ def set_password(work: Work, user: User, hashed: str, *, recovered_by: str | Non
     return work.changes(changed, hash=user.password_hash) == 1
 
 
-def refresh_hash(work: Work, user: User, hashed: str) -> bool:
-    """Put a hash of today's cost in place of an older one of the same password. False if it was changed meanwhile."""
-    renewed = update(User).where(User.id == user.id, SAME_PASSWORD).values(password_hash=hashed)
-    if work.changes(renewed, hash=user.password_hash) != 1:
-        return False
-    set_committed_value(user, "password_hash", hashed)
-    return True
-
-
 STAMPED = (
     update(User)
     .where(User.id == bindparam("who"), locks.unlocked(NOW), SAME_PASSWORD)

@@ -6,13 +6,17 @@ import gzip
 import re
 import unicodedata
 from collections.abc import Iterable
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import bindparam, update
 
 from app.crypto import legacy
-from app.errors import ValidationFailed
+from app.errors import Overloaded, Unavailable, ValidationFailed
 from app.models import User
-from app.work import Work
+from app.work import Kit, Work, run
 
 LONGEST = 256  # code points
 LIST = Path(__file__).with_name("common_passwords.txt.gz")  # from zxcvbn (MIT): the commonest of 8 and more
@@ -98,8 +102,22 @@ def _spellings(stored: str | None, password: str) -> list[bytes]:
     return [form.encode() for form in dict.fromkeys(forms)]
 
 
-def renewed(work: Work, stored: str | None, password: str) -> str | None:
-    """A hash of today's cost for a right password whose stored one is older; None if it is up to date."""
-    if stored is None or not work.kit.hasher.outdated(stored):
-        return None
-    return hashed(work, password)
+RENEWED = (
+    update(User)
+    .where(User.id == bindparam("who"), User.password_hash == bindparam("old"))
+    .values(password_hash=bindparam("new"))
+)
+
+
+def renew(work: Work, user: User, password: str) -> None:
+    """Put a hash of today's cost in place of an older one of a password that was right, once this unit is committed: in
+    its time a right password would show where the verdict hides it. If it cannot be done now, the next sign-in does.
+    """
+    if user.password_hash and work.kit.hasher.outdated(user.password_hash):
+        work.afterwards.append(partial(_renew, work.kit, user.id, user.password_hash, bytes_of(password)))
+
+
+def _renew(kit: Kit, who: UUID, old: str, password: bytes) -> None:
+    with suppress(Overloaded, Unavailable):
+        values = {"who": who, "old": old, "new": kit.hasher.hash(password)}
+        run(kit, lambda work: work.changes(RENEWED, **values))

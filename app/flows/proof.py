@@ -187,11 +187,10 @@ def check_password(work: Work, challenge_id: UUID, password: str) -> Proven:
         raise asking.refusal(work, row, ChallengeClosed())
     stored = row.user.password_hash if row.user else None
     right = passwords.matches(work, stored, password)
-    renewed = passwords.renewed(work, stored, password) if right else None
     challenges.find(work, row.id)  # as it is now: hashing took a while
     proven = _settle(work, row, lambda _: right, policy.PASSWORD, wrong=InvalidCredentials)
-    if renewed and row.user and not accounts.refresh_hash(work, row.user, renewed):
-        raise asking.refusal(work, row, InvalidCredentials())  # the password was changed while it was being hashed
+    if row.user:
+        passwords.renew(work, row.user, password)
     return proven
 
 

@@ -56,13 +56,10 @@ def start(
     claim = accounts.look_up(work, identifier, lockout.key(identifier))
     device = trusted_devices.find(work, device_token, claim.user) if device_token else None
     user_right, signup_right = _compare(work, claim, password, judged=not claim.locked or device is not None)
-    renewed = passwords.renewed(work, claim.user_hash, password) if user_right else None
-    budget = _settle(work, identifier, claim, user_right or signup_right, device)
-    if claim.user and user_right:
+    budget, owner = _settle(work, identifier, claim, device, user_right=user_right, signup_right=signup_right)
+    if claim.user and owner:
         user = work.take(claim.user)
-        if renewed and not accounts.refresh_hash(work, user, renewed):
-            late = InvalidCredentials()  # the password was changed while it was being hashed
-            raise audit.refusal(work, Event.SIGNIN_REFUSED, identifier.masked, late, user_id=user.id)
+        passwords.renew(work, user, password)
         return _beyond_password(work, user, budget, device, channel=channel, device_info=device_info)
     assert claim.signup is not None
     return _ask_signup_again(work, work.take(claim.signup), identifier)
@@ -81,8 +78,21 @@ def _compare(work: Work, claim: Claim, password: str, *, judged: bool) -> tuple[
     return user_right, claim.signup is not None and passwords.matches(work, claim.signup.password_hash, password)
 
 
-def _settle(work: Work, identifier: Identifier, claim: Claim, right: bool, device: TrustedDevice | None) -> Budget:
-    """The verdict on a password, under the locks of its counters. Returns only if it was right and in time."""
+def _settle(
+    work: Work,
+    identifier: Identifier,
+    claim: Claim,
+    device: TrustedDevice | None,
+    *,
+    user_right: bool,
+    signup_right: bool,
+) -> tuple[Budget, bool]:
+    """The verdict on a password, under the locks of its counters: whether it is the account's. Returns only if it was
+    right, the account's or the sign-up's, and in time.
+
+    The password of a sign-up was compared with the account's, too: it is a wrong guess at that, whether or not there is
+    one. The account's own budget has no say in it, or it would tell whose the address is.
+    """
     whose = claim.user or claim.signup
     unproven = signups.address(claim.signup, identifier) if claim.signup else identifier
     contacts = accounts.contacts(claim.user) if claim.user else [unproven]
@@ -92,9 +102,10 @@ def _settle(work: Work, identifier: Identifier, claim: Claim, right: bool, devic
         budget = lockout.hold_device(work, device.id, beside=sending)
     else:
         budget = lockout.hold(work, lockout.key(identifier), user_id, beside=sending)
-    if refused := lockout.judge(work, budget, right):
+    refused = lockout.judge(work, budget, user_right)
+    if refused and (budget.wait or not signup_right):
         raise audit.refusal(work, Event.SIGNIN_REFUSED, identifier.masked, refused, user_id=user_id)
-    return budget
+    return budget, refused is None
 
 
 def _beyond_password(

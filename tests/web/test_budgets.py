@@ -57,6 +57,42 @@ def test_a_complete_sign_in_forgives_a_password_alone_does_not(world: World, per
     assert [login(world, person.email)[0] for _ in range(6)] == [401] * 5 + [423]
 
 
+@pytest.mark.covers("attack A02", "asvs 6.3.1")
+@pytest.mark.parametrize("known", [True, False])
+def test_the_password_of_one_s_own_sign_up_is_a_guess_at_the_account(world: World, known: bool) -> None:
+    """Whoever signs up with somebody's number has their own password compared with the owner's, too."""
+    victim = world.person(phone="+919876500000", username="jane.gray")
+    if known:
+        victim.sign_up(channel="sms")
+    for n in range(5):
+        thief = world.person(phone=victim.phone, password=f"guess horse {n}")
+        thief.ask_signup(channel="email").ok()
+        assert login(world, str(victim.phone), thief.password)[0] == 200
+    assert login(world, str(victim.phone), victim.password)[1] == "account_locked"
+    assert login(world, "jane.gray", victim.password)[0] == 401  # the account's own budget, or there is no account
+
+
+def test_a_sign_up_that_is_proven_forgives_its_own_sign_ins(world: World) -> None:
+    person = world.person()
+    person.ask_signup().ok()
+    for _ in range(4):
+        asked = person.ask_signin().ok()
+    person.verify_signin(asked["challenge_id"], person.code()).ok()
+    assert [login(world, person.email)[0] for _ in range(6)] == [401] * 5 + [423]
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_one_s_own_sign_up_does_not_show_that_the_account_s_budget_is_spent(world: World, theirs: bool) -> None:
+    """It would tell that the address and the username are of one person."""
+    victim = world.person(username="jane.gray").sign_up()
+    for _ in range(5):
+        login(world, "jane.gray")
+    email = victim.email if theirs else "free@example.com"
+    thief = world.person(email=email, password="a guess at a horse")
+    thief.ask_signup().ok()
+    assert login(world, email, thief.password)[0] == 200
+
+
 def test_after_a_quiet_day_old_failures_are_forgotten(world: World, person: Person) -> None:
     for _ in range(4):
         login(world, person.email)

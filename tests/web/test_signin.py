@@ -235,8 +235,25 @@ def test_a_wrong_code_says_how_many_guesses_remain(world: World, person: Person)
 
 
 @pytest.mark.one_copy
+@pytest.mark.covers("attack A31")
+def test_a_hash_of_an_older_cost_does_not_show_a_right_password_that_is_hidden(make_world) -> None:
+    """While the account's own budget is spent, a right password looks wrong: in the work it makes, too."""
+    made = make_world().person(username="jane.gray").sign_up()
+    world = make_world(keep=True, argon2_time_cost=2)
+    for _ in range(5):
+        made.api.post("/api/auth/login", {"identifier": "jane.gray", "password": "wrong horse 7"})
+    before = world.rows(User)[0].password_hash
+    assert world.person(email=made.email).ask_signin().code == "invalid_credentials"
+    assert world.rows(User)[0].password_hash == before
+    counted, real = [], world.kit.hasher.hash
+    world.kit.hasher.hash = lambda password: counted.append(password) or real(password)
+    assert world.person(email=made.email).ask_signin().code == "invalid_credentials"
+    assert counted == []
+
+
+@pytest.mark.one_copy
 def test_the_old_password_is_dead_also_while_its_hash_is_renewed(make_world) -> None:
-    """The password changes in the moment in which a sign-in with the old one hashes it at today's cost."""
+    """The password changes in the moment in which, after a sign-in, the old one is hashed at today's cost."""
     first = make_world(mfa_policy="optional").person().sign_up()
     world = make_world(keep=True, mfa_policy="optional", argon2_time_cost=2)
     owner = world.person(email=first.email)
@@ -256,5 +273,7 @@ def test_the_old_password_is_dead_also_while_its_hash_is_renewed(make_world) -> 
             return self.real.hash(password)
 
     object.__setattr__(world.kit, "hasher", Slow(world.kit.hasher))
+    token = owner.ask_signin().ok()["access_token"]
+    assert owner.api.get("/api/auth/me", token).code == "token_revoked"
     assert owner.ask_signin().code == "invalid_credentials"
     assert world.person(email=first.email, password="a new horse 42").ask_signin().status == 200
