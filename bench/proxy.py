@@ -103,10 +103,10 @@ class Proxy:
             wire.reset()
 
     async def _meet(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        await self._flows.wait()
         try:
+            await self._flows.wait()
             behind, server = await asyncio.open_connection(*self.target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # there is nobody behind, or this is the end and nothing has flowed
             Wire(client, client).reset()
             return
         wire = Wire(client, server)
