@@ -31,6 +31,7 @@ from tests.service import Service, running
 
 PASSWORD = "correct horse 7"
 WIDE = {"sends_per_minute": 100_000, "sends_per_day_email": 100_000, "sends_per_day_sms": 100_000}
+WORKERS = 4
 _numbers = itertools.count(1)
 
 
@@ -181,4 +182,6 @@ def rig(database: str, label: str, **settings: Any) -> Iterator[Rig]:
         stack.callback(engine.dispose)
         sms = {**handset.provider.settings, "sms_provider": "twilio", "public_url": "https://bench.example"}
         given = {**sms, **mail, **WIDE, **settings}
-        yield Rig(stack.enter_context(running(url, folder, **given)), handset, mailbox, engine, given)
+        service = stack.enter_context(running(url, folder, **{"web_concurrency": WORKERS, **given}))
+        soon(lambda: len(service.workers()) == given.get("web_concurrency", WORKERS))  # the first has answered already
+        yield Rig(service, handset, mailbox, engine, given)
