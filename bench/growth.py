@@ -106,7 +106,7 @@ def _compared(
         blocks.append(([spent[id(small)]], [spent[id(large)]]))
     times, (low, high) = ratio(blocks)
     report.check(
-        f"{name}: cost beside the crowd", f"{times:.2f} x ({low:.2f} to {high:.2f})", f"at most {MOST} x", low <= MOST
+        f"{name}: cost beside the crowd", f"{times:.2f} x ({low:.2f} to {high:.2f})", f"at most {MOST} x", times <= MOST
     )
     medians = [sorted(block[side][0] for block in blocks)[len(blocks) // 2] for side in (0, 1)]
     return {
