@@ -55,6 +55,7 @@ class Notice(StrEnum):
 
 
 INVITE = "invite"  # the code with which somebody sets the first password of an account that was made for them
+PROVEN = (Purpose.SIGNIN, Purpose.STEP_UP)  # what is asked only of somebody who has given a password or a session
 UNPAID = "unpaid"  # a fact of a message that has still to be taken from its destination's budget
 
 
@@ -154,19 +155,16 @@ def _queue(
 
 
 def delivery(work: Work, challenge: OtpChallenge) -> str:
-    """How far the message of a challenge has got: `queued`, `sent`, `delivered` or `failed`; in a sign-in the last
-    one, else the first. For a recovery always `sent`: anything else would tell who has an account; and where nothing
-    has to be sent.
+    """How far the last message of a challenge has got: `queued`, `sent`, `delivered` or `failed`. Before a proof always
+    `sent`, for a decoy's message and the notice to an owner would stand out; and where nothing has to be sent.
     """
-    if challenge.purpose == Purpose.RECOVERY or not challenges.goes_out(challenge):
+    if challenge.purpose not in PROVEN or not challenges.goes_out(challenge):
         return State.SENT
-    # A decoy sends no second one, and must not stand out by it.
-    first_only = challenge.purpose not in (Purpose.SIGNIN, Purpose.STEP_UP)
     query = select(OutboxMessage.state, OutboxMessage.last_error).where(OutboxMessage.challenge_id == challenge.id)
-    order = OutboxMessage.id.asc() if first_only else OutboxMessage.id.desc()
-    state, why = work.db.execute(query.order_by(order).limit(1)).one_or_none() or (State.QUEUED, None)
-    if state == State.DROPPED and (why in (NOBODY, SPENT) or str(why).startswith(SHIELD)):
-        return State.SENT  # that nobody is there, their day spent or the shield up, is not the caller's to know
+    last = work.db.execute(query.order_by(OutboxMessage.id.desc()).limit(1)).one_or_none()
+    state, why = last or (State.QUEUED, None)
+    if state == State.DROPPED and str(why).startswith(SHIELD):
+        return State.SENT  # that the shield is up is not the caller's to know
     return SHOWN.get(State(state), State.QUEUED)
 
 

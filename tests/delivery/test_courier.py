@@ -87,13 +87,13 @@ def test_a_code_waits_as_long_as_its_provider_asks_for_but_not_past_its_end(
 
 
 def test_a_permanent_failure_ends_it_and_is_audited(quiet: World) -> None:
-    person = quiet.person()
-    asked = person.ask_signup().ok()
+    person = quiet.person().sign_up()
+    asked = person.ask_signin().ok()
     courier(quiet, Failing(Reason.PERMANENT)).round("email")
-    assert states(quiet) == ["failed"]
+    assert states(quiet) == ["failed", "sent"]
     assert person.api.get(f"/api/auth/challenges/{asked['challenge_id']}")["delivery"] == "failed"
     [row] = quiet.audit(event="message.dropped")
-    assert (row.reason, row.facts["why"], row.facts["kind"]) == ("permanent", "said no", "code.signup")
+    assert (row.reason, row.facts["why"], row.facts["kind"]) == ("permanent", "said no", "code.signin")
 
 
 @pytest.mark.covers("fault F16")

@@ -469,20 +469,6 @@ def test_codes_again_for_a_decoy_leave_that_half_too(world: World) -> None:
     assert owner.api.post("/api/auth/login", {"phone": NUMBER, "password": PASSWORD}).status == 200
 
 
-def test_how_far_a_code_has_got_does_not_tell_whose_day_is_halved(world: World) -> None:
-    """Of the day of a number with a password strangers have one half; of another's, all."""
-    world.person(phone=NUMBER).sign_up(channel="sms")
-    known, unknown = Phone(world), Phone(world, "+919876543299")
-    got = []
-    for _ in range(7):
-        world.clock.advance(minutes=4)
-        asked = [(phone, phone.ask().ok()["challenge_id"]) for phone in (known, unknown)]
-        world.deliver()
-        got.append([phone.api.get(f"/api/auth/challenges/{challenge}")["delivery"] for phone, challenge in asked])
-    assert got == [["sent", "sent"]] * 7
-    assert world.inbox(NUMBER, "sms").count("code.phone") < 7 == world.inbox("+919876543299", "sms").count("code.phone")
-
-
 def test_the_account_s_language_is_that_of_who_proved_the_number(world: World) -> None:
     world.api(**{"Accept-Language": "hi"}).post("/api/v1/auth/send-otp", {"mobile_number": NUMBER}).ok()
     world.clock.advance(minutes=4)

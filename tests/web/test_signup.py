@@ -273,18 +273,6 @@ def test_a_resend_of_a_sign_up_never_moves_to_an_address_it_did_not_ask(world: W
     assert world.inbox("+919876543210", "sms") == []
 
 
-def test_the_delivery_of_a_challenge_can_be_followed(world: World) -> None:
-    world.sends_at_once = False
-    person = world.person()
-    asked = person.ask_signup().ok()
-    path = f"/api/auth/challenges/{asked['challenge_id']}"
-    assert person.api.get(path)["delivery"] == "queued"
-    world.deliver()
-    assert person.api.get(path)["delivery"] == "sent"
-    person.verify_signup(asked["challenge_id"], person.code()).ok()
-    assert person.api.get(path).code == "challenge_closed"
-
-
 def test_no_code_is_at_rest(world: World) -> None:
     person = world.person()
     person.ask_signup().ok()

@@ -120,8 +120,8 @@ def resend_otp(work: Work, body: ResendBody) -> Any:
 @auth.add("GET", "/challenges/<uuid:challenge_id>", reply=DeliveryReply, reads=True, limit=limits.TOKENS,
           refusals=(errors.ChallengeClosed,))  # fmt: skip
 def show_challenge(work: Work, challenge_id: UUID) -> Any:
-    """How far the message of a challenge has got, so that a page can offer another way. For a recovery it
-    always reads `sent`."""
+    """How far the message of a sign-in or step-up has got, so that a page can offer another way. For every other
+    challenge it always reads `sent`: anything else would tell who has an account."""
     row = challenges.find(work, challenge_id)
     if row is None or not challenges.is_open(work, row):
         raise errors.ChallengeClosed()

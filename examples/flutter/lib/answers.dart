@@ -37,7 +37,7 @@ class Delivery {
 
   factory Delivery.fromJson(Json json) => Delivery(json['delivery'] as String);
 
-  final String state; // queued, sent, delivered or failed
+  final String state; // queued, sent, delivered or failed; always sent but in a sign-in
 }
 
 /// The person who is signed in. Addresses are always proven.

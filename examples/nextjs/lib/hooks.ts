@@ -73,7 +73,10 @@ export function useKept<T>(key: string, isGood: (value: T) => boolean): [T | nul
 const POLL_MS = 2000;
 const POLLS = 30;
 
-/** How far the message of a challenge has got. Asked every two seconds, for a minute, until that is settled. */
+/**
+ * How far the message of a challenge has got: told of a sign-in, and else always `sent`. Asked every two seconds, for a
+ * minute, until that is settled.
+ */
 export function useDelivery(asked: Asked, wanted: boolean): Delivery["delivery"] {
   const [delivery, setDelivery] = useState<Delivery["delivery"]>("queued");
   useEffect(() => {
