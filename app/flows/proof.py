@@ -217,7 +217,9 @@ def _settle(
     beside: Iterable[str] = (),
 ) -> Proven:
     """`beside`: other throttles to lock with the budget's."""
-    recovers, about = row.purpose == Purpose.RECOVERY, challenges.subject(row)
+    recovers = row.purpose == Purpose.RECOVERY
+    # A new address has no account yet: counted at the asker's, a guess would tell that nobody else has it.
+    about = None if row.asked_by else challenges.subject(row)
     budget = lockout.unbounded(work)
     if guessed:
         budget = lockout.hold(work, row.budget_key, about, rebinding=recovers, beside=beside)
