@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     StringConstraints,
     WithJsonSchema,
@@ -32,6 +33,7 @@ from app.work import Work
 
 LONGEST_DEVICE_INFO = 2048
 MOST_DEVICE_FACTS = 20
+DEEPEST_CREDENTIAL = 16  # a browser's has five
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})")
 
 
@@ -76,6 +78,17 @@ def _is_simple(key: str, value: Any) -> bool:
     return (
         len(key) <= 64 and is_printable(key) and (value is None or (type(value) in (bool, int) and abs(value) < 2**53))
     )
+
+
+def _shallow(credential: dict[str, Any]) -> dict[str, Any]:
+    """Not so deep that reading or writing it would fail. Looked at level by level, for the same reason."""
+    level: list[Any] = [credential]
+    for _ in range(DEEPEST_CREDENTIAL):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [value for values in inner for value in values]
+    if any(isinstance(each, dict | list) for each in level):
+        raise PydanticCustomError("too_complex", f"At most {DEEPEST_CREDENTIAL} objects and lists in each other.")
+    return credential
 
 
 def _device_id(text: str) -> str:
@@ -139,6 +152,8 @@ DeviceInfo = Annotated[
 ]
 Credential = Annotated[
     dict[str, Any],
+    AfterValidator(_shallow),
+    PlainSerializer(json.dumps, when_used="json"),  # half a surrogate pair is none to pydantic, and no fault of ours
     Field(description="what the browser's `navigator.credentials` gave, as its `toJSON()` writes it"),
 ]
 DeviceId = Annotated[

@@ -511,13 +511,51 @@ def test_what_is_no_object_is_a_field_error(world: World, holder: Person, junk: 
     assert confirm(holder, str(uuid4()), junk).code == "validation_failed"
 
 
-@pytest.mark.parametrize("junk", [{}, {"id": None}, {"id": "\ud800", "rawId": "\x00", "type": "public-key", "response": {}}, {"response": [1]}, {"id": {"$ne": 1}}])  # fmt: skip
+JUNK = [{}, {"id": None}, {"id": "\ud800", "rawId": "\x00", "type": "public-key", "response": {}}, {"response": [1]}, {"id": {"$ne": 1}}]  # fmt: skip
+
+
+@pytest.mark.parametrize("junk", JUNK)
 @pytest.mark.one_lane
 def test_what_is_no_credential_is_a_wrong_one(world: World, holder: Person, junk: Any) -> None:
     assert login(holder.api, ask(world.api()).ok()["challenge_id"], junk).code == "invalid_credentials"
     assert confirm(holder, start(holder).ok()["challenge_id"], junk).code == "invalid_code"
     asked = holder.ask_signin().ok()
     assert answer(holder, asked["challenge_id"], junk).code == "invalid_code"
+
+
+@pytest.mark.parametrize("junk", [*JUNK, {"\ud800": "\udfff"}])
+@pytest.mark.one_lane
+def test_with_an_idempotency_key_it_is_a_wrong_one_too(world: World, holder: Person, junk: Any) -> None:
+    asked = start(holder).ok()
+    holder.api.headers["Idempotency-Key"] = "k"
+    assert confirm(holder, asked["challenge_id"], junk).code == "invalid_code"
+    assert world.events()[-1] == "code.refused"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+@pytest.mark.parametrize("depth", [16, 600])
+@pytest.mark.one_lane
+def test_a_credential_that_is_nested_without_end_is_a_field_error(
+    world: World, holder: Person, depth: int, headers: dict[str, str]
+) -> None:
+    junk: Any = "x"
+    for _ in range(depth):
+        junk = [junk]
+    junk = {"response": junk}
+    asked = start(holder).ok()
+    holder.api.headers |= headers
+    for refused in (confirm(holder, asked["challenge_id"], junk), login(holder.api, str(uuid4()), junk)):
+        [error] = refused["errors"]
+        assert (refused.status, error["field"], error["code"]) == (422, "credential", "too_complex")
+
+
+def test_a_confirmation_that_is_sent_twice_is_done_once(person: Person, authenticator: Authenticator) -> None:
+    begun = start(person).ok()
+    made = authenticator.create(begun["options"])
+    person.api.headers["Idempotency-Key"] = "k"
+    first = confirm(person, begun["challenge_id"], made).ok()
+    assert confirm(person, begun["challenge_id"], made).body == first.body
+    assert confirm(person, begun["challenge_id"], {**made, "id": "\ud800"}).code == "idempotency_mismatch"
 
 
 @pytest.mark.parametrize(
