@@ -14,6 +14,7 @@ from functools import lru_cache
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
+from app.core import throttles
 from app.errors import ValidationFailed
 from app.models import User
 
@@ -63,8 +64,10 @@ def _number(value: str) -> phonenumbers.PhoneNumber:
 
 
 def stand_in(kind: Kind, typed: Identifier) -> Identifier:
-    """An address that there is not, for the work that would be done for somebody's; it belongs to what was typed."""
-    return Identifier(kind, f"nobody/{typed.value}"[:254])
+    """An address that there is not, for the work that would be done for somebody's. It belongs to what was typed, which
+    does not stand in it: it is stored, and whose it was could not be told when they are erased.
+    """
+    return Identifier(kind, f"nobody/{throttles.key(typed.kind, typed.value)}")
 
 
 def of_user(user: User) -> list[Identifier]:

@@ -290,6 +290,22 @@ def test_deleting_the_account_forgets_its_earlier_addresses_and_names(world: Wor
                     assert all(needle not in str(value) for value in row), (table.name, needle)
 
 
+def test_deleting_the_account_forgets_recoveries_that_had_nowhere_to_go(world: World) -> None:
+    """Of somebody without an e-mail address, asked for by e-mail: what was typed stands where an address would."""
+    person = world.person(email="", username="jane.unusual", phone="+919876543210").sign_up()
+    for typed in ({"identifier": "jane.unusual"}, {"phone": "+919876543210", "channel": "email"}):
+        for _ in range(2):
+            person.api.post("/api/auth/forgot-password", typed).ok()
+    nowhere = {row.destination for row in world.rows(OtpChallenge, purpose="recovery")}
+    assert len(nowhere) == 2, "one of its own for what was typed, and the same each time"
+    person.api.delete("/api/auth/me", person.token).ok()
+    with world.engine.connect() as connection:
+        for table in Base.metadata.sorted_tables:
+            for row in connection.execute(table.select()):
+                for needle in ("jane.unusual", "9876543210"):
+                    assert all(needle not in str(value) for value in row), (table.name, needle)
+
+
 def test_what_became_of_a_message_is_the_person_s_too(world: World, person: Person) -> None:
     world.sends_at_once = False
     person.ask_signin().ok()
