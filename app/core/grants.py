@@ -27,7 +27,7 @@ def find(work: Work, token: str) -> OtpChallenge | None:
     return work.db.scalar(select(OtpChallenge).options(joinedload(OtpChallenge.user)).where(*lasting))
 
 
-def spend(work: Work, row: OtpChallenge) -> bool:
-    """Use a grant up. False if another request did."""
-    mine = (OtpChallenge.id == row.id, OtpChallenge.grant_digest == row.grant_digest)
+def spend(work: Work, row: OtpChallenge, token: str) -> bool:
+    """Use a grant up, by its token: the row may have been read again since. False if another request did."""
+    mine = (OtpChallenge.id == row.id, OtpChallenge.grant_digest == token_digest(token))
     return work.changes(update(OtpChallenge).where(*mine).values(grant_digest=None)) == 1

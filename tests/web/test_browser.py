@@ -6,13 +6,14 @@ import re
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
-from app.models import Session, User
+from app.models import OtpChallenge, Session, User
 from tests.conftest import World
 from tests.lanes import ROOT
 from tests.pages import named, table
-from tests.people import PASSWORD, Person, check_document, wrong
+from tests.people import PASSWORD, Person, check_document, while_hashing, wrong
 
 EMAIL = "jane@example.com"
 HTTPS = "https://auth.example.com"
@@ -151,6 +152,22 @@ def test_a_grant_is_for_one_account_once_and_for_five_minutes(browser: Browser) 
     assert (weak.status_code, json_of(weak)["errors"][0]["field"]) == (422, "new_password")
     browser.world.clock.advance(minutes=5)
     assert browser.post("/reset-password", other | {"identifier": EMAIL}).status_code == 410
+
+
+def test_a_grant_that_was_used_while_the_password_was_hashed_is_used(world: World, browser: Browser) -> None:
+    browser.sign_up()
+    world.clock.advance(minutes=2)
+    browser.post("/forgot-password", {"identifier": EMAIL})
+    browser.post("/validate-otp", {"identifier": EMAIL, "otp": browser.code()})
+
+    def use() -> None:
+        with world.kit.writes.begin() as db:
+            db.execute(sa.update(OtpChallenge).values(grant_digest=None))
+
+    with while_hashing(world, use):
+        late = browser.post("/reset-password", {"identifier": EMAIL, "new_password": "another horse 8"})
+    assert late.status_code == 410
+    assert browser.inside(), "nothing was changed"
 
 
 def test_a_grant_is_void_once_the_password_was_changed(world: World, browser: Browser) -> None:
