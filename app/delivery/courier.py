@@ -257,7 +257,8 @@ def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
         at = min(at, out.expires_at - LAST_TRY)
     last = out.expires_at or claimed.created_at + GIVE_UP
     if failure.reason is Reason.PERMANENT or not work.now < at < last:
-        outbox.settle(work, out, claimed.lease, State.FAILED, last_error=failure.text[:255])
+        if not outbox.settle(work, out, claimed.lease, State.FAILED, last_error=failure.text[:255]):
+            return  # a report came first, or another courier
         facts: dict[str, Any] = {"kind": out.kind, "channel": out.channel, "why": failure.text}
         audit.record(work, audit.Event.MESSAGE_DROPPED, out.masked, user_id=out.user_id, reason=failure.reason, **facts)
         return

@@ -67,6 +67,17 @@ def test_adjacent_numbers_have_one_daily_cap(shielded: Any) -> None:
     assert len(sent(world)) == 1
 
 
+@pytest.mark.covers("attack A58")
+def test_a_number_that_shall_become_somebody_s_is_as_strange_as_any(shielded: Any) -> None:
+    """The asker has an account, the number has nobody: a sign-up with a throwaway address buys no SMS."""
+    world = shielded(sms_cap_per_prefix=5)
+    asker = world.person().sign_up()
+    for n in range(12):
+        asker.api.post("/api/auth/change-phone", {"phone": mobile(76543000 + n)}, asker.token).ok()
+    assert len(sent(world)) == 5
+    assert reasons(world) == {"shield_prefix": 7}
+
+
 def test_one_number_in_twenty_spellings_has_one_budget(shielded: Any) -> None:
     world = shielded(**EVEN)
     spellings = [f"{plus}91{gap}98765{gap}43210" for plus in ("+", "00", " +", "+ ".strip()) for gap in ("", " ", "-", ".", " (0) "[:1])]  # fmt: skip

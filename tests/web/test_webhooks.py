@@ -379,6 +379,39 @@ def test_a_report_that_comes_while_the_courier_still_holds_the_message(hooked: W
     assert delivery(hooked) == "delivered"
 
 
+def test_what_is_reported_as_delivered_is_not_audited_as_dropped(hooked: World) -> None:
+    """The provider's answer is lost, and its report comes before the courier has given up."""
+
+    class Unheard(Named):
+        def send(self, out: Outgoing) -> Receipt:
+            twilio(hooked, STATUS | {"MessageSid": "twilio-1"}, query=f"mid={out.id}")
+            raise SendFailed(Reason.PERMANENT, "an answer that means nothing")
+
+    ask(hooked)
+    deliver(hooked, Unheard("twilio"))
+    assert [row.state for row in hooked.rows(OutboxMessage)] == ["delivered"]
+    assert hooked.audit(event="message.dropped") == []
+
+
+LOST = STATUS | {"MessageStatus": "undelivered", "ErrorCode": "30008"}
+
+
+@pytest.mark.parametrize("said", [STATUS, LOST])
+def test_the_notice_of_an_erasure_is_forgotten_also_if_its_report_comes_first(hooked: World, said: dict) -> None:
+    person = hooked.person(email="", phone=NUMBER).sign_up()
+    hooked.deliver()
+    person.api.delete("/api/auth/me", person.token).ok()
+
+    class CalledBack(Named):
+        def send(self, out: Outgoing) -> Receipt:
+            receipt = super().send(out)
+            twilio(hooked, said | {"MessageSid": "twilio-1"}, query=f"mid={out.id}")
+            return receipt
+
+    deliver(hooked, CalledBack("twilio"))
+    assert [row.recipient for row in hooked.rows(OutboxMessage) if row.kind == "notice.account_erased"] == []
+
+
 @pytest.mark.covers("fault F15")
 def test_a_report_never_proves_a_number(hooked: World) -> None:
     asked = sent_by(hooked, "twilio")
@@ -387,9 +420,6 @@ def test_a_report_never_proves_a_number(hooked: World) -> None:
     assert answer.code == "invalid_code"
     assert hooked.count(User) == 0
     assert asked["destination"] == "+91******3210"
-
-
-LOST = STATUS | {"MessageStatus": "undelivered", "ErrorCode": "30008"}
 
 
 def test_a_late_sent_does_not_undo_a_loss(hooked: World) -> None:
