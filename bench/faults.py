@@ -172,6 +172,7 @@ def _end(report: Report, opened: Stage, database: str, given: argparse.Namespace
         acts += who.sure
     report.tables[f"{database}: what was acknowledged"] = [
         {**acts, "sends": len(journal.sends), "used-up codes offered again": journal.retried,
+         "unanswered ones": dict(journal.unsure),
          "guesses": sum(each["401"] for each in journal.guesses.values()), "couriers": opened.couriers}
     ]  # fmt: skip
     report.check(f"{database}, in the end: invariants broken", wrong or 0, "none", not wrong)

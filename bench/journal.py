@@ -89,6 +89,7 @@ class Journal:
     secrets: set[str] = field(default_factory=set)  # passwords, codes, tokens: they may be nowhere else
     twice: list[str] = field(default_factory=list)
     retried: int = 0  # things used up that were offered again
+    unsure: Counter[str] = field(default_factory=Counter)  # codes offered again after no answer: the second answers
     guesses: dict[str, Counter[str]] = field(default_factory=dict)  # by the address that was guessed at: answers
     lock: threading.Lock = field(default_factory=threading.Lock)
 

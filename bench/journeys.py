@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from bench.journal import Caller, Held, Journal, Somebody
+from bench.journal import UNKNOWN, Caller, Held, Journal, Somebody
 from bench.rig import address, number
 
 AUTH, MOBILE = "/api/auth", "/api/v1/auth"
 CODE_S = 40.0  # for a code to come: a lease of a courier that died lapses in 30 s
 PAUSE_S = 0.3  # after an answer that was none
-AGAIN = 0.3  # how often something used up is offered again
+AGAIN = 0.3  # how often a code that was taken, or may have been, is offered again
 GUESS_S = 0.3  # between two guesses
 WRONG = "wrong horse 7777"
 
@@ -172,21 +172,31 @@ class Journey:
         return code
 
     def act(self, event: str, path: str, body: dict[str, Any], token: str = "", what: Held | None = None) -> Any:
-        """A step whose acknowledgement binds. `what` becomes the last value of the body, if it is acknowledged. Now and
-        then what was used up is offered again.
-        """
-        status, told = self.ask("POST", path, body, token)
+        """A step whose acknowledgement binds. `what` becomes the last value of the body, if it is acknowledged."""
+        status, told = self.offer(path, body, token)
         if what:
             what.note(body["new_password"], status)
             self.crowd.journal.secrets.add(body["new_password"])
         if not self.who.note(event, status):
             raise Gone
-        if self.dice.random() < AGAIN and "otp" in body:
-            again, _ = self.ask("POST", path, body, token)
-            self.crowd.journal.retried += 1
-            if again == 200:
-                self.crowd.journal.twice.append(f"{path} took a code twice")
         return told
+
+    def offer(self, path: str, body: dict[str, Any], token: str = "") -> tuple[int, dict[str, Any]]:
+        """Ask, and now and then offer the same code again. One that was taken must be refused; one that may have been
+        is taken once, if the second answer is good.
+        """
+        status, told = self.ask("POST", path, body, token)
+        if "otp" not in body or status not in (200, *UNKNOWN) or self.dice.random() >= AGAIN:
+            return status, told
+        again, told_again = self.ask("POST", path, body, token)
+        journal = self.crowd.journal
+        with journal.lock:
+            if status in UNKNOWN:
+                journal.unsure[str(again)] += 1
+            else:
+                journal.retried += 1
+                journal.twice += [f"{path} took a code twice"] if again == 200 else []
+        return (again, told_again) if status in UNKNOWN and again == 200 else (status, told)
 
     def keep(self, told: dict[str, Any]) -> None:
         self.who.tokens = {name: told[name] for name in ("access_token", "refresh_token")}
@@ -254,7 +264,7 @@ class Journey:
         token = who.tokens["access_token"]
         asked = self.must(f"{AUTH}/change-email", {"email": new}, token)
         body = {"challenge_id": asked["challenge_id"], "otp": self.code("email", new, 0)}
-        status, _ = self.ask("POST", f"{AUTH}/verify-otp", body, token)
+        status, _ = self.offer(f"{AUTH}/verify-otp", body, token)
         who.email.note(new, status)
         if not who.note("contact.changed", status):
             raise Gone
