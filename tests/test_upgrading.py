@@ -47,6 +47,7 @@ def tables(url: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.covers("fault F33")
 def test_the_last_release_can_live_in_the_new_schema(url: str) -> None:
     """Expand only: what it reads is there, what it writes is taken, and what it does not know needs nothing from it."""
     before = tables(url)
@@ -119,6 +120,7 @@ def last_release(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.covers("fault F33")
 @pytest.mark.slow
 @pytest.mark.skipif("postgresql" not in lanes.wanted(), reason="many copies share a PostgreSQL")
 def test_two_versions_serve_together_during_a_migration(last_release: Path, worker: str, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_the_right_password_does_not_open_a_lock(world: World, person: Person) -
     assert login(world, person.email, PASSWORD)[0] == 200
 
 
+@pytest.mark.covers("nist N31")
 def test_each_lock_is_twice_as_long_up_to_a_day(world: World) -> None:
     locks = []
     for _ in range(9):

@@ -471,7 +471,7 @@ def test_after_a_reset_by_mail_the_app_is_still_asked(world: World, person: Pers
     assert "email" in person.ask_signin().ok()["methods"], "the recovery is over"
 
 
-@pytest.mark.covers("asvs 6.4.4")
+@pytest.mark.covers("asvs 6.4.4", "nist N54")
 def test_who_lost_phone_and_password_needs_a_backup_code(world: World, person: Person) -> None:
     app = enrol(world, person)
     reset(world, person)

@@ -144,7 +144,7 @@ def test_every_changed_credential_forgets_them(world: World, person: Person, cha
     assert person.ask_signin(device_token=token).ok()["status"] == "otp_required"
 
 
-@pytest.mark.covers("attack A10")
+@pytest.mark.covers("attack A10", "nist N31")
 def test_who_locks_the_identifier_does_not_lock_its_owner_out(world: World, person: Person) -> None:
     token = remember(person)
     stranger = world.api("198.51.100.7")
