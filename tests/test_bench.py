@@ -93,6 +93,18 @@ def test_every_key_changes_under_load_and_nothing_valid_is_refused(tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_but_for_the_time_no_answer_over_http_tells_whether_an_account_exists(tmp_path: Path) -> None:
+    kept = tmp_path / "enumeration.json"
+    words = ("--short", "--route", "verify", "--pairs", "20", "--database", "sqlite", "--json", str(kept))
+    told = bench("enumeration", *words)
+    assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
+    found = json.loads(kept.read_text())
+    loads = [rows[0] for title, rows in found["tables"].items() if "pairs a route" in title]
+    assert [sum(row["answers"].values()) for row in loads] == [80, 80]
+    assert sum("AUC of all but time" in check["what"] for check in found["checks"]) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.covers("asvs 6.3.1", "asvs 6.6.3", "attack A01", "attack A02", "attack A05", "attack A06", "attack A07")
 def test_the_best_attacker_gets_no_more_guesses_than_the_limits_page_grants(tmp_path: Path) -> None:
     kept = tmp_path / "budget.json"
