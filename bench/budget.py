@@ -269,6 +269,8 @@ def _settle(report: Report, database: str, opened: Rig, storm: Storm, given: arg
         "recoveries of the account begun": recoveries,
     }
     report.tables["guesses evaluated in the storm"] = [{"counted by": by, "guesses": n} for by, n in counted.items()]
+    at = [{"route": path, "answered": n} for path, n in storm.guessed.most_common()]
+    report.tables["guesses evaluated in the storm, by route"] = at
     report.check("guesses by all of them", own, f"1 to {THRESHOLD}", 1 <= own <= THRESHOLD)
     for name, count in shown.items():
         report.check(f"guesses by its {name}", count, f"at most {THRESHOLD}", count <= THRESHOLD)
