@@ -19,6 +19,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import jwt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 B64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 LONG = 4096  # a token of more characters is refused unread
 GONE = object()  # takes a member out
@@ -59,7 +62,6 @@ class Forger:
     dice: random.Random
     now: int  # by the service's clock, seconds
     other_secrets: dict[str, bytes]  # other keys that an attacker may know or guess
-    public: tuple[bytes, ...] = ()  # forms of a public key, where the algorithm has one
     strangers: tuple[tuple[str, str], ...] = ()  # sub and sid of somebody else, and of nobody
 
     @property
@@ -233,7 +235,7 @@ def parts(f: Forger) -> Iterator[str]:
 
 
 def keys(f: Forger) -> Iterator[str]:
-    """Signed with something else that is at hand: other secrets, forms of this one, public keys as a shared secret."""
+    """Signed with something else that is at hand: other secrets, forms of this one."""
     own = f.secret
     forms = {b"", b"\x00", b"secret", b"password", b"changeme", b"your-256-bit-secret", f.header["kid"].encode(),
              own[:-1], own[1:], own[::-1], own + b"\n", own + b" ", b" " + own, own.upper(), own * 2,
@@ -242,10 +244,30 @@ def keys(f: Forger) -> Iterator[str]:
     for secret in (*sorted(forms), *f.other_secrets.values()):
         yield f.token(secret=secret)
         yield f.token(_changed(f.header, {"alg": "HS256"}), None, secret)
-    for key in f.public:  # RFC 8725, section 2.1
-        for name in ("HS256", f.header["alg"]):
-            message = f"{segment(compact({**f.header, 'alg': name}))}.{f.live.split('.')[1]}"
-            yield f"{message}.{segment(_hs('sha256', key, message.encode()))}"
+
+
+def confused(live: str, jwk: dict[str, Any]) -> Iterator[str]:
+    """Signed with the published key as if it were a shared secret, in each form that it has (RFC 8725, section 2.1), also
+    beside a key that the header itself brings (RFC 7515, section 4.1.3).
+    """
+    head, body = opened(live.split(".", maxsplit=1)[0]), live.split(".")[1]
+    for key in _forms(jwk):
+        for name, digest in (("HS256", "sha256"), ("HS384", "sha384"), ("HS512", "sha512"), (head["alg"], "sha256")):
+            for changes in ({}, {"kid": GONE}, {"jwk": jwk}):
+                message = f"{segment(compact(_changed(head, {'alg': name, **changes})))}.{body}"
+                yield f"{message}.{segment(_hs(digest, key, message.encode()))}"
+
+
+def _forms(jwk: dict[str, Any]) -> set[bytes]:
+    key = jwt.PyJWK.from_dict(jwk).key
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    parts = [jwk[name].encode() for name in ("n", "x", "y") if name in jwk]
+    raw = [base64.urlsafe_b64decode(part + b"==") for part in parts]
+    texts = [compact(jwk), json.dumps(jwk).encode(), compact({"keys": [jwk]}), *parts, b"".join(parts)]
+    one_line = pem.replace(b"\n", b"\\n")
+    return {der, pem, pem.rstrip(), pem.replace(b"\n", b"\r\n"), one_line, base64.b64encode(der), b"".join(raw),
+            b"\x04" + b"".join(raw), jwk["kid"].encode(), *texts, *raw}  # fmt: skip
 
 
 def claims(f: Forger) -> Iterator[str]:

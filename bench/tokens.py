@@ -19,8 +19,9 @@ from uuid import uuid4
 
 import jwt
 
+from app.crypto import signing
 from app.crypto.jwt import SHAPE
-from bench.forgery import Forger, forged, kid_of
+from bench.forgery import Forger, confused, forged, kid_of
 from bench.report import Report
 from bench.world import world
 from tests.conftest import World
@@ -32,6 +33,7 @@ OFFERED = ("HS256", "ES256", "RS256")  # those of the vectors' algorithms that a
 # Two vectors are, letter for letter, the valid vector 357 and are called invalid; two have a `?` inside and are called
 # valid, which RFC 7515, section 2, forbids; and one is empty, which is a good signature but never a token.
 LEFT_OUT = {367, 370, 372, 373, 259}
+PAIRS = ("EdDSA", "ES256")  # what else tokens may be signed by, and is made fast
 OLD_SECRET = "o5lDqW8eRt3YbN6mXc9LvFgHjKoIuPeZwQaSzT2U4i7"
 SETTINGS: dict[str, Any] = {"ratelimit": False, "jwt_previous_secret_keys": OLD_SECRET}
 SEND, VERIFY = "/api/v1/auth/send-otp", "/api/v1/auth/verify-otp"
@@ -45,7 +47,32 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> Report:
     given.count = given.count or (2000 if given.short else 100_000)
     with world(label="tokens", **SETTINGS) as opened:
-        return attack(opened, given.count, given.seed)
+        report = attack(opened, given.count, given.seed)
+    for name in PAIRS:
+        with world(label=f"tokens_{name.lower()}", **signing_by(name)) as opened:
+            confuse(report, opened, name)
+    return report
+
+
+def signing_by(name: str) -> dict[str, Any]:
+    """Settings of a service whose tokens are signed by a key pair."""
+    return {"ratelimit": False, "jwt_algorithm": name, "jwt_private_key": signing.make(name)}
+
+
+def confuse(report: Report, opened: World, name: str) -> None:
+    """The published key as a shared secret, on a world that signs by the private one: it opens nothing."""
+    live, doors = opened.person().sign_up().token, Doors(opened)
+    [jwk] = doors.client.get("/.well-known/jwks.json").get_json()["keys"]
+    tokens = list(confused(live, jwk))
+    taken = [token for token in tokens if doors.open_for(token)]
+    report.tables.setdefault("the public key as a secret", []).append(
+        {"signed by": name, "tokens": len(tokens), "taken": len(taken), "answers": dict(doors.seen)}
+    )
+    report.check(f"{name}: public keys as secrets, taken", taken[:3] or 0, "0", not taken and len(tokens) > 100)
+    report.check(f"{name}: answers 5xx to them", doors.faults[:3] or 0, "0", not doors.faults)
+    report.check(
+        f"{name}: a token as it was issued", "refused" if not doors.me(live) else "taken", "taken", doors.me(live)
+    )
 
 
 @dataclass

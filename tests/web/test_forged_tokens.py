@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import forgery, tokens
+from bench.report import Report
 from tests.conftest import World
 
 
@@ -17,6 +18,15 @@ def test_no_forged_token_opens_a_door_and_every_valid_one_does(make_world: Calla
     report = tokens.attack(make_world(**tokens.SETTINGS), 2000, seed=1)
     assert [check for check in report.checks if not check.ok] == []
     assert sum(row["tokens"] for rows in report.tables.values() for row in rows if "tokens" in row) == 2000
+
+
+@pytest.mark.one_lane
+@pytest.mark.covers("attack A41")
+@pytest.mark.parametrize("name", tokens.PAIRS)
+def test_the_public_key_is_no_secret(make_world: Callable[..., World], name: str) -> None:
+    report = Report()
+    tokens.confuse(report, make_world(**tokens.signing_by(name)), name)
+    assert [check for check in report.checks if not check.ok] == []
 
 
 @pytest.mark.one_lane
