@@ -78,6 +78,18 @@ def test_a_number_that_shall_become_somebody_s_is_as_strange_as_any(shielded: An
     assert reasons(world) == {"shield_prefix": 7}
 
 
+def test_a_number_that_shall_become_somebody_s_gets_nothing_in_a_closed_country(shielded: Any) -> None:
+    """Neither by a change nor as the second address of a sign-up, which is asked once the first is proven."""
+    world = shielded(**EVEN)
+    asker = world.person().sign_up()
+    fill(world, 100, 0)
+    world.senders["sms"].messages.clear()
+    asker.api.post("/api/auth/change-phone", {"phone": "+917012345678"}, asker.token).ok()
+    world.person(phone="+917012345679").sign_up()
+    assert sent(world) == []
+    assert reasons(world) == {"shield_closed": 2}
+
+
 def test_one_number_in_twenty_spellings_has_one_budget(shielded: Any) -> None:
     world = shielded(**EVEN)
     spellings = [f"{plus}91{gap}98765{gap}43210" for plus in ("+", "00", " +", "+ ".strip()) for gap in ("", " ", "-", ".", " (0) "[:1])]  # fmt: skip
