@@ -78,7 +78,7 @@ CROWD = {
 
 
 def crowd(engine: sa.Engine, size: int) -> None:
-    """So many rows more in each table, on PostgreSQL; then what autovacuum would do."""
+    """So many rows more in each table, on PostgreSQL."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("SET session_replication_role = replica"))  # each row's foreign keys are right
         for name, differing in CROWD.items():
@@ -88,7 +88,7 @@ def crowd(engine: sa.Engine, size: int) -> None:
                 numbers = f"generate_series({start}, {min(start + BATCH - 1, size)})"
                 copied = f"SELECT {values} FROM (SELECT * FROM {name} LIMIT 1) AS one, {numbers} AS n"
                 connection.execute(sa.text(f"INSERT INTO {name} ({', '.join(columns)}) {copied}"))
-            connection.execute(sa.text(f"VACUUM ANALYZE {name}"))
+    tend(engine)
 
 
 def _compared(

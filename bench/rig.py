@@ -31,7 +31,6 @@ from tests.service import Service, running
 
 PASSWORD = "correct horse 7"
 WIDE = {"sends_per_minute": 100_000, "sends_per_day_email": 100_000, "sends_per_day_sms": 100_000}
-WORKERS = 4
 _numbers = itertools.count(1)
 
 
@@ -181,7 +180,7 @@ def rig(database: str, label: str, **settings: Any) -> Iterator[Rig]:
         engine = lanes.engine(url)
         stack.callback(engine.dispose)
         sms = {**handset.provider.settings, "sms_provider": "twilio", "public_url": "https://bench.example"}
-        given = {**sms, **mail, **WIDE, **settings}
-        service = stack.enter_context(running(url, folder, **{"web_concurrency": WORKERS, **given}))
-        soon(lambda: len(service.workers()) == given.get("web_concurrency", WORKERS))  # the first has answered already
+        given = {"web_concurrency": 4, **sms, **mail, **WIDE, **settings}
+        service = stack.enter_context(running(url, folder, **given))
+        soon(lambda: len(service.workers()) == given["web_concurrency"])  # the first has answered already
         yield Rig(service, handset, mailbox, engine, given)

@@ -41,6 +41,7 @@ class Purpose(StrEnum):
     NEW_PASSKEY = "new_passkey"  # to be made, in a session that is open
 
 
+PROVEN = (Purpose.SIGNIN, Purpose.STEP_UP)  # asked of somebody who gave a password or a session: any method answers
 UNSENT = (Purpose.FACTOR, Purpose.PASSKEY, Purpose.NEW_PASSKEY)
 SENT = tuple(purpose for purpose in Purpose if purpose not in UNSENT)  # those that a message asks
 CHANNELS = ("email", "sms")  # those of messages

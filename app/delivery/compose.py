@@ -100,8 +100,9 @@ def _is_shielded(work: Work, row: OutboxMessage) -> bool:
 def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> str | None:
     """Why the shield keeps a message back. In its shadow mode it only says what it would have kept."""
     number = outbox.recipient(row)
-    theirs = challenge is None or (challenge.user_id is not None and challenge.asked_by is None)  # not to be theirs
-    verdict = shield.judge(work, number, known=theirs)
+    # What is asked about a change goes to an address that is nobody's yet, whoever the asker is.
+    known = challenge is None or (challenge.user_id is not None and challenge.asked_by is None)
+    verdict = shield.judge(work, number, known=known)
     if verdict.closing:
         _raise_alarm(work, verdict.closing)
     if verdict.why and work.settings.sms_shield == "shadow":

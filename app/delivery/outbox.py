@@ -13,11 +13,11 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
 from sqlalchemy.orm import joinedload
 
 from app.core import accounts, challenges
-from app.core.challenges import Purpose, channel_of
+from app.core.challenges import channel_of
 from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
 from app.models import OtpChallenge, OutboxMessage, User
@@ -55,7 +55,6 @@ class Notice(StrEnum):
 
 
 INVITE = "invite"  # the code with which somebody sets the first password of an account that was made for them
-PROVEN = (Purpose.SIGNIN, Purpose.STEP_UP)  # what is asked only of somebody who has given a password or a session
 UNPAID = "unpaid"  # a fact of a message that has still to be taken from its destination's budget
 
 
@@ -158,7 +157,7 @@ def delivery(work: Work, challenge: OtpChallenge) -> str:
     """How far the last message of a challenge has got: `queued`, `sent`, `delivered` or `failed`. Before a proof always
     `sent`, for a decoy's message and the notice to an owner would stand out; and where nothing has to be sent.
     """
-    if challenge.purpose not in PROVEN or not challenges.goes_out(challenge):
+    if challenge.purpose not in challenges.PROVEN or not challenges.goes_out(challenge):
         return State.SENT
     query = select(OutboxMessage.state, OutboxMessage.last_error).where(OutboxMessage.challenge_id == challenge.id)
     last = work.db.execute(query.order_by(OutboxMessage.id.desc()).limit(1)).one_or_none()
@@ -264,12 +263,19 @@ def sent(work: Work, message: Named, lease: str | None, provider: str, provider_
 
 def settle(work: Work, message: Named, lease: str | None, state: State, **values: Any) -> bool:
     """Write what became of a message, if the lease is still ours. False if another courier has it by now."""
-    ours = (OutboxMessage.id == message.id, OutboxMessage.lease == lease)
+    return become(work, message, OutboxMessage.lease == lease, state, **values)
+
+
+def become(work: Work, message: Named, unchanged: ColumnElement[bool], state: State, **values: Any) -> bool:
+    """Write what became of a message, whoever has it; False unless it still is as `unchanged` says. The notice of an
+    erasure goes once it is settled: it is the last place that knows the address.
+    """
+    same = (OutboxMessage.id == message.id, unchanged)
     settled = state is not State.QUEUED
-    if settled and message.kind == Notice.ACCOUNT_ERASED:  # the last place that knows the address
-        return work.changes(delete(OutboxMessage).where(*ours)) == 1
+    if settled and message.kind == Notice.ACCOUNT_ERASED:
+        return work.changes(delete(OutboxMessage).where(*same)) == 1
     known = {"state": state, "lease": None, "leased_until": None, "settled_at": work.now if settled else None}
-    return work.changes(update(OutboxMessage).where(*ours).values(known | values)) == 1
+    return work.changes(update(OutboxMessage).where(*same).values(known | values)) == 1
 
 
 def oldest_due(work: Work, *where: Any) -> datetime | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select
 
-from app.delivery.outbox import Notice, State
+from app.delivery import outbox
+from app.delivery.outbox import State
 from app.delivery.reports import Report, Said
 from app.models import OutboxMessage
 from app.work import Work
@@ -42,11 +43,6 @@ def fall_back(work: Work, row: OutboxMessage, report: Report, state: State) -> b
 
 
 def _reported(work: Work, row: OutboxMessage, before: Sequence[State], state: State, **values: Any) -> bool:
-    unchanged = (OutboxMessage.id == row.id, OutboxMessage.state.in_(before))
     if state is State.QUEUED:
         work.wakes.add(row.channel)
-    elif row.kind == Notice.ACCOUNT_ERASED:  # the last place that knows the address
-        return work.changes(delete(OutboxMessage).where(*unchanged)) == 1
-    settled = None if state is State.QUEUED else work.now
-    known = {"state": state, "lease": None, "leased_until": None, "settled_at": settled}
-    return work.changes(update(OutboxMessage).where(*unchanged).values(known | values)) == 1
+    return outbox.become(work, row, OutboxMessage.state.in_(before), state, **values)

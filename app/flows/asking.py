@@ -16,8 +16,6 @@ from app.errors import ChallengeClosed, Forbidden, RateLimited, Refusal, ResendT
 from app.models import OtpChallenge, User
 from app.work import Work
 
-SWITCHING = (Purpose.SIGNIN, Purpose.STEP_UP)  # questions that any second method of the person may answer
-
 
 def ask_leave(work: Work, event: Event, typed: Identifier, to: Identifier | None = None) -> None:
     """Take one message from the budget of what was typed, before anything else is changed. `to`: where the message
@@ -170,7 +168,7 @@ def _is_invited(row: OtpChallenge) -> bool:
     """
     if row.purpose == Purpose.PHONE:  # a decoy may be of an account that has one
         return row.signup_id is not None or (row.user is not None and row.user.password_hash is None)
-    return row.purpose in SWITCHING
+    return row.purpose in challenges.PROVEN
 
 
 def _goes_to(row: OtpChallenge, channel: str | None) -> Identifier | None:
@@ -180,7 +178,7 @@ def _goes_to(row: OtpChallenge, channel: str | None) -> Identifier | None:
     What a sign-up or a change asks about is fixed, because a code that reached one address must not prove
     another; and a recovery would tell whether there is another.
     """
-    if row.purpose not in SWITCHING or row.user is None:
+    if row.purpose not in challenges.PROVEN or row.user is None:
         return challenges.destination(row)
     reached = {method: accounts.contact(row.user, method) for method in methods_of(row, row.user)}
     open_to = {method: address for method, address in reached.items() if address}

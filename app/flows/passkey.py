@@ -42,7 +42,7 @@ def _ask_anybody(work: Work) -> OtpChallenge:
 
 
 def _takes_passkey(work: Work, row: OtpChallenge) -> bool:
-    if row.user is None or row.purpose not in (*asking.SWITCHING, Purpose.FACTOR):
+    if row.user is None or row.purpose not in (*challenges.PROVEN, Purpose.FACTOR):
         return False
     return policy.PASSKEY in asking.methods_of(row, row.user) and passkeys.can_ask(work, row)
 

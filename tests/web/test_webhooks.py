@@ -365,17 +365,23 @@ def test_after_unknown_and_no_report_another_provider_sends_the_same_code(hooked
     assert second.messages[0].avoid == "twilio"
 
 
+class CalledBack(Named):
+    """Twilio, whose report comes before its own answer is written down."""
+
+    def __init__(self, world: World, said: dict[str, str]) -> None:
+        super().__init__("twilio")
+        self.world, self.said = world, said
+
+    def send(self, message: Outgoing) -> Receipt:
+        receipt = super().send(message)
+        twilio(self.world, self.said | {"MessageSid": "twilio-1"}, query=f"mid={message.id}")
+        return receipt
+
+
 def test_a_report_that_comes_while_the_courier_still_holds_the_message(hooked: World) -> None:
-    """Twilio calls back before its own answer is written down: the report stands."""
-
-    class CalledBack(Named):
-        def send(self, out: Outgoing) -> Receipt:
-            receipt = super().send(out)
-            twilio(hooked, STATUS | {"MessageSid": "twilio-1"}, query=f"mid={out.id}")
-            return receipt
-
+    """The report stands."""
     ask(hooked)
-    deliver(hooked, CalledBack("twilio"))
+    deliver(hooked, CalledBack(hooked, STATUS))
     assert delivery(hooked) == "delivered"
 
 
@@ -401,14 +407,7 @@ def test_the_notice_of_an_erasure_is_forgotten_also_if_its_report_comes_first(ho
     person = hooked.person(email="", phone=NUMBER).sign_up()
     hooked.deliver()
     person.api.delete("/api/auth/me", person.token).ok()
-
-    class CalledBack(Named):
-        def send(self, out: Outgoing) -> Receipt:
-            receipt = super().send(out)
-            twilio(hooked, said | {"MessageSid": "twilio-1"}, query=f"mid={out.id}")
-            return receipt
-
-    deliver(hooked, CalledBack("twilio"))
+    deliver(hooked, CalledBack(hooked, said))
     assert [row.recipient for row in hooked.rows(OutboxMessage) if row.kind == "notice.account_erased"] == []
 
 
