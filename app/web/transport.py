@@ -93,11 +93,13 @@ def idempotency_key() -> str | None:
 
 
 def body(model: type[B]) -> B:
-    """The JSON body as a model. Raises UnsupportedMediaType, PayloadTooLarge, MalformedJson, ValidationFailed.
+    """The JSON body as a model; none is an empty object. Raises UnsupportedMediaType, PayloadTooLarge, MalformedJson,
+    ValidationFailed.
 
     What was sent never stands in the error.
     """
-    if not request.mimetype and not request.headers.get("Transfer-Encoding") and not request.content_length:
+    absent = not request.headers.get("Transfer-Encoding") and not request.content_length
+    if absent and request.mimetype in ("", "application/json"):
         return _checked(model, {})
     if request.mimetype != "application/json" or request.headers.get("Content-Encoding"):
         raise UnsupportedMediaType()

@@ -84,7 +84,7 @@ def token(endpoint: Any, person: Person) -> str:
 
 
 RAW = {
-    b"": "malformed_json",
+    b" ": "malformed_json",
     b"{": "malformed_json",
     b"[]": "malformed_json",
     b'"text"': "malformed_json",
@@ -126,6 +126,17 @@ def test_a_body_that_is_not_an_object_is_refused(world: World, raw: bytes) -> No
     assert answer.code == RAW[raw]
     assert answer.status == (413 if answer.code == "payload_too_large" else 400)
     assert tables(world) == before
+
+
+@pytest.mark.parametrize("headers", [{}, JSON], ids=["no type", "JSON"])
+@pytest.mark.one_lane
+def test_no_body_is_an_empty_object_whether_or_not_it_is_called_json(world: World, headers: dict[str, str]) -> None:
+    """Clients that name the type with every request name it with an empty one too."""
+    lacking = world.api().call("POST", "/api/auth/signup", b"", **headers)
+    assert (lacking.status, lacking.code) == (422, "validation_failed")
+    person = world.person().sign_up()
+    world.api().call("POST", "/api/auth/logout", b"", person.token, **headers).ok()
+    assert person.me().code == "token_revoked"
 
 
 @pytest.mark.covers("asvs 3.5.2", "attack A68")
