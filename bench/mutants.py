@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from bench.report import Report
 
 PATHS = ("app/core", "app/flows", "app/crypto")
 SUITE = ("tests/core", "tests/crypto", "tests/web", "tests/delivery", "tests/test_import.py", "tests/test_logs.py")
-KEPT = ROOT / ".cache" / "mutants.coverage"
+KEPT = ROOT / ".cache"
 PATIENCE_S = 600.0
 SURVIVED, KILLED, ALONE = "survived", "killed", "no test comes by"
 BOUND = 0.8  # of the mutants are noticed
@@ -34,6 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample", type=int, help="so many mutants (150; short: 10)")
     parser.add_argument("--seed", type=int, default=1, help="another one draws others (1)")
     parser.add_argument("--paths", nargs="+", default=PATHS, help="files or folders (app/core app/flows app/crypto)")
+    parser.add_argument("--suite", nargs="+", default=SUITE, help="the tests that may notice them (all in one process)")
     parser.add_argument("--most", type=int, default=150, help="tests for one mutant (150)")
     parser.add_argument("--jobs", type=int, default=2, help="so many at once (2)")
     parser.add_argument("--recorded", type=Path, help="what coverage.py has recorded of the suite, by test")
@@ -50,7 +52,7 @@ class Fate:
 
 def run(given: argparse.Namespace) -> Report:
     given.sample = given.sample or (10 if given.short else 150)
-    recorded = given.recorded or _recorded()
+    recorded = given.recorded or _recorded(given.suite)
     texts = {file: (ROOT / file).read_text() for file in _files(given.paths)}
     every = [mutant for file, text in texts.items() for mutant in mutations.of(file, text)]
     chosen = random.Random(given.seed).sample(every, min(given.sample, len(every)))
@@ -66,24 +68,25 @@ def _files(paths: Sequence[str]) -> Iterator[str]:
             yield path.relative_to(ROOT).as_posix()
 
 
-def _recorded() -> Path:
-    """What is kept of the last recording, or a new one if a file of app or tests is younger."""
+def _recorded(suite: Sequence[str]) -> Path:
+    """What is kept of the last recording of these tests, or a new one if a file of app or tests is younger."""
+    kept = KEPT / f"mutants-{sha256(' '.join(suite).encode()).hexdigest()[:8]}.coverage"
     sources = [path for folder in ("app", "tests") for path in (ROOT / folder).rglob("*.py")]
-    if KEPT.exists() and KEPT.stat().st_mtime > max(path.stat().st_mtime for path in sources):
-        return KEPT
-    KEPT.parent.mkdir(exist_ok=True)
+    if kept.exists() and kept.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+        return kept
+    KEPT.mkdir(exist_ok=True)
     with copies.copied() as copy:
         settings = copy.root / "recording.cfg"
-        settings.write_text(f"[run]\nsource = {','.join(PATHS)}\ndynamic_context = test_function\ndata_file = {KEPT}\n")
-        words = ["coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", "-m", "not slow", *SUITE]
-        KEPT.unlink(missing_ok=True)
+        settings.write_text(f"[run]\nsource = {','.join(PATHS)}\ndynamic_context = test_function\ndata_file = {kept}\n")
+        words = ["coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", "-m", "not slow", *suite]
+        kept.unlink(missing_ok=True)
         done = subprocess.run(
             [sys.executable, "-m", *words], cwd=copy.root, env=copies.environment("sqlite"), check=False
         )
         if done.returncode:
-            KEPT.unlink(missing_ok=True)
+            kept.unlink(missing_ok=True)
             raise SystemExit("the suite is not green without a mutant, or coverage.py is not installed")
-    return KEPT
+    return kept
 
 
 class Passing:

@@ -1,7 +1,7 @@
 """Somebody is locked, demoted, disabled or signed out: their very next requests, to any worker, are refused.
 
-gunicorn with four workers, on each database that can be had. Every request opens a connection of its own, so that it
-may meet another worker than the act did.
+gunicorn with four workers, on each database that can be had. Before the act a connection to each worker is opened, and
+afterwards each worker is asked over its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import argparse
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +20,11 @@ import sqlalchemy as sa
 
 from app.models import User
 from bench.report import Report
-from bench.rig import PASSWORD, Rig, address, rig
+from bench.rig import PASSWORD, Rig, address, rig, soon
 from tests import lanes
+from tests.service import Service
 
-ASKED = 4  # requests after each act
+BURST = 8  # connections at once, until each worker has taken one
 # What is done, by whom, and what undoes it.
 ACTS: dict[str, tuple[str, str, str, Any, tuple[str, str, Any] | None]] = {
     "lock": ("admin", "POST", "/lock", {}, ("POST", "/unlock", {})),
@@ -44,9 +47,12 @@ def run(given: argparse.Namespace) -> Report:
     for database in [given.database] if given.database else lanes.wanted():
         with rig(database, "revoked", step_up_max_age=3600, jwt_access_ttl=3600, mfa_policy="optional") as opened:
             told, slowest = _rounds(opened, given.rounds)
-        report.tables[f"{database}, {given.rounds} rounds of {ASKED} requests"] = [
+        report.tables[f"{database}, {given.rounds} rounds of a request to each worker"] = [
             {"act": name, "answers": dict(told[name])} for name in ACTS
         ]
+        asked = sum(seen.total() for seen in told.values())
+        wanted = given.rounds * opened.settings["web_concurrency"]
+        report.check(f"{database}: requests, one to each worker a round", asked, str(wanted), asked == wanted)
         let_in = sum(count for seen in told.values() for answer, count in seen.items() if answer != "401 token_revoked")
         report.check(f"{database}: requests that were not refused", let_in, "0", let_in == 0)
         report.check(f"{database}: seconds from the act to the last refusal", slowest, "below 1", slowest < 1)
@@ -54,7 +60,7 @@ def run(given: argparse.Namespace) -> Report:
 
 
 def _rounds(opened: Rig, count: int) -> tuple[dict[str, Counter[str]], float]:
-    """Act after act. What was answered after each, and the longest time it took for all answers to be there."""
+    """Act after act. What each worker answered after each, and the longest time it took for all answers to be there."""
     admin, victim = address(), address()
     for email in (admin, victim):
         opened.account(email=email)
@@ -69,18 +75,45 @@ def _rounds(opened: Rig, count: int) -> tuple[dict[str, Counter[str]], float]:
         theirs = opened.ask("/api/auth/login", {"identifier": victim, "password": PASSWORD})
         root = f"/api/admin/users/{theirs['user']['id']}"
         by, where = (ours, root + path) if who == "admin" else (theirs["access_token"], path)
-        assert _call(opened, method, where, by, body) == "200", name
-        started = time.monotonic()
-        told[name].update(_call(opened, "GET", "/api/auth/me", theirs["access_token"]) for _ in range(ASKED))
-        slowest = max(slowest, time.monotonic() - started)
+        with _a_line_to_each(opened.service) as lines:
+            assert _call(_line(opened.service), method, where, by, body) == "200", name
+            started = time.monotonic()
+            told[name].update(_call(line, "GET", "/api/auth/me", theirs["access_token"]) for line in lines)
+            slowest = max(slowest, time.monotonic() - started)
         if undo:
-            assert _call(opened, undo[0], root + undo[1], ours, undo[2]) == "200", name
+            assert _call(_line(opened.service), undo[0], root + undo[1], ours, undo[2]) == "200", name
     return told, slowest
 
 
-def _call(opened: Rig, method: str, path: str, token: str, body: Any = None) -> str:
-    """Status and code of an answer, over a new connection."""
-    line = HTTPConnection(urlsplit(opened.service.base).netloc, timeout=60)
+def _line(service: Service) -> HTTPConnection:
+    line = HTTPConnection(urlsplit(service.base).netloc, timeout=60)
+    line.connect()
+    return line
+
+
+@contextmanager
+def _a_line_to_each(service: Service) -> Iterator[list[HTTPConnection]]:
+    """A connection to each worker. Whose it is shows by its port, among the connections that the worker has."""
+    every: dict[int, HTTPConnection] = {}
+
+    def each() -> list[HTTPConnection]:
+        for line in (_line(service) for _ in range(BURST)):
+            every[line.sock.getsockname()[1]] = line
+        theirs = [
+            [every[at.raddr.port] for at in worker.net_connections("tcp") if at.raddr and at.raddr.port in every]
+            for worker in service.workers()
+        ]
+        return [lines[0] for lines in theirs if lines] if all(theirs) else []
+
+    try:
+        yield soon(each)
+    finally:
+        for line in every.values():
+            line.close()
+
+
+def _call(line: HTTPConnection, method: str, path: str, token: str, body: Any = None) -> str:
+    """Status and code of an answer. The connection ends with it."""
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     line.request(method, path, None if body is None else json.dumps(body), headers)
     answer = line.getresponse()
