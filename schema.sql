@@ -229,6 +229,7 @@ CREATE TABLE otp_challenges (
     shown VARCHAR(254) NOT NULL,
     user_id UUID,
     signup_id UUID,
+    decoy BOOLEAN DEFAULT false NOT NULL,
     asked_by UUID,
     session_id UUID,
     budget_key VARCHAR(64) NOT NULL,

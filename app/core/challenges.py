@@ -44,6 +44,7 @@ class Purpose(StrEnum):
 PROVEN = (Purpose.SIGNIN, Purpose.STEP_UP)  # asked of somebody who gave a password or a session: any method answers
 UNSENT = (Purpose.FACTOR, Purpose.PASSKEY, Purpose.NEW_PASSKEY)
 SENT = tuple(purpose for purpose in Purpose if purpose not in UNSENT)  # those that a message asks
+ANYBODYS = (Purpose.RECOVERY, Purpose.PHONE)  # asked of an account by whoever names it
 CHANNELS = ("email", "sms")  # those of messages
 WITH_USER = select(OtpChallenge).options(joinedload(OtpChallenge.user))
 SHOWN = {"totp": "authenticator app", "passkey": "passkey", "pwd": "password"}  # where no message goes
@@ -57,7 +58,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a challenge asks. With neither user nor sign-up it is a decoy: it counts, expires, and no code is right.
+    """What a challenge asks. A decoy counts, expires, and no code is right; so does one with neither user nor sign-up.
 
     Without a destination no message asks it, for the person knows or has what is asked: the method `asks`.
     """
@@ -68,6 +69,7 @@ class Question:
     asks: str = ""
     user_id: UUID | None = None
     signup_id: UUID | None = None
+    decoy: bool = False
     asked_by: UUID | None = None
     session_id: UUID | None = None
     stands_on: datetime | None = None  # the user's password_changed_at when the question arose
@@ -95,13 +97,13 @@ def destination(row: OtpChallenge) -> Identifier:
 
 
 def subject(row: OtpChallenge) -> UUID | None:
-    """Whom a challenge is about: a user, or the sign-up whose account will have its id. None for a decoy."""
+    """Whom a challenge is about: a user, or the sign-up whose account will have its id. None if it is nobody."""
     return row.user_id or row.signup_id
 
 
-def filed_under(row: OtpChallenge) -> UUID | None:
-    """Whose record it stands in: who asked, for a change of address, whether or not it is a decoy; else its subject."""
-    return row.asked_by or subject(row)
+def is_decoy(row: OtpChallenge) -> bool:
+    """True if no code answers it. It ends with whoever asked, or their sign-up, as the question that it stands in for."""
+    return row.decoy or subject(row) is None
 
 
 def issue(work: Work, question: Question) -> OtpChallenge:
@@ -109,7 +111,7 @@ def issue(work: Work, question: Question) -> OtpChallenge:
     keys, challenge_id, factor = work.kit.keys, uuid7(work.now), codes.new_factor()
     to = question.destination
     code = codes.derive(keys, keys.current, factor, work.settings.otp_length)
-    about = question.subject
+    about = None if question.decoy else question.subject
     row = OtpChallenge(
         id=challenge_id,
         purpose=question.purpose.value,
@@ -118,6 +120,7 @@ def issue(work: Work, question: Question) -> OtpChallenge:
         shown=question.shown or (to.masked if to else SHOWN[question.asks]),
         user_id=question.user_id,
         signup_id=question.signup_id,
+        decoy=question.decoy,
         asked_by=question.asked_by,
         session_id=question.session_id,
         budget_key=question.budget_key,
@@ -197,11 +200,10 @@ def is_open(work: Work, row: OtpChallenge) -> bool:
 
 def is_right(work: Work, row: OtpChallenge, code: str) -> bool:
     """Compare a code with the digest in constant time. Decides nothing: `answer` does."""
-    about = subject(row)
     if row.key_id not in work.kit.keys.ids:
         return False
-    given = codes.digest(work.kit.keys, row.key_id, code, challenge=row.id, purpose=row.purpose, subject=about)
-    return hmac.compare_digest(given, row.digest) and about is not None
+    given = codes.digest(work.kit.keys, row.key_id, code, challenge=row.id, purpose=row.purpose, subject=subject(row))
+    return hmac.compare_digest(given, row.digest) and not is_decoy(row)
 
 
 ANSWERED = (
@@ -262,8 +264,8 @@ def sent_again(work: Work, row: OtpChallenge, destination: Identifier, shown: st
 def void_all(work: Work, user_id: UUID) -> int:
     """Take back every open challenge of a user: a changed credential ends what was begun with the old one.
 
-    Recoveries stay open to the eye, or they would tell of the change; they stand on the old password and address,
-    and no code of theirs is right any more.
+    Recoveries and codes by phone, which anybody may ask for, stay open to the eye, or they would tell of the change;
+    they stand on the old password and address, and no code of theirs is right any more.
     """
     return work.changes(update(OtpChallenge).where(*_voidable(user_id)).values(void_at=work.now))
 
@@ -276,17 +278,17 @@ def hold_all(work: Work, user_id: UUID) -> None:
 
 def _voidable(user_id: UUID) -> list[ColumnElement[bool]]:
     unanswered = [OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None)]
-    return [OtpChallenge.user_id == user_id, OtpChallenge.purpose != Purpose.RECOVERY, *unanswered]
+    return [OtpChallenge.user_id == user_id, OtpChallenge.purpose.not_in(ANYBODYS), *unanswered]
 
 
 def of_user(work: Work, user_id: UUID) -> list[OtpChallenge]:
-    """Every stored challenge about a user or the sign-up before. Of changes of address only the proven: whether
-    the others were asked for real would tell whose the address is.
+    """Every stored challenge about a user or the sign-up before. Of those to an address that is not theirs only the
+    proven: whether the others were asked for real would tell whose the address is.
     """
-    change = OtpChallenge.purpose.in_((Purpose.CHANGE_EMAIL, Purpose.CHANGE_PHONE))
+    wanted = OtpChallenge.purpose.in_((Purpose.SIGNUP, Purpose.CHANGE_EMAIL, Purpose.CHANGE_PHONE))
     about = and_(
         or_(OtpChallenge.user_id == user_id, OtpChallenge.signup_id == user_id),
-        or_(not_(change), OtpChallenge.used_at.is_not(None)),
+        or_(not_(wanted), OtpChallenge.used_at.is_not(None)),
     )
     return list(work.db.scalars(select(OtpChallenge).where(about).order_by(OtpChallenge.id)))
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, or_, select, update
 
 from app.core import throttles
 from app.core.identifiers import Identifier, Kind
@@ -125,10 +125,15 @@ def of_user(work: Work, user_id: UUID) -> list[Signup]:
     return list(work.db.scalars(select(Signup).where(Signup.id == user_id)))
 
 
+def is_of(user: User) -> ColumnElement[bool]:
+    """Whether a sign-up is that of an account, or of one of its addresses."""
+    addresses = [column == value for column, value in ((Signup.email, user.email), (Signup.phone, user.phone)) if value]
+    return or_(Signup.id == user.id, *addresses)
+
+
 def forget_person(work: Work, user: User) -> None:
     """Delete the sign-up of an account, those of its addresses, and what it holds of usernames."""
-    addresses = [column == value for column, value in ((Signup.email, user.email), (Signup.phone, user.phone)) if value]
-    work.changes(delete(Signup).where(or_(Signup.id == user.id, *addresses)))
+    work.changes(delete(Signup).where(is_of(user)))
     if user.username:
         release_username(work, Identifier(Kind.USERNAME, user.username))
 

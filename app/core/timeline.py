@@ -19,7 +19,8 @@ def page(work: Work, user_id: UUID, limit: int, before: UUID | None) -> list[Hap
     table they are of.
     """
     mine = or_(OtpChallenge.user_id == user_id, OtpChallenge.signup_id == user_id)
-    asked = select(OtpChallenge.id).where(OtpChallenge.user_id == user_id)  # of an address that is not theirs yet
+    # Of an address that is not theirs yet.
+    asked = select(OtpChallenge.id).where(OtpChallenge.user_id == user_id, OtpChallenge.decoy.is_(False))
     looks = (
         (OtpChallenge, [mine], OtpChallenge.id),
         (OutboxMessage, [OutboxMessage.user_id == user_id], OutboxMessage.id),

@@ -86,7 +86,7 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
         return "expired"
     if row.kind.startswith(CODE) and (challenge is None or not challenges.is_open(work, challenge)):
         return "closed"
-    if row.kind.startswith(CODE) and challenge and challenges.subject(challenge) is None:
+    if row.kind.startswith(CODE) and challenge and challenges.is_decoy(challenge):
         return outbox.SPENT
     return None
 

@@ -16,11 +16,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
 from sqlalchemy.orm import joinedload
 
-from app.core import accounts, challenges
+from app.core import accounts, challenges, signups
 from app.core.challenges import channel_of
 from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
-from app.models import OtpChallenge, OutboxMessage, User
+from app.models import OtpChallenge, OutboxMessage, Signup, User
 from app.work import Work
 
 LEASE = timedelta(seconds=30)  # a send ends within half of it
@@ -84,7 +84,7 @@ def code(
     what kind the message is, if not of the challenge's purpose. `unsent`: whom a decoy is about whose message is one
     too many, so that it is audited as theirs that it is dropped.
     """
-    about = challenges.subject(challenge) or unsent
+    about = unsent if challenges.is_decoy(challenge) else challenges.subject(challenge)
     kind = f"code.{act or challenge.purpose}" if about else DECOY
     # A code to an address that somebody wants is not theirs yet, nor in their export.
     whose = None if challenge.asked_by else about
@@ -182,13 +182,24 @@ def again(work: Work, row: OutboxMessage) -> bool:
 
 
 def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
-    query = select(OutboxMessage).where(OutboxMessage.user_id == user_id)
+    """The messages to a user. Of the codes of their sign-up only those to an address that they proved: one that was
+    never sent, because somebody else has the address, would be missing.
+    """
+    unproven = select(OtpChallenge.id).where(OtpChallenge.signup_id == user_id, OtpChallenge.used_at.is_(None))
+    told = or_(OutboxMessage.challenge_id.is_(None), OutboxMessage.challenge_id.not_in(unproven))
+    query = select(OutboxMessage).where(OutboxMessage.user_id == user_id, told)
     return list(work.db.scalars(query.order_by(OutboxMessage.created_at)))
 
 
-def forget_person(work: Work, user_id: UUID) -> None:
-    """Delete the messages of a user, sent or not."""
-    work.changes(delete(OutboxMessage).where(OutboxMessage.user_id == user_id))
+def forget_person(work: Work, user: User) -> None:
+    """Delete the messages of a user, sent or not. What others are told of what the user asked is theirs: it stays, and
+    lets go of the question, which ends with the user.
+    """
+    work.changes(delete(OutboxMessage).where(OutboxMessage.user_id == user.id))
+    theirs = select(Signup.id).where(signups.is_of(user))
+    asked = or_(OtpChallenge.user_id == user.id, OtpChallenge.signup_id.in_(theirs))
+    decoys = select(OtpChallenge.id).where(OtpChallenge.decoy.is_(True), asked)
+    work.changes(update(OutboxMessage).where(OutboxMessage.challenge_id.in_(decoys)).values(challenge_id=None))
 
 
 def claimable(now: Any) -> Any:

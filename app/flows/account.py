@@ -147,5 +147,5 @@ def erase(work: Work) -> None:
     for address in accounts.contacts(user):
         outbox.notice(work, Notice.ACCOUNT_ERASED, address, user)
     audit.record(work, Event.ACCOUNT_ERASED)
-    outbox.forget_person(work, user.id)
+    outbox.forget_person(work, user)
     erasure.erase(work, user)

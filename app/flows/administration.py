@@ -262,7 +262,7 @@ def delete(work: Work, user_id: UUID) -> None:
         _before_an_end(work, user)
         _write(work, user, {"disabled_at": work.now})  # locks the row, if the role is still the one of above
     before = _shown(user, ("role",))
-    outbox.forget_person(work, user.id)
+    outbox.forget_person(work, user)
     for address in accounts.contacts(user):
         outbox.notice(work, Notice.ACCOUNT_ERASED, address, user, ip="", client="")
     audit.record(work, Event.USER_DELETED, _name(user), user_id=user.id, before=before, after=None)

@@ -94,7 +94,7 @@ def ask(
     wait = sends.charge(work, question.destination, invited=invited)
     taken = owner is not None and warning is not None
     unsent = sends.is_spent(wait) or wait >= challenges.life(work, question).total_seconds()
-    decoy = replace(question, user_id=None, signup_id=None)
+    decoy = replace(question, decoy=True, user_id=question.asked_by)
     challenge = challenges.issue(work, decoy if taken or unsent else question)
     if unsent:  # now, like any other: how long it waited would tell
         outbox.code(work, challenge, act=act, unsent=owner.id if owner else question.subject)
@@ -157,7 +157,7 @@ def _send_again(work: Work, row: OtpChallenge, destination: Identifier, *, paced
         soon = ResendTooSoon(retry_after=max(1, challenges.resend_in(work, row)))
         raise refusal(work, row, soon if paced else ChallengeClosed())
     outbox.code(work, row, wait)
-    about = challenges.filed_under(row)
+    about = challenges.subject(row)
     audit.record(work, Event.CODE_SENT_AGAIN, row.shown, user_id=about, purpose=row.purpose, channel=row.channel)
     return row
 
@@ -167,7 +167,8 @@ def _is_invited(row: OtpChallenge) -> bool:
     anybody can ask, and it is the owner's only way in where there is no password.
     """
     if row.purpose == Purpose.PHONE:  # a decoy may be of an account that has one
-        return row.signup_id is not None or (row.user is not None and row.user.password_hash is None)
+        by_phone_alone = row.user.password_hash is None if row.user else row.signup_id is not None
+        return by_phone_alone and not challenges.is_decoy(row)
     return row.purpose in challenges.PROVEN
 
 
@@ -199,5 +200,5 @@ def refusal(work: Work, row: OtpChallenge | None, refused: Refusal) -> Refusal:
     facts = {"purpose": row.purpose} if row else {}
     if "attempts_left" in refused.extra:
         facts |= {"attempts_left": refused.extra["attempts_left"]}
-    shown, about = (row.shown, challenges.filed_under(row)) if row else (None, None)
+    shown, about = (row.shown, challenges.subject(row)) if row else (None, None)
     return audit.refusal(work, Event.CODE_REFUSED, shown, refused, user_id=about, **facts)

@@ -50,7 +50,7 @@ def start(work: Work, details: Details, channel: str | None = None) -> OtpChalle
     signup.challenge_id = challenge.id
     audit.record(
         work, Event.SIGNUP_STARTED, destination.masked,
-        user_id=owner.id if owner else signup.id, channel=challenge.channel, decoy=owner is not None,
+        user_id=signup.id, channel=challenge.channel, decoy=owner is not None,
     )  # fmt: skip
     return challenge
 

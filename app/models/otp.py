@@ -1,11 +1,11 @@
-"""A stored question: for one purpose, one destination, one subject. No subject at all: a decoy."""
+"""A stored question: for one purpose, one destination, one subject; or a decoy, which no code answers."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db import Base, Digest, Id, UtcDateTime
@@ -21,6 +21,7 @@ class OtpChallenge(Base):
     shown: Mapped[str] = mapped_column(String(254))  # what the caller may see of the destination
     user_id: Mapped[UUID | None] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"), index=True)
     signup_id: Mapped[UUID | None] = mapped_column(Id, ForeignKey("signups.id", ondelete="CASCADE"), index=True)
+    decoy: Mapped[bool] = mapped_column(default=False, server_default=false())  # in place of one that would tell
     asked_by: Mapped[UUID | None] = mapped_column(Id)  # the user who asked for a change of address, decoy or not
     session_id: Mapped[UUID | None] = mapped_column(Id)  # and the session in which
     budget_key: Mapped[str] = mapped_column(

@@ -19,6 +19,7 @@ LEFT_OUT = {
     "factor",
     "key_id",
     "budget_key",
+    "decoy",
     "secret",
     "public_key",
     "credential_id",
