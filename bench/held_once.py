@@ -17,74 +17,64 @@ from app.core.audit import Event
 from app.crypto.keys import token_digest
 from app.delivery.outbox import Notice
 from app.models import AuditLog, Authenticator, BackupCode, Device, Passkey, RefreshToken, Session
+from bench.holders import ANSWER, AUTH, LOGIN, STEP_S, bearer, with_app, with_key
 from bench.rig import PASSWORD, Rig, address, number
-from bench.single_use import ANSWER, AUTH, CLOSED, LOGIN, Race, bearer, burned, events, notices, sessions
-from bench.volley import Answer, fire
-from tests import security_key
+from bench.single_use import CLOSED, Race, burned, came_in, events, notices, of
+from bench.volley import Answer, Request, fire, fire_all
 from tests.lanes import SECRETS
 
-REFRESH = f"{AUTH}/refresh"
+REFRESH, STEP_UP = f"{AUTH}/refresh", f"{AUTH}/step-up"
 LATE = {"401 token_reused", "401 token_revoked"}
-STEP_S = 30
 CHALLENGES = 50  # among which the uses of one authenticator's code are shared
 GUESSES = 5  # wrong ones, and an identifier is locked: a code that was used is a wrong one
 KEY = {"Authorization": f"Bearer {SECRETS['api_key']}"}
 
 
-def _with_app(opened: Rig, email: str) -> tuple[dict[str, Any], pyotp.TOTP, list[str]]:
-    """Somebody with an authenticator app, confirmed by the step before this one, and their backup codes."""
-    person = opened.account(email=email)
-    begun = opened.ask(f"{AUTH}/factors/totp", {}, **bearer(person))
-    app, confirm = pyotp.TOTP(begun["secret"]), f"{AUTH}/factors/totp/{begun['factor_id']}/confirm"
-    if time.time() % STEP_S > STEP_S - 2:  # else the code may be two steps old when it is looked at
-        time.sleep(2)
-    codes = opened.ask(confirm, {"otp": app.at(time.time() - STEP_S)}, **bearer(person))["backup_codes"]
-    return person, app, codes
-
-
-def _with_key(opened: Rig, email: str) -> tuple[dict[str, Any], security_key.Authenticator]:
-    """Somebody with a passkey that does not count, so that the challenge alone makes an answer good once."""
-    person, key = opened.account(email=email), security_key.Authenticator(opened.settings["public_url"], counts=False)
-    begun = opened.ask(f"{AUTH}/factors/passkeys", {}, **bearer(person))
-    made = {"credential": key.create(begun["options"])}
-    opened.ask(f"{AUTH}/factors/passkeys/{begun['challenge_id']}/confirm", made, **bearer(person))
-    return person, key
-
-
 def totp_step(opened: Rig, uses: int) -> Race:
+    """At challenges of a sign-in, and as many of a step-up."""
     email = address()
-    person, app, _ = _with_app(opened, email)
-    asked = _challenges(opened, uses, email)
+    person = opened.account(email=email)
+    app, _ = with_app(opened, person)
+    asked = _challenges(opened, uses, person, email)
     step = int(time.time()) // STEP_S
-    race = _shared(opened, uses, asked, app.at(step * STEP_S))
-    mine = sa.select(Authenticator.last_step).where(Authenticator.user_id == UUID(person["user"]["id"]))
+    race = _shared(opened, uses, person, asked, app.at(step * STEP_S))
+    mine = sa.select(Authenticator.last_step).where(Authenticator.user_id == of(person))
     race.must("the step that is used", opened.rows(mine), [(step,)])
     return _opened_once(opened, race, person)
 
 
 def backup_code(opened: Rig, uses: int) -> Race:
+    """As of a step."""
     email = address()
-    person, _, codes = _with_app(opened, email)
-    race = _shared(opened, uses, _challenges(opened, uses, email), codes[0])
-    mine = BackupCode.user_id == UUID(person["user"]["id"])
-    race.must("codes that are used", opened.count(mine, BackupCode.used_at.is_not(None)), 1)
+    person = opened.account(email=email)
+    _, codes = with_app(opened, person)
+    race = _shared(opened, uses, person, _challenges(opened, uses, person, email), codes[0])
+    used = (BackupCode.user_id == of(person), BackupCode.used_at.is_not(None))
+    race.must("codes that are used", opened.count(*used), 1)
+    race.must("uses that are recorded", events(opened, person, Event.BACKUP_CODE_USED), 1)
     race.must("notices", notices(opened, person, Notice.BACKUP_CODE_USED), 1)
     return _opened_once(opened, race, person)
 
 
-def _challenges(opened: Rig, uses: int, email: str) -> list[str]:
-    body = {"identifier": email, "password": PASSWORD}
-    return [opened.ask(LOGIN, body)["challenge_id"] for _ in range(min(uses, CHALLENGES))]
+def _challenges(opened: Rig, uses: int, person: dict[str, Any], email: str) -> list[tuple[str, str]]:
+    """Where to answer, and which challenge."""
+    body, some = {"identifier": email, "password": PASSWORD}, min(uses, CHALLENGES)
+    asked = [(ANSWER, opened.ask(LOGIN, body)["challenge_id"]) for _ in range(some // 2)]
+    again = [(f"{STEP_UP}/verify", opened.ask(STEP_UP, {}, **bearer(person))["challenge_id"]) for _ in range(some // 2)]
+    return [each for pair in zip(asked, again, strict=True) for each in pair]
 
 
-def _shared(opened: Rig, uses: int, asked: list[str], code: str) -> Race:
-    bodies = [{"challenge_id": asked[n % len(asked)], "otp": code} for n in range(uses)]
-    return Race(fire(opened.service, ANSWER, bodies))
+def _shared(opened: Rig, uses: int, person: dict[str, Any], asked: list[tuple[str, str]], code: str) -> Race:
+    places = [asked[n % len(asked)] for n in range(uses)]
+    answers = [Request(path, {"challenge_id": at, "otp": code}, bearer(person)) for path, at in places]
+    return Race(fire_all(opened.service, answers))
 
 
 def _opened_once(opened: Rig, race: Race, person: dict[str, Any]) -> Race:
     """To any other challenge it is a wrong code: five of these lock the identifier."""
-    race.must("sessions", sessions(opened, person), 2)
+    again = events(opened, person, Event.STEP_UP_COMPLETED)
+    race.must("step-ups that are recorded", again in (0, 1), True)
+    came_in(opened, race, person, 2 - again)
     race.must("more guesses than five", race.lost["400 invalid_code"] > GUESSES, False)
     return race.one_wins("400 invalid_code", "423 account_locked", CLOSED)
 
@@ -104,6 +94,8 @@ def refresh_token(opened: Rig, uses: int) -> Race:
     }
     race.must("the successor is what is unspent", unspent == {token_digest(each) for each in successors}, True)
     race.must("tokens", opened.count(line), 2)
+    made = sa.select(AuditLog.facts).where(AuditLog.session_id == session, AuditLog.event == Event.SESSION_REFRESHED)
+    race.must("successors that are recorded", sum(not facts["repeated"] for [facts] in opened.rows(made)), 1)
     if ended_at:
         race.must("ended within the grace", ended_at < used_at + tokens.GRACE, False)
     return race.one_wins(*(LATE if ended_at else ()))
@@ -129,7 +121,7 @@ def spent_refresh_token(opened: Rig, uses: int) -> Race:
 
 
 def passkey_alone(opened: Rig, uses: int) -> Race:
-    person, key = _with_key(opened, address())
+    person, key = with_key(opened, address())
     asked = opened.ask(f"{AUTH}/passkeys/options", {})
     body = {"challenge_id": asked["challenge_id"], "credential": key.get(asked["options"])}
     race = Race(fire(opened.service, f"{AUTH}/passkeys/login", [body] * uses))
@@ -138,7 +130,7 @@ def passkey_alone(opened: Rig, uses: int) -> Race:
 
 def passkey_second(opened: Rig, uses: int) -> Race:
     email = address()
-    person, key = _with_key(opened, email)
+    person, key = with_key(opened, email)
     begun = {"challenge_id": opened.ask(LOGIN, {"identifier": email, "password": PASSWORD})["challenge_id"]}
     options = opened.ask(f"{AUTH}/passkeys/options", begun)["options"]
     race = Race(fire(opened.service, ANSWER, [{**begun, "method": "passkey", "credential": key.get(options)}] * uses))
@@ -146,9 +138,9 @@ def passkey_second(opened: Rig, uses: int) -> Race:
 
 
 def _signed_once(opened: Rig, race: Race, person: dict[str, Any], challenge_id: str) -> Race:
-    mine = (Passkey.user_id == UUID(person["user"]["id"]), Passkey.last_used_at.is_not(None))
-    race.must("passkeys that are used", opened.count(*mine), 1)
-    race.must("sessions", sessions(opened, person), 2)
+    used = (Passkey.user_id == of(person), Passkey.last_used_at.is_not(None))
+    race.must("passkeys that are used", opened.count(*used), 1)
+    came_in(opened, race, person, 2)
     burned(opened, race, challenge_id)
     return race.one_wins(CLOSED)
 

@@ -11,26 +11,29 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import sqlalchemy as sa
 
-from app.models import OtpChallenge, OutboxMessage
+from app.models import OutboxMessage
+from bench.browser_once import IN_A_BROWSER
+from bench.claimed_once import CLAIMED, SECOND_S
 from bench.held_once import HELD
+from bench.holders import an_admin, bearer
 from bench.report import Report, no_faults, spread
 from bench.rig import PASSWORD, Rig, address, number, rig, soon
-from bench.sent_once import SENT
+from bench.sent_once import SENT, due_for_a_resend
+from bench.session_once import IN_SESSION
 from bench.single_use import Race
 from bench.volley import fire
 from tests import lanes
 
 T = TypeVar("T")
+USES: dict[str, Callable[[Rig, int], Race]] = {**SENT, **IN_A_BROWSER, **HELD, **IN_SESSION, **CLAIMED}
 REPEATS = 50
 WORKERS = 4
 THREADS = {True: 4, False: 8}  # of a worker, if short or not: each has a connection to the database
-SECOND_S = 0.5  # in which a second message would come, were there one
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
@@ -52,7 +55,7 @@ def run(given: argparse.Namespace) -> Report:
         with rig(database, "races", sms_shield="off", **crew) as opened:
             title = f"{database}, {given.rounds} rounds"
             used = report.tables[f"{title} of {given.uses} uses of one"] = []
-            for name, use in _chosen({**SENT, **HELD}, given.only):
+            for name, use in _chosen(USES, given.only):
                 used.append(_row(report, database, name, [use(opened, given.uses) for _ in range(given.rounds)]))
             repeated = report.tables[f"{title} of {REPEATS} requests with one Idempotency-Key"] = []
             for name, repeat in _chosen(KEYS, given.only):
@@ -95,14 +98,14 @@ def _told_by_the_service(report: Report, database: str, opened: Rig) -> None:
         report.check(f"{database}: deadlocks", met, "0", met == 0)
 
 
-def _repeated(opened: Rig, path: str, body: Any, to: str) -> Race:
+def _repeated(opened: Rig, path: str, body: Any, to: str, **headers: str) -> Race:
     """Fifty with one Idempotency-Key: all get the one answer, and one message leaves."""
 
     def came() -> int:
         return len(opened.mailbox.to(to)) + sum(sms.number == to for sms in opened.handset.got)
 
     queued, arrived = opened.count(OutboxMessage.recipient == to), came()
-    race = Race(fire(opened.service, path, [body] * REPEATS, Idempotency_Key=uuid4().hex))
+    race = Race(fire(opened.service, path, [body] * REPEATS, Idempotency_Key=uuid4().hex, **headers))
     race.must("statuses", {answer.status // 100 for answer in race.volley.answers}, {2})
     race.successes = len(set(race.volley.answers))
     race.must("different answers", race.successes, 1)
@@ -125,13 +128,7 @@ def repeated_send_otp(opened: Rig) -> Race:
 
 def repeated_resend_otp(opened: Rig) -> Race:
     phone = number()
-    asked = opened.ask("/api/v1/auth/send-otp", {"mobile_number": phone})
-    opened.handset.code(phone)
-    row = OtpChallenge.id == UUID(asked["challenge_id"])
-    [[sent_at]] = opened.rows(sa.select(OtpChallenge.last_sent_at).where(row))
-    with opened.engine.begin() as connection:  # in place of waiting for OTP_RESEND_IN
-        connection.execute(sa.update(OtpChallenge).where(row).values(last_sent_at=sent_at - timedelta(minutes=1)))
-    return _repeated(opened, "/api/auth/resend-otp", {"challenge_id": asked["challenge_id"]}, phone)
+    return _repeated(opened, "/api/auth/resend-otp", due_for_a_resend(opened, phone), phone)
 
 
 def repeated_forgot_password(opened: Rig) -> Race:
@@ -140,9 +137,28 @@ def repeated_forgot_password(opened: Rig) -> Race:
     return _repeated(opened, "/api/auth/forgot-password", {"email": email}, email)
 
 
+def repeated_change_email(opened: Rig) -> Race:
+    email, person = address(), opened.account(email=address())
+    return _repeated(opened, "/api/auth/change-email", {"email": email}, email, **bearer(person))
+
+
+def repeated_invitation(opened: Rig) -> Race:
+    email, admin = address(), an_admin(opened)
+    return _repeated(opened, "/api/admin/users", {"email": email, "invite": True}, email, **bearer(admin))
+
+
+def repeated_form(opened: Rig) -> Race:
+    """In the browser's dialect, where the answer sets a cookie."""
+    email = address()
+    return _repeated(opened, "/signup", {"name": "Jane", "email": email, "password": PASSWORD}, email)
+
+
 KEYS: dict[str, Callable[[Rig], Race]] = {
     "signup": repeated_signup,
     "send-otp": repeated_send_otp,
     "resend-otp": repeated_resend_otp,
     "forgot-password": repeated_forgot_password,
+    "change-email": repeated_change_email,
+    "invitation": repeated_invitation,
+    "sign-up in a form": repeated_form,
 }

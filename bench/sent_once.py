@@ -6,47 +6,40 @@ The answers are half of it. The other half is what stands in the database afterw
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import requests
 import sqlalchemy as sa
 
 from app.core.audit import Event
 from app.delivery.outbox import Notice
-from app.models import OtpChallenge, Session, User
+from app.models import AuditLog, OtpChallenge, OutboxMessage, Signup, User
+from bench.holders import (
+    ADMIN,
+    ANSWER,
+    AUTH,
+    LOGIN,
+    MOBILE,
+    Browser,
+    an_admin,
+    bearer,
+    factor_required,
+    mailed,
+    registration,
+    texted,
+    with_app,
+)
 from bench.rig import PASSWORD, Rig, address, number
-from bench.single_use import ANSWER, AUTH, CLOSED, LOGIN, Race, bearer, burned, events, notices, sessions
+from bench.single_use import CLOSED, Race, another, burned, came_in, events, joined, notices, of, recovered
 from bench.volley import fire
-
-MOBILE = "/api/v1/auth"
-
-
-def _mailed(opened: Rig, email: str, path: str, body: Any, **headers: str) -> dict[str, Any]:
-    """Ask for a code by e-mail. Returns what answers it."""
-    opened.mailbox.mails.clear()
-    asked = opened.ask(path, body, **headers)
-    return {"challenge_id": asked["challenge_id"], "otp": opened.mailbox.code("email", email)}
-
-
-def _texted(opened: Rig, phone: str) -> dict[str, Any]:
-    """The same by SMS, without a password."""
-    opened.handset.got.clear()
-    opened.ask(f"{MOBILE}/send-otp", {"mobile_number": phone})
-    return {"mobile_number": phone, "otp": opened.handset.code(phone)}
-
-
-def _registration(opened: Rig, phone: str) -> dict[str, Any]:
-    token = opened.ask(f"{MOBILE}/verify-otp", _texted(opened, phone))["registration_token"]
-    return {"registration_token": token, "name": "Asha", "consent": True}
 
 
 def signup_code(opened: Rig, uses: int) -> Race:
     email = address()
-    proof = _mailed(opened, email, f"{AUTH}/signup", {"email": email, "password": PASSWORD})
+    proof = mailed(opened, email, f"{AUTH}/signup", {"email": email, "password": PASSWORD})
     race = Race(fire(opened.service, f"{AUTH}/verify-otp", [proof] * uses))
-    race.must("accounts", opened.count(User.email == email), 1)
-    race.must("sessions", opened.count(Session.user_id == User.id, User.email == email), 1)
+    joined(opened, race, User.email == email)
     burned(opened, race, proof["challenge_id"])
     return race.one_wins(CLOSED)
 
@@ -54,9 +47,9 @@ def signup_code(opened: Rig, uses: int) -> Race:
 def signin_code(opened: Rig, uses: int) -> Race:
     email = address()
     person = opened.account(email=email)
-    proof = _mailed(opened, email, LOGIN, {"identifier": email, "password": PASSWORD})
+    proof = mailed(opened, email, LOGIN, {"identifier": email, "password": PASSWORD})
     race = Race(fire(opened.service, ANSWER, [proof] * uses))
-    race.must("sessions", sessions(opened, person), 2)
+    came_in(opened, race, person, 2)
     burned(opened, race, proof["challenge_id"])
     return race.one_wins(CLOSED)
 
@@ -65,52 +58,46 @@ def reset_code(opened: Rig, uses: int) -> Race:
     """Each brings a password of its own."""
     email = address()
     person = opened.account(email=email)
-    proof = _mailed(opened, email, f"{AUTH}/forgot-password", {"email": email})
-    bodies = [{**proof, "new_password": _password(n)} for n in range(uses)]
+    return _reset(opened, uses, person, email, mailed(opened, email, f"{AUTH}/forgot-password", {"email": email}))
+
+
+def invitation(opened: Rig, uses: int) -> Race:
+    """An account that an admin opens, with the code that sets its first password."""
+    email, admin = address(), an_admin(opened)
+    person = opened.ask(f"{ADMIN}/users", {"email": email, "invite": True}, **bearer(admin))
+    proof = {"challenge_id": person["invitation"]["challenge_id"], "otp": opened.mailbox.code("email", email)}
+    return _reset(opened, uses, {"user": person}, email, proof)
+
+
+def _reset(opened: Rig, uses: int, person: dict[str, Any], email: str, proof: dict[str, Any]) -> Race:
+    bodies = [{**proof, "new_password": another(n)} for n in range(uses)]
     race = Race(fire(opened.service, f"{AUTH}/reset-password", bodies))
     burned(opened, race, proof["challenge_id"])
-    return _has_one_password(opened, race, person, email)
+    recovered(opened, race, person, email)
+    return race.one_wins(CLOSED)
 
 
 def reset_grant(opened: Rig, uses: int) -> Race:
     """As a browser has it: a cookie, in exchange for the code. Each brings a password of its own."""
-    email, browser = address(), requests.Session()
-    browser.trust_env = False
+    email, browser = address(), Browser(opened)
     person = opened.account(email=email)
     opened.mailbox.mails.clear()
-    browser.post(f"{opened.service.base}/forgot-password", json={"identifier": email}).raise_for_status()
-    proof = {"identifier": email, "otp": opened.mailbox.code("email", email)}
-    browser.post(f"{opened.service.base}/validate-otp", json=proof).raise_for_status()
-    bodies = [{"identifier": email, "new_password": _password(n)} for n in range(uses)]
-    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-    race = Race(fire(opened.service, "/reset-password", bodies, Cookie=cookie))
-    left = (OtpChallenge.user_id == UUID(person["user"]["id"]), OtpChallenge.grant_digest.is_not(None))
+    browser.ask("/forgot-password", {"identifier": email})
+    browser.ask("/validate-otp", {"identifier": email, "otp": opened.mailbox.code("email", email)})
+    bodies = [{"identifier": email, "new_password": another(n)} for n in range(uses)]
+    race = Race(fire(opened.service, "/reset-password", bodies, Cookie=browser.cookie))
+    left = (OtpChallenge.user_id == of(person), OtpChallenge.grant_digest.is_not(None))
     race.must("grants that are left", opened.count(*left), 0)
-    return _has_one_password(opened, race, person, email)
-
-
-def _password(n: int) -> str:
-    return f"another horse {n}"
-
-
-def _has_one_password(opened: Rig, race: Race, person: dict[str, Any], email: str) -> Race:
-    """That of the request that won; and the session of before has ended."""
-    for n in (*race.won, *[n for n in (0, 1) if n not in race.won][:1]):
-        status, _ = opened.post(LOGIN, {"identifier": email, "password": _password(n)})
-        race.must("a sign-in with a new password", status, 200 if n in race.won else 401)
-    race.must("recoveries", events(opened, person, Event.RECOVERY_COMPLETED), 1)
-    race.must("notices", notices(opened, person, Notice.PASSWORD_CHANGED), 1)
-    mine = Session.user_id == UUID(person["user"]["id"])
-    race.must("sessions", opened.count(mine, Session.revoked_at.is_(None)), 0)
+    recovered(opened, race, person, email)
     return race.one_wins(CLOSED)
 
 
 def new_email_code(opened: Rig, uses: int) -> Race:
     email = address()
     person = opened.account(email=address())
-    proof = _mailed(opened, email, f"{AUTH}/change-email", {"email": email}, **bearer(person))
+    proof = mailed(opened, email, f"{AUTH}/change-email", {"email": email}, **bearer(person))
     race = Race(fire(opened.service, f"{AUTH}/verify-otp", [proof] * uses))
-    race.must("whose address it is", opened.rows(sa.select(User.id).where(User.email == email)), [_id(person)])
+    race.must("whose address it is", opened.rows(sa.select(User.id).where(User.email == email)), [(of(person),)])
     return _has_changed_once(opened, race, person, proof["challenge_id"])
 
 
@@ -120,12 +107,8 @@ def new_phone_code(opened: Rig, uses: int) -> Race:
     asked = opened.ask(f"{AUTH}/change-phone", {"phone": phone}, **bearer(person))
     proof = {"challenge_id": asked["challenge_id"], "otp": opened.handset.code(phone)}
     race = Race(fire(opened.service, f"{AUTH}/verify-otp", [proof] * uses))
-    race.must("whose number it is", opened.rows(sa.select(User.id).where(User.phone == phone)), [_id(person)])
+    race.must("whose number it is", opened.rows(sa.select(User.id).where(User.phone == phone)), [(of(person),)])
     return _has_changed_once(opened, race, person, proof["challenge_id"])
-
-
-def _id(person: dict[str, Any]) -> tuple[UUID]:
-    return (UUID(person["user"]["id"]),)
 
 
 def _has_changed_once(opened: Rig, race: Race, person: dict[str, Any], challenge_id: str) -> Race:
@@ -137,26 +120,74 @@ def _has_changed_once(opened: Rig, race: Race, person: dict[str, Any], challenge
 
 def code_of_a_new_number(opened: Rig, uses: int) -> Race:
     phone = number()
-    race = Race(fire(opened.service, f"{MOBILE}/verify-otp", [_texted(opened, phone)] * uses))
+    race = Race(fire(opened.service, f"{MOBILE}/verify-otp", [texted(opened, phone)] * uses))
     used = (OtpChallenge.destination == phone, OtpChallenge.used_at.is_not(None), OtpChallenge.attempts == 1)
     race.must("challenges that are used", opened.count(*used), 1)
+    proven = (AuditLog.user_id == Signup.id, AuditLog.event == Event.NUMBER_PROVEN, Signup.phone == phone)
+    race.must("proofs that are recorded", opened.count(*proven), 1)
     return race.one_wins(CLOSED)
 
 
 def registration_token(opened: Rig, uses: int) -> Race:
     phone = number()
-    race = Race(fire(opened.service, f"{MOBILE}/complete-registration", [_registration(opened, phone)] * uses))
-    race.must("accounts", opened.count(User.phone == phone), 1)
-    race.must("sessions", opened.count(Session.user_id == User.id, User.phone == phone), 1)
+    race = Race(fire(opened.service, f"{MOBILE}/complete-registration", [registration(opened, phone)] * uses))
+    joined(opened, race, User.phone == phone)
     return race.one_wins("401 token_invalid", CLOSED)
 
 
 def code_of_a_known_number(opened: Rig, uses: int) -> Race:
     phone = number()
-    opened.ask(f"{MOBILE}/complete-registration", _registration(opened, phone))
-    race = Race(fire(opened.service, f"{MOBILE}/verify-otp", [_texted(opened, phone)] * uses))
-    race.must("sessions", opened.count(Session.user_id == User.id, User.phone == phone), 2)
+    person = opened.ask(f"{MOBILE}/complete-registration", registration(opened, phone))
+    race = Race(fire(opened.service, f"{MOBILE}/verify-otp", [texted(opened, phone)] * uses))
+    came_in(opened, race, person, 2)
     return race.one_wins(CLOSED)
+
+
+def password_after_a_code(opened: Rig, uses: int) -> Race:
+    """A number whose account has a password: the code by SMS is half of a sign-in."""
+    phone = number()
+    person = opened.account(phone=phone)
+    body = {"challenge_id": factor_required(opened, phone), "password": PASSWORD}
+    return _second(opened, uses, person, body)
+
+
+def app_after_a_code(opened: Rig, uses: int) -> Race:
+    """A number whose account has no password, and an authenticator app."""
+    phone = number()
+    person = opened.ask(f"{MOBILE}/complete-registration", registration(opened, phone))
+    app, _ = with_app(opened, person)
+    return _second(opened, uses, person, {"challenge_id": factor_required(opened, phone), "otp": app.now()})
+
+
+def _second(opened: Rig, uses: int, person: dict[str, Any], body: dict[str, Any]) -> Race:
+    race = Race(fire(opened.service, ANSWER, [body] * uses))
+    came_in(opened, race, person, 2)
+    burned(opened, race, body["challenge_id"])
+    return race.one_wins(CLOSED)
+
+
+def resend(opened: Rig, uses: int) -> Race:
+    """Of many who ask for the code again, one is sent a message: the next is due half a minute later."""
+    phone = number()
+    asked = due_for_a_resend(opened, phone)
+    race = Race(fire(opened.service, f"{AUTH}/resend-otp", [asked] * uses))
+    of_it = UUID(asked["challenge_id"])
+    race.must("sends", opened.rows(sa.select(OtpChallenge.sends).where(OtpChallenge.id == of_it)), [(2,)])
+    race.must("messages", opened.count(OutboxMessage.recipient == phone), 2)
+    again = (AuditLog.event == Event.CODE_SENT_AGAIN, AuditLog.user_id == Signup.id, Signup.phone == phone)
+    race.must("sends that are recorded", opened.count(*again), 1)
+    return race.one_wins("429 resend_too_soon")
+
+
+def due_for_a_resend(opened: Rig, phone: str) -> dict[str, str]:
+    """A number's challenge, as if its code had been sent a minute ago."""
+    asked = opened.ask(f"{MOBILE}/send-otp", {"mobile_number": phone})
+    opened.handset.code(phone)
+    row = OtpChallenge.id == UUID(asked["challenge_id"])
+    [[sent_at]] = opened.rows(sa.select(OtpChallenge.last_sent_at).where(row))
+    with opened.engine.begin() as connection:
+        connection.execute(sa.update(OtpChallenge).where(row).values(last_sent_at=sent_at - timedelta(minutes=1)))
+    return {"challenge_id": asked["challenge_id"]}
 
 
 SENT: dict[str, Callable[[Rig, int], Race]] = {
@@ -164,9 +195,13 @@ SENT: dict[str, Callable[[Rig, int], Race]] = {
     "sign-in code": signin_code,
     "reset code": reset_code,
     "reset grant": reset_grant,
+    "invitation": invitation,
     "code for a new e-mail address": new_email_code,
     "code for a new phone": new_phone_code,
     "code of a new number": code_of_a_new_number,
     "registration token": registration_token,
     "code of a known number": code_of_a_known_number,
+    "password after a code by SMS": password_after_a_code,
+    "app's code after a code by SMS": app_after_a_code,
+    "resend": resend,
 }

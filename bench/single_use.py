@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import ColumnElement
+
 from app.core.audit import Event
 from app.delivery.outbox import Notice
-from app.models import AuditLog, OtpChallenge, OutboxMessage, Session
+from app.models import AuditLog, OtpChallenge, OutboxMessage, Session, User
+from bench.holders import LOGIN
 from bench.rig import Rig
 from bench.volley import Answer, Volley
 
-AUTH = "/api/auth"
-LOGIN, ANSWER = f"{AUTH}/login", f"{AUTH}/login/verify"
 CLOSED = "410 challenge_closed"
 
 
@@ -55,16 +56,30 @@ class Race:
         return self
 
 
-def sessions(opened: Rig, person: dict[str, Any]) -> int:
-    return opened.count(Session.user_id == UUID(person["user"]["id"]))
+def of(person: dict[str, Any]) -> UUID:
+    return UUID(person["user"]["id"])
 
 
 def events(opened: Rig, person: dict[str, Any], event: Event) -> int:
-    return opened.count(AuditLog.user_id == UUID(person["user"]["id"]), AuditLog.event == event)
+    return opened.count(AuditLog.user_id == of(person), AuditLog.event == event)
 
 
 def notices(opened: Rig, person: dict[str, Any], notice: Notice) -> int:
-    return opened.count(OutboxMessage.user_id == UUID(person["user"]["id"]), OutboxMessage.kind == notice)
+    return opened.count(OutboxMessage.user_id == of(person), OutboxMessage.kind == notice)
+
+
+def came_in(opened: Rig, race: Race, person: dict[str, Any], times: int) -> None:
+    """Somebody has signed in so often in all, their sign-up among it."""
+    race.must("sessions", opened.count(Session.user_id == of(person)), times)
+    race.must("sign-ins that are recorded", events(opened, person, Event.SIGNIN_COMPLETED), times)
+
+
+def joined(opened: Rig, race: Race, whose: ColumnElement[bool]) -> None:
+    """One account has this address, with one session, and each is recorded once."""
+    race.must("accounts", opened.count(whose), 1)
+    race.must("sessions", opened.count(Session.user_id == User.id, whose), 1)
+    for event in (Event.SIGNUP_COMPLETED, Event.SIGNIN_COMPLETED):
+        race.must(event, opened.count(AuditLog.user_id == User.id, AuditLog.event == event, whose), 1)
 
 
 def burned(opened: Rig, race: Race, challenge_id: str) -> None:
@@ -73,5 +88,21 @@ def burned(opened: Rig, race: Race, challenge_id: str) -> None:
     race.must("challenges that are used", opened.count(*row), 1)
 
 
-def bearer(person: dict[str, Any]) -> dict[str, str]:
-    return {"Authorization": f"Bearer {person['access_token']}"}
+def another(n: int) -> str:
+    """The new password that a request brings."""
+    return f"another horse {n}"
+
+
+def has_one_password(opened: Rig, race: Race, email: str, won: Sequence[int]) -> None:
+    """That of the request that won, if one did, and of no other."""
+    for n in (*won, *[n for n in (0, 1) if n not in won][:1]):
+        status, _ = opened.post(LOGIN, {"identifier": email, "password": another(n)})
+        race.must("a sign-in with a new password", status, 200 if n in won else 401)
+
+
+def recovered(opened: Rig, race: Race, person: dict[str, Any], email: str) -> None:
+    """Somebody has got a new password by one request, and the sessions of before have ended."""
+    has_one_password(opened, race, email, race.won)
+    race.must("recoveries", events(opened, person, Event.RECOVERY_COMPLETED), 1)
+    race.must("notices", notices(opened, person, Notice.PASSWORD_CHANGED), 1)
+    race.must("sessions", opened.count(Session.user_id == of(person), Session.revoked_at.is_(None)), 0)

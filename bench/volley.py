@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from http.cookies import SimpleCookie
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,9 +27,16 @@ TRIES = 10
 SPARE_FILES = 256
 
 
+class Request(NamedTuple):
+    path: str
+    body: Any
+    headers: dict[str, str] = {}
+
+
 class Answer(NamedTuple):
     status: int  # 0: none came
     body: bytes
+    cookie: str = ""  # what a browser would send of it from now on
 
     @property
     def said(self) -> Any:
@@ -52,11 +60,12 @@ class Volley:
 class _Shot:
     """A request that is whole but for its last byte."""
 
-    def __init__(self, base: str, path: str, body: Any, headers: dict[str, str]) -> None:
-        data = json.dumps(body).encode()
+    def __init__(self, base: str, asked: Request) -> None:
+        data = json.dumps(asked.body).encode()
         self._line, self._last = HTTPConnection(urlsplit(base).netloc, timeout=PATIENCE_S), data[-1:]
-        self._line.putrequest("POST", path)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+        self._line.putrequest("POST", asked.path)
+        usual = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+        for name, value in {**usual, **asked.headers}.items():
             self._line.putheader(name, value)
         self._line.endheaders(data[:-1])
 
@@ -67,23 +76,33 @@ class _Shot:
     def answer(self) -> Answer:
         try:
             got = self._line.getresponse()
-            return Answer(got.status, got.read())
+            return Answer(got.status, got.read(), _kept(got.headers.get_all("Set-Cookie", [])))
         except (OSError, HTTPException) as error:
             return Answer(0, json.dumps({"code": type(error).__name__}).encode())
         finally:
             self._line.close()
 
 
+def _kept(set_cookies: Sequence[str]) -> str:
+    kept = SimpleCookie("; ".join(each.partition(";")[0] for each in set_cookies))
+    return "; ".join(f"{name}={morsel.value}" for name, morsel in kept.items() if morsel.value)
+
+
 def fire(service: Service, path: str, bodies: Sequence[Any], **headers: str) -> Volley:
-    """Post all of these at once. Whoever is turned away unheard comes again, at once with the others like them."""
+    """Post all of these to one place at once, as `fire_all` does."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    volley = _once(service, path, bodies, named)
+    return fire_all(service, [Request(path, body, named) for body in bodies])
+
+
+def fire_all(service: Service, asked: Sequence[Request]) -> Volley:
+    """Post all of these at once. Whoever is turned away unheard comes again, at once with the others like them."""
+    volley = _once(service, asked)
     for _ in range(TRIES):
         turned_away = [n for n, answer in enumerate(volley.answers) if answer.status in UNHEARD]
         if not turned_away:
             break
         time.sleep(1)
-        again = _once(service, path, [bodies[n] for n in turned_away], named)
+        again = _once(service, [asked[n] for n in turned_away])
         for n, answer in zip(turned_away, again.answers, strict=True):
             volley.unheard[volley.answers[n].short] += 1
             volley.answers[n] = answer
@@ -91,12 +110,12 @@ def fire(service: Service, path: str, bodies: Sequence[Any], **headers: str) -> 
     return volley
 
 
-def _once(service: Service, path: str, bodies: Sequence[Any], headers: dict[str, str]) -> Volley:
-    _make_room(len(bodies))
+def _once(service: Service, asked: Sequence[Request]) -> Volley:
+    _make_room(len(asked))
     before = _files(service)
-    shots = [_Shot(service.base, path, body, headers) for body in bodies]
+    shots = [_Shot(service.base, each) for each in asked]
     with suppress(TimeoutError):  # until the workers have taken them all from the kernel
-        soon(lambda: sum(_files(service)) - sum(before) >= len(bodies), patience=3)
+        soon(lambda: sum(_files(service)) - sum(before) >= len(asked), patience=3)
     at_each = [now - then for now, then in zip(_files(service), before, strict=True)]
     began = time.monotonic()
     for shot in shots:

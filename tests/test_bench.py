@@ -55,21 +55,6 @@ def test_the_programs_of_administration_keep_their_bounds(tmp_path: Path, name: 
 
 
 @pytest.mark.slow
-@pytest.mark.covers("attack A13", "attack A46")
-def test_of_all_uses_of_a_single_use_thing_one_succeeds(tmp_path: Path) -> None:
-    kept = tmp_path / "races.json"
-    database = "postgresql" if "postgresql" in lanes.wanted() else "sqlite"
-    told = bench("races", "--short", "--uses", "24", "--database", database, "--json", str(kept))
-    assert told.returncode == 0, told.stdout + told.stderr
-    used, repeated, *_ = json.loads(kept.read_text())["tables"].values()
-    assert {row["thing"]: row["successes"] for row in used if row["successes"] != 1} == {
-        "refresh token after its grace": 0
-    }
-    assert (len(used), len(repeated)) == (16, 4)
-    assert all(row["uses"] == 24 for row in used)
-
-
-@pytest.mark.slow
 @pytest.mark.covers("asvs 16.4.2")
 def test_a_month_of_statistics_is_read_within_its_bound(tmp_path: Path) -> None:
     kept = tmp_path / "stats.json"

@@ -1,0 +1,31 @@
+"""The short form of `bench races`, on each database that is wanted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.races import KEYS, USES
+from tests import lanes
+from tests.test_bench import bench
+
+AT_ONCE = 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database", lanes.wanted())
+@pytest.mark.covers("attack A13", "attack A46")
+def test_of_all_uses_of_a_single_use_thing_one_succeeds(tmp_path: Path, database: str) -> None:
+    kept = tmp_path / "races.json"
+    told = bench("races", "--short", "--uses", str(AT_ONCE), "--database", database, "--json", str(kept))
+    assert told.returncode == 0, told.stdout + told.stderr
+    used, repeated, *_ = json.loads(kept.read_text())["tables"].values()
+    assert {row["thing"]: row["successes"] for row in used if row["successes"] != 1} == {
+        "refresh token after its grace": 0
+    }
+    assert [row["thing"] for row in used] == [*USES]
+    assert [row["thing"] for row in repeated] == [*KEYS]
+    assert (len(used), len(repeated)) == (39, 7)
+    assert all(row["uses"] == AT_ONCE for row in used)
