@@ -8,8 +8,20 @@ from typing import Any
 from app.core.audit import Event
 from app.models import OtpChallenge, Session, User
 from bench.holders import ANSWER, AUTH, LOGIN, Browser, mailed
-from bench.rig import PASSWORD, Rig, address
-from bench.single_use import CLOSED, Race, another, burned, came_in, events, has_one_password, joined, of, recovered
+from bench.rig import PASSWORD, Rig, address, number
+from bench.single_use import (
+    CLOSED,
+    Race,
+    another,
+    burned,
+    came_in,
+    changed,
+    events,
+    has_one_password,
+    joined,
+    of,
+    recovered,
+)
 from bench.volley import Request, fire, fire_all
 
 
@@ -81,6 +93,19 @@ def signup_by_three_doors(opened: Rig, uses: int) -> Race:
     return race.one_wins(CLOSED)
 
 
+def second_address_in_two_dialects(opened: Rig, uses: int) -> Race:
+    """The number of a form's sign-up whose e-mail address is proven: the next challenge is in the same cookie."""
+    email, phone, browser = address(), number(), Browser(opened)
+    opened.mailbox.mails.clear()
+    details = {"username": f"name{number()[1:]}", "email": email, "phone": phone, "password": PASSWORD}
+    browser.ask("/register", details)
+    person = browser.ask("/verify-otp", {"email": email, "otp": opened.mailbox.code("email", email)})
+    proof = {"challenge_id": person["pending"]["challenge_id"], "otp": opened.handset.code(phone)}
+    in_form = Request("/verify-otp", {"phone": phone, "otp": proof["otp"]}, {"Cookie": browser.cookie})
+    race = Race(fire_all(opened.service, _in_turn(uses, in_form, Request(f"{AUTH}/verify-otp", proof))))
+    return changed(opened, race, person, User.phone == phone, proof["challenge_id"])
+
+
 def reset_code_for_a_grant(opened: Rig, uses: int) -> Race:
     """One grant, and it sets a password."""
     email = address()
@@ -139,6 +164,7 @@ IN_A_BROWSER: dict[str, Callable[[Rig, int], Race]] = {
     "sign-in code in a form, without the cookie": signin_by_name,
     "sign-in code in form and JSON": signin_in_two_dialects,
     "sign-up code in form, JSON and sign-in": signup_by_three_doors,
+    "second address in form and JSON": second_address_in_two_dialects,
     "reset code for a grant": reset_code_for_a_grant,
     "reset code in forms and JSON": reset_code_by_three_doors,
 }

@@ -14,13 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import pyotp
 import sqlalchemy as sa
 
+from app.delivery.outbox import State
 from app.models import OutboxMessage
 from bench.browser_once import IN_A_BROWSER
 from bench.claimed_once import CLAIMED, SECOND_S
 from bench.held_once import HELD
-from bench.holders import an_admin, bearer
+from bench.holders import an_admin, bearer, with_app
 from bench.report import Report, no_faults, spread
 from bench.rig import PASSWORD, Rig, address, number, rig, soon
 from bench.sent_once import SENT, due_for_a_resend
@@ -147,6 +149,23 @@ def repeated_invitation(opened: Rig) -> Race:
     return _repeated(opened, "/api/admin/users", {"email": email, "invite": True}, email, **bearer(admin))
 
 
+def repeated_factor(opened: Rig) -> Race:
+    """The first code of an app: all are told the same backup codes."""
+    email = address()
+    person = opened.account(email=email)
+    begun = opened.ask("/api/auth/factors/totp", {}, **bearer(person))
+    confirm, body = f"/api/auth/factors/totp/{begun['factor_id']}/confirm", {"otp": pyotp.TOTP(begun["secret"]).now()}
+    return _repeated(opened, confirm, body, email, **bearer(person))
+
+
+def repeated_backup_codes(opened: Rig) -> Race:
+    email = address()
+    person = opened.account(email=email)
+    with_app(opened, person)
+    soon(lambda: not opened.count(OutboxMessage.recipient == email, OutboxMessage.state != State.SENT))
+    return _repeated(opened, "/api/auth/factors/backup-codes", {}, email, **bearer(person))
+
+
 def repeated_form(opened: Rig) -> Race:
     """In the browser's dialect, where the answer sets a cookie."""
     email = address()
@@ -160,5 +179,7 @@ KEYS: dict[str, Callable[[Rig], Race]] = {
     "forgot-password": repeated_forgot_password,
     "change-email": repeated_change_email,
     "invitation": repeated_invitation,
+    "app in setup": repeated_factor,
+    "new backup codes": repeated_backup_codes,
     "sign-up in a form": repeated_form,
 }

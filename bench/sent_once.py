@@ -13,7 +13,6 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from app.core.audit import Event
-from app.delivery.outbox import Notice
 from app.models import AuditLog, OtpChallenge, OutboxMessage, Signup, User
 from bench.holders import (
     ADMIN,
@@ -31,7 +30,7 @@ from bench.holders import (
     with_app,
 )
 from bench.rig import PASSWORD, Rig, address, number
-from bench.single_use import CLOSED, Race, another, burned, came_in, events, joined, notices, of, recovered
+from bench.single_use import CLOSED, Race, another, burned, came_in, changed, joined, of, recovered
 from bench.volley import fire
 
 
@@ -97,8 +96,7 @@ def new_email_code(opened: Rig, uses: int) -> Race:
     person = opened.account(email=address())
     proof = mailed(opened, email, f"{AUTH}/change-email", {"email": email}, **bearer(person))
     race = Race(fire(opened.service, f"{AUTH}/verify-otp", [proof] * uses))
-    race.must("whose address it is", opened.rows(sa.select(User.id).where(User.email == email)), [(of(person),)])
-    return _has_changed_once(opened, race, person, proof["challenge_id"])
+    return changed(opened, race, person, User.email == email, proof["challenge_id"])
 
 
 def new_phone_code(opened: Rig, uses: int) -> Race:
@@ -107,15 +105,7 @@ def new_phone_code(opened: Rig, uses: int) -> Race:
     asked = opened.ask(f"{AUTH}/change-phone", {"phone": phone}, **bearer(person))
     proof = {"challenge_id": asked["challenge_id"], "otp": opened.handset.code(phone)}
     race = Race(fire(opened.service, f"{AUTH}/verify-otp", [proof] * uses))
-    race.must("whose number it is", opened.rows(sa.select(User.id).where(User.phone == phone)), [(of(person),)])
-    return _has_changed_once(opened, race, person, proof["challenge_id"])
-
-
-def _has_changed_once(opened: Rig, race: Race, person: dict[str, Any], challenge_id: str) -> Race:
-    race.must("changes", events(opened, person, Event.CONTACT_CHANGED), 1)
-    race.must("notices", notices(opened, person, Notice.CONTACT_CHANGED), 2)  # to the address of before, and to this
-    burned(opened, race, challenge_id)
-    return race.one_wins(CLOSED)
+    return changed(opened, race, person, User.phone == phone, proof["challenge_id"])
 
 
 def code_of_a_new_number(opened: Rig, uses: int) -> Race:

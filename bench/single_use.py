@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, select
 
 from app.core.audit import Event
 from app.delivery.outbox import Notice
@@ -80,6 +80,15 @@ def joined(opened: Rig, race: Race, whose: ColumnElement[bool]) -> None:
     race.must("sessions", opened.count(Session.user_id == User.id, whose), 1)
     for event in (Event.SIGNUP_COMPLETED, Event.SIGNIN_COMPLETED):
         race.must(event, opened.count(AuditLog.user_id == User.id, AuditLog.event == event, whose), 1)
+
+
+def changed(opened: Rig, race: Race, person: dict[str, Any], theirs: ColumnElement[bool], challenge_id: str) -> Race:
+    """Somebody has one new address by one request."""
+    race.must("whose address it is", opened.rows(select(User.id).where(theirs)), [(of(person),)])
+    race.must("changes that are recorded", events(opened, person, Event.CONTACT_CHANGED), 1)
+    race.must("notices", notices(opened, person, Notice.CONTACT_CHANGED), 2)  # to the address of before, and to this
+    burned(opened, race, challenge_id)
+    return race.one_wins(CLOSED)
 
 
 def burned(opened: Rig, race: Race, challenge_id: str) -> None:

@@ -27,5 +27,5 @@ def test_of_all_uses_of_a_single_use_thing_one_succeeds(tmp_path: Path, database
     }
     assert [row["thing"] for row in used] == [*USES]
     assert [row["thing"] for row in repeated] == [*KEYS]
-    assert (len(used), len(repeated)) == (39, 7)
+    assert (len(used), len(repeated)) == (40, 9)
     assert all(row["uses"] == AT_ONCE for row in used)
