@@ -1,30 +1,38 @@
-"""Forged and altered access tokens, family by family, from a seeded generator.
+"""Forged and altered access tokens, family by family, from a seeded generator, for services that sign by any algorithm.
 
 Most are *rightly signed*: whoever has the key made them, and one thing about them is not as the service makes it. That
-is the strict question, for a forger without the key fails at the signature anyway. `SIGNERS` says how each algorithm
-signs; a further one is a function in that table.
+is the strict question, for a forger without the key fails at the signature anyway. What is wrong with the signature
+itself is a family of its own (`bench/signatures.py`).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import json
 import random
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import jwt
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from app.crypto import signing
+from app.crypto.signing import Key
+from bench.signatures import SMALL, mac, near, relatives, signature
 
 B64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 LONG = 4096  # a token of more characters is refused unread
 GONE = object()  # takes a member out
+ALGORITHMS = ("HS256", "EdDSA", "ES256", "RS256")
 
 
 def segment(data: bytes) -> str:
@@ -40,17 +48,9 @@ def compact(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _hs(digest: str, secret: bytes, message: bytes) -> bytes:
-    return hmac.digest(secret, message, digest)
-
-
-# What signs as the service itself does, by `alg`: a function of the key's bytes and what is signed.
-SIGNERS: dict[str, Callable[[bytes, bytes], bytes]] = {"HS256": partial(_hs, "sha256")}
-
-
 def kid_of(secret: str) -> str:
     """The `kid` of a shared secret, as docs for other backends tell it."""
-    return hmac.digest(secret.encode(), b"latchkey/kid", "sha256")[:4].hex()
+    return mac(secret, b"latchkey/kid")[:4].hex()
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,17 @@ class Forger:
     """Has a live token of the service, and all that an insider could have, its signing key included."""
 
     live: str
-    secret: bytes  # the key that signs, as the algorithm of the live token takes it
+    keys: tuple[Key, ...]  # that verify, the one that signs first
     dice: random.Random
     now: int  # by the service's clock, seconds
     other_secrets: dict[str, bytes]  # other keys that an attacker may know or guess
     strangers: tuple[tuple[str, str], ...] = ()  # sub and sid of somebody else, and of nobody
+    elsewhere: str = "http://127.0.0.1:1/jwks"  # where a verifier that followed an address would find a stranger's keys
+
+    @property
+    def key(self) -> Any:
+        """What signs: a shared secret, or a private key."""
+        return self.keys[0].signs
 
     @property
     def header(self) -> dict[str, Any]:
@@ -72,15 +78,14 @@ class Forger:
     def claims(self) -> dict[str, Any]:
         return opened(self.live.split(".")[1])
 
-    def sign(self, head: str, body: str, secret: bytes | None = None) -> str:
-        """Sign two segments, whatever they are."""
+    def sign(self, head: str, body: str, key: Any = None) -> str:
+        """Sign two segments, whatever they are, by the algorithm that is the key's own."""
         signed = f"{head}.{body}"
-        made = SIGNERS[self.header["alg"]](self.secret if secret is None else secret, signed.encode())
-        return f"{signed}.{segment(made)}"
+        return f"{signed}.{segment(signature(self.key if key is None else key, signed.encode()))}"
 
-    def token(self, head: Any = None, claims: Any = None, secret: bytes | None = None) -> str:
+    def token(self, head: Any = None, claims: Any = None, key: Any = None) -> str:
         given = [self.header if head is None else head, self.claims if claims is None else claims]
-        return self.sign(*(segment(part if isinstance(part, bytes) else compact(part)) for part in given), secret)
+        return self.sign(*(segment(part if isinstance(part, bytes) else compact(part)) for part in given), key)
 
     def with_header(self, **changes: Any) -> str:
         return self.token(head=_changed(self.header, changes))
@@ -89,26 +94,41 @@ class Forger:
         return self.token(claims=_changed(self.claims, changes))
 
 
+@cache
+def stranger(algorithm: str) -> Key:
+    """A key that the service never heard of, the same in every run of this process."""
+    return signing.shared("a" * 40) if algorithm == "HS256" else signing.private(signing.make(algorithm))
+
+
 def _changed(members: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in (members | changes).items() if value is not GONE}
 
 
 def alg(f: Forger) -> Iterator[str]:
-    """Another algorithm named, with the right signature, none at all, and others of the same key."""
-    named = ["none", "None", "NONE", "nOnE", "", " ", "HS384", "HS512", "HS1", "hs256", "Hs256", "HS256 ", "\tHS256",
-             "RS256", "RS384", "PS256", "ES256", "ES256K", "ES384", "EdDSA", "Ed25519", "dir", "A128KW", None, 0, 1, True,
-             [], ["HS256"], ["none", "HS256"], {}, {"alg": "HS256"}, "HS256\x00", "\u2060HS256", "ＨＳ256", GONE]  # fmt: skip
+    """Another algorithm named, with the right signature, none at all, and others of the same key; or the right one named
+    over another.
+    """
+    named = ["none", "None", "NONE", "nOnE", "", " ", "HS256", "HS384", "HS512", "HS1", "hs256", "Hs256", "HS256 ", "\tHS256",
+             "RS256", "RS384", "PS256", "ES256", "ES256K", "ES384", "EdDSA", "Ed25519", "Ed25519ph", "eddsa", "es256", "rs256",
+             "EdDSA ", "ES256 ", "RS256 ", "RS1", "dir", "A128KW", None, 0, 1, True, [], [f.header["alg"]],
+             ["none", f.header["alg"]], {}, {"alg": f.header["alg"]}, f.header["alg"] + "\x00", "\u2060" + f.header["alg"],
+             "ＨＳ256", "ＥＳ256", GONE]  # fmt: skip
     for name in named:
         if name == f.header["alg"]:
             continue
         signed = f.with_header(alg=name)
         message = signed.rpartition(".")[0]
         yield signed
-        for other in (b"", b"\x00" * 32, *(_hs(each, f.secret, message.encode()) for each in ("sha384", "sha512"))):
+        for other in (b"", b"\x00" * 32, *list(relatives(f.key, message.encode()))[:3]):
             yield f"{message}.{segment(other)}"
-    for digest in ("sha1", "sha224", "sha384", "sha512", "md5"):  # the right name over another digest
-        message = f.live.rpartition(".")[0]
-        yield f"{message}.{segment(_hs(digest, f.secret, message.encode()))}"
+    message = f.live.rpartition(".")[0]
+    yield from (f"{message}.{segment(other)}" for other in relatives(f.key, message.encode()))
+
+
+def signatures(f: Forger) -> Iterator[str]:
+    """Nothing wrong but the signature."""
+    message = f.live.rpartition(".")[0]
+    yield from (f"{message}.{segment(other)}" for other in near(f.key, message.encode()))
 
 
 def kid(f: Forger) -> Iterator[str]:
@@ -119,7 +139,18 @@ def kid(f: Forger) -> Iterator[str]:
                  "x' UNION SELECT 'k", "$(id)", "a" * 1000, None, 0, 1.5, True, [], [own], {}, {"kid": own}, GONE):  # fmt: skip
         yield f.with_header(kid=name)
         for secret in (b"", b"\x00", b"null", own.encode()):
-            yield f.token(_changed(f.header, {"kid": name}), None, secret)
+            for changes in ({"kid": name}, {"kid": name, "alg": "HS256"}):
+                yield f.token(_changed(f.header, changes), None, secret)
+    yield from _mixed(f)
+
+
+def _mixed(f: Forger) -> Iterator[str]:
+    """Of the keys that verify, one named and another used, or an algorithm that is not the key's own."""
+    for named in f.keys:
+        for used in f.keys:
+            for algorithm in dict.fromkeys((named.algorithm, used.algorithm, "HS256")):
+                if (named.id, algorithm) != (used.id, used.algorithm):
+                    yield f.token(_changed(f.header, {"alg": algorithm, "kid": named.id}), None, used.signs)
 
 
 def typ(f: Forger) -> Iterator[str]:
@@ -132,6 +163,7 @@ def typ(f: Forger) -> Iterator[str]:
 
 def members(f: Forger) -> Iterator[str]:
     """Header members that a verifier must not follow, and those that it does not know (RFC 7515, section 4.1.11)."""
+    theirs = stranger(f.header["alg"]).signs
     jwk = {"kty": "oct", "k": segment(b"attacker" * 4), "kid": f.header["kid"]}
     for given in (
         {"crit": ["exp"]}, {"crit": []}, {"crit": ["b64"], "b64": False}, {"crit": ["b64"], "b64": True}, {"b64": False},
@@ -142,7 +174,50 @@ def members(f: Forger) -> Iterator[str]:
         {"": 1}, {"ALG": "none"}, {"alg ": "none"}, {"Typ": "JWT"}, {"KID": "x"}, {"nonce": "x"}, {"url": "/"},
     ):  # fmt: skip
         yield f.with_header(**given)
+        yield f.token({**f.header, **given}, None, theirs)
         yield f.token({**f.header, **given}, None, b"attacker" * 4)
+
+
+def brought(f: Forger) -> Iterator[str]:
+    """A key that the header brings itself, or says where to find, and that rightly signed the token (RFC 7515, sections
+    4.1.2 to 4.1.8). Also keys of small order, by which nobody has to sign.
+    """
+    for algorithm in ALGORITHMS:
+        theirs = stranger(algorithm)
+        for members in _ways(f, theirs):
+            for name in (f.header["kid"], theirs.id, GONE):
+                for named in dict.fromkeys((algorithm, f.header["alg"])):
+                    changes = {"alg": named, "kid": name, **members}
+                    yield f.token(_changed(f.header, changes), None, theirs.signs)
+    for public in SMALL:
+        jwk = {"kty": "OKP", "crv": "Ed25519", "x": segment(public)}
+        head = segment(compact(_changed(f.header, {"alg": "EdDSA", "jwk": jwk})))
+        for point in SMALL:
+            yield f"{head}.{f.live.split('.')[1]}.{segment(point + bytes(32))}"
+
+
+def _ways(f: Forger, theirs: Key) -> Iterator[dict[str, Any]]:
+    """Header members by which a verifier could come to somebody's key."""
+    jwk = theirs.jwk or {"kty": "oct", "k": segment(theirs.signs.encode()), "kid": theirs.id, "alg": "HS256"}
+    yield from ({"jwk": jwk}, {"jwk": {**jwk, "kid": f.header["kid"]}}, {"jwk": compact(jwk).decode()})
+    yield from ({"jku": f.elsewhere}, {"x5u": f.elsewhere}, {"iss": f.elsewhere}, {"kid": f.elsewhere})
+    yield from ({"jwks": {"keys": [jwk]}}, {"jku": f.elsewhere, "jwk": jwk}, {"keys": [jwk]}, {"pem": "x"})
+    if theirs.jwk:
+        der = _certificate(theirs.algorithm)
+        yield from ({"x5c": [base64.b64encode(der).decode()]}, {"x5c": [base64.b64encode(der).decode()] * 2})
+        thumb = {"x5t#S256": segment(hashlib.sha256(der).digest()), "x5t": segment(hashlib.sha1(der).digest())}
+        yield from (thumb, {**thumb, "x5c": [base64.b64encode(der).decode()]})
+
+
+@cache
+def _certificate(algorithm: str) -> bytes:
+    """One that a stranger gave to himself, in DER."""
+    key = stranger(algorithm).signs
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "latchkey")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    dated = made.not_valid_before(datetime(2020, 1, 1, tzinfo=UTC)).not_valid_after(datetime(2049, 1, 1, tzinfo=UTC))
+    how = None if isinstance(key, Ed25519PrivateKey) else SHA256()
+    return dated.sign(key, how).public_bytes(Encoding.DER)
 
 
 def spelling(f: Forger) -> Iterator[str]:
@@ -235,27 +310,54 @@ def parts(f: Forger) -> Iterator[str]:
 
 
 def keys(f: Forger) -> Iterator[str]:
-    """Signed with something else that is at hand: other secrets, forms of this one."""
-    own = f.secret
-    forms = {b"", b"\x00", b"secret", b"password", b"changeme", b"your-256-bit-secret", f.header["kid"].encode(),
-             own[:-1], own[1:], own[::-1], own + b"\n", own + b" ", b" " + own, own.upper(), own * 2,
-             hashlib.sha256(own).digest(), hashlib.sha256(own).hexdigest().encode(), hashlib.sha512(own).digest(),
-             base64.b64encode(own), base64.urlsafe_b64encode(own).rstrip(b"="), own.hex().encode()}  # fmt: skip
-    for secret in (*sorted(forms), *f.other_secrets.values()):
-        yield f.token(secret=secret)
-        yield f.token(_changed(f.header, {"alg": "HS256"}), None, secret)
+    """Signed with something else that is at hand: other secrets, a stranger's key, forms of this one."""
+    own, kid = f.header["alg"], f.header["kid"]
+    for secret in (*sorted(_guessed(kid)), *_forms_of(f.keys[0]), *f.other_secrets.values()):
+        for name in dict.fromkeys((own, "HS256")):
+            yield f.token(_changed(f.header, {"alg": name}), None, secret)
+            yield f.token(_changed(f.header, {"alg": name, "kid": _kid(secret)}), None, secret)
+    for theirs in map(stranger, ALGORITHMS):
+        for name in dict.fromkeys((own, theirs.algorithm)):
+            yield from (
+                f.token(_changed(f.header, {"alg": name, "kid": k}), None, theirs.signs) for k in (kid, theirs.id)
+            )
+    if f.keys[0].jwk:
+        yield from _confused(f.live, f.keys[0].jwk)
 
 
-def confused(live: str, jwk: dict[str, Any]) -> Iterator[str]:
+def _guessed(kid: str) -> set[bytes]:
+    """Secrets that somebody might try."""
+    return {b"", b"\x00", b"secret", b"password", b"changeme", b"your-256-bit-secret", kid.encode()}
+
+
+def _kid(secret: bytes) -> str:
+    return kid_of(secret.decode("latin-1"))
+
+
+def _forms_of(key: Key) -> Sequence[bytes]:
+    """What may be made of the key that signs by mistake: as the secret of a MAC."""
+    if key.jwk:
+        texts = [key.signs.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())]
+        texts.append(key.signs.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+        return texts
+    own = key.signs.encode()
+    return sorted({
+        own[:-1], own[1:], own[::-1], own + b"\n", own + b" ", b" " + own, own.upper(), own * 2,
+        hashlib.sha256(own).digest(), hashlib.sha256(own).hexdigest().encode(), hashlib.sha512(own).digest(),
+        base64.b64encode(own), base64.urlsafe_b64encode(own).rstrip(b"="), own.hex().encode(),
+    })  # fmt: skip
+
+
+def _confused(live: str, jwk: dict[str, Any]) -> Iterator[str]:
     """Signed with the published key as if it were a shared secret, in each form that it has (RFC 8725, section 2.1), also
     beside a key that the header itself brings (RFC 7515, section 4.1.3).
     """
     head, body = opened(live.split(".", maxsplit=1)[0]), live.split(".")[1]
-    for key in _forms(jwk):
+    for key in sorted(_forms(jwk)):
         for name, digest in (("HS256", "sha256"), ("HS384", "sha384"), ("HS512", "sha512"), (head["alg"], "sha256")):
             for changes in ({}, {"kid": GONE}, {"jwk": jwk}):
                 message = f"{segment(compact(_changed(head, {'alg': name, **changes})))}.{body}"
-                yield f"{message}.{segment(_hs(digest, key, message.encode()))}"
+                yield f"{message}.{segment(mac(key, message.encode(), digest))}"
 
 
 def _forms(jwk: dict[str, Any]) -> set[bytes]:
@@ -389,14 +491,16 @@ def noise(f: Forger) -> Iterator[str]:
 
 
 FAMILIES: tuple[Callable[[Forger], Iterator[str]], ...] = (
-    alg, kid, typ, members, spelling, parts, keys, claims, times, repeated, nested, huge
+    alg, kid, typ, members, brought, signatures, spelling, parts, keys, claims, times, repeated, nested, huge
 )  # fmt: skip
 
 
-def forged(forger: Forger, valid: set[str], count: int) -> list[tuple[str, str]]:
-    """So many different tokens with the family of each; none of them one of the valid ones."""
+def forged(
+    forger: Forger, valid: set[str], count: int, families: Sequence[Callable[[Forger], Iterator[str]]]
+) -> list[tuple[str, str]]:
+    """So many different tokens or more, with the family of each; none of them one of the valid ones."""
     found: dict[str, str] = {}
-    for family in FAMILIES:
+    for family in families:
         for token in family(forger):
             found.setdefault(token, family.__name__)
     for token in noise(forger):

@@ -1,18 +1,23 @@
-"""2,000 forged and altered tokens, other kinds of token, and the Wycheproof vectors: none opens a door; valid ones do.
+"""Forged and altered tokens for services that sign by each algorithm, and the Wycheproof vectors: none opens a door.
 
-In this process, through the front door: `GET /api/auth/me` and `POST /api/auth/introspect`.
+In this process, through the front door: `GET /api/auth/me` and `POST /api/auth/introspect`. Valid tokens open both.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import itertools
 import json
 import random
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,57 +26,106 @@ import jwt
 
 from app.crypto import signing
 from app.crypto.jwt import SHAPE
-from bench.forgery import Forger, confused, forged, kid_of
+from app.crypto.signing import Key
+from bench import forgery
+from bench.forgery import ALGORITHMS, Forger, forged, stranger
 from bench.report import Report
+from bench.signatures import twin
 from bench.world import world
 from tests.conftest import World
 from tests.lanes import SECRETS
-from tests.people import PASSWORD, Person
+from tests.people import Person
 
 VECTORS = Path(__file__).parent.parent / "tests" / "data" / "wycheproof_json_web_signature_test.json"
 OFFERED = ("HS256", "ES256", "RS256")  # those of the vectors' algorithms that a service of this kind may offer
 # Two vectors are, letter for letter, the valid vector 357 and are called invalid; two have a `?` inside and are called
 # valid, which RFC 7515, section 2, forbids; and one is empty, which is a good signature but never a token.
 LEFT_OUT = {367, 370, 372, 373, 259}
-PAIRS = ("EdDSA", "ES256", "RS256")  # what else tokens may be signed by
 OLD_SECRET = "o5lDqW8eRt3YbN6mXc9LvFgHjKoIuPeZwQaSzT2U4i7"
-SETTINGS: dict[str, Any] = {"ratelimit": False, "jwt_previous_secret_keys": OLD_SECRET}
-SEND, VERIFY = "/api/v1/auth/send-otp", "/api/v1/auth/verify-otp"
+Family = Callable[[Forger], Iterator[str]]
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, help="forged tokens (100,000; short: 2,000)")
+    parser.add_argument("--count", type=int, help="forged tokens at each service (100,000; short: 2,500)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--signed-by", nargs="+", choices=ALGORITHMS, default=ALGORITHMS, help="these services alone")
+    names = [family.__name__ for family in forgery.FAMILIES]
+    parser.add_argument("--families", nargs="+", choices=names, help="of these families alone, and no noise")
 
 
 def run(given: argparse.Namespace) -> Report:
-    given.count = given.count or (2000 if given.short else 100_000)
-    with world(label="tokens", **SETTINGS) as opened:
-        report = attack(opened, given.count, given.seed)
-    for name in PAIRS:
-        with world(label=f"tokens_{name.lower()}", **signing_by(name)) as opened:
-            confuse(report, opened, name)
+    given.count = 0 if given.families else given.count or (2500 if given.short else 100_000)
+    families = [each for each in forgery.FAMILIES if not given.families or each.__name__ in given.families]
+    report = Report()
+    for algorithm in given.signed_by:
+        with world(label=f"tokens_{algorithm.lower()}", **signing_by(algorithm)) as opened:
+            attack(report, opened, given.count, given.seed, families)
+            if algorithm == ALGORITHMS[0]:
+                settle_vectors(report, Doors(opened))
     return report
 
 
-def signing_by(name: str) -> dict[str, Any]:
-    """Settings of a service whose tokens are signed by a key pair."""
-    return {"ratelimit": False, "jwt_algorithm": name, "jwt_private_key": signing.make(name)}
+@cache
+def pem(algorithm: str, when: str) -> str:
+    """A private key of the service, new in every process: that of `now`, or of `before`."""
+    del when
+    return signing.make(algorithm)
 
 
-def confuse(report: Report, opened: World, name: str) -> None:
-    """The published key as a shared secret, on a world that signs by the private one: it opens nothing."""
-    live, doors = opened.person().sign_up().token, Doors(opened)
-    [jwk] = doors.client.get("/.well-known/jwks.json").get_json()["keys"]
-    tokens = list(confused(live, jwk))
-    taken = [token for token in tokens if doors.open_for(token)]
-    report.tables.setdefault("the public key as a secret", []).append(
-        {"signed by": name, "tokens": len(tokens), "taken": len(taken), "answers": dict(doors.seen)}
+def signing_by(algorithm: str) -> dict[str, Any]:
+    """Settings of a service in the middle of a change of keys: one signs, four others verify."""
+    before = [signing.public_pem(signing.private(pem(name, "before"))) for name in ALGORITHMS[1:]]
+    private = {} if algorithm == "HS256" else {"jwt_private_key": pem(algorithm, "now")}
+    return {
+        "ratelimit": False,
+        "jwt_algorithm": algorithm,
+        "jwt_previous_secret_keys": OLD_SECRET,
+        "jwt_previous_public_keys": ",".join(signing.one_line(each) for each in before),
+        **private,
+    }
+
+
+def keys_of(algorithm: str) -> tuple[Key, ...]:
+    """All keys of a service with these settings, as who made them has them: that which signs first."""
+    signs = (
+        signing.shared(SECRETS["jwt_secret_key"]) if algorithm == "HS256" else signing.private(pem(algorithm, "now"))
     )
-    report.check(f"{name}: public keys as secrets, tried", len(tokens), "over 100", len(tokens) > 100)
-    report.check(f"{name}: of them taken", taken[:3] or 0, "0", not taken)
-    report.check(f"{name}: answers 5xx to them", doors.faults[:3] or 0, "0", not doors.faults)
-    _settle_valid(report, doors, {live: "as it was issued"})
+    before = (signing.private(pem(name, "before")) for name in ALGORITHMS[1:])
+    return (signs, signing.shared(OLD_SECRET), *before)
+
+
+@dataclass
+class Trap:
+    """Where a stranger's keys could be had, and how often somebody came for them."""
+
+    url: str = ""
+    asked: int = 0
+
+
+@contextmanager
+def trap() -> Iterator[Trap]:
+    """A server that gives a stranger's public keys to whoever asks."""
+    caught = Trap()
+    keys = forgery.compact({"keys": [jwk for algorithm in ALGORITHMS if (jwk := stranger(algorithm).jwk)]})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            caught.asked += 1
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(keys)))
+            self.end_headers()
+            self.wfile.write(keys)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        caught.url = f"http://127.0.0.1:{server.server_port}/jwks"
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield caught
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @dataclass
@@ -108,44 +162,57 @@ class Doors:
         return found
 
 
-def attack(opened: World, count: int, seed: int) -> Report:
-    """Everything, on a world with `SETTINGS`."""
-    report, began = Report(), time.process_time()
+def attack(
+    report: Report,
+    opened: World,
+    count: int,
+    seed: int,
+    families: Sequence[Family] = forgery.FAMILIES,
+) -> None:
+    """Forged and valid tokens, on a world with the settings of `signing_by`."""
+    began, of = time.process_time(), opened.settings.jwt_algorithm
     person, other = opened.person().sign_up(), opened.person().sign_up()
     opened.clock.advance(minutes=2)
     again = opened.person(email=person.email).sign_in()
-    forger = _forger(opened, person, other, seed)
-    valid = _valid(opened, forger, again)
-    _settle_valid(report, Doors(opened), valid)
-    tokens = forged(forger, set(valid), count)
-    rows = report.tables[f"{len(tokens)} forged or altered tokens, seed {seed}"] = []
-    faults = []
+    with trap() as caught:
+        forger = _forger(opened, person, other, seed, caught.url)
+        valid = _valid(opened, forger, again)
+        _settle_valid(report, of, Doors(opened), valid)
+        tokens = forged(forger, set(valid), count, families)
+        _settle_forged(report, opened, tokens, seed)
+    report.check(f"{of}: forged tokens tried", len(tokens), f"at least {count}", len(tokens) >= max(count, 1))
+    report.check(f"{of}: keys fetched from where a token says they are", caught.asked, "0", not caught.asked)
+    _settle_valid(report, of, Doors(opened), valid)  # still: none of all this ended a session
+    _settle_end(report, of, opened, forger, again)
+    cost = report.tables.setdefault("cost", [])
+    cost.append({"signed by": of, "CPU s of service and generator": time.process_time() - began})
+
+
+def _settle_forged(report: Report, opened: World, tokens: list[tuple[str, str]], seed: int) -> None:
+    of, faults = opened.settings.jwt_algorithm, []
+    rows = report.tables[f"{of}: {len(tokens)} forged or altered tokens, seed {seed}"] = []
     for family, group in itertools.groupby(tokens, key=lambda each: each[0]):
         doors, tried = Doors(opened), [token for _, token in group]
         taken = [token for token in tried if doors.open_for(token)]
         rows.append({"family": family, "tokens": len(tried), "taken": len(taken), "answers": dict(doors.seen)})
-        report.check(f"{family}: taken", taken[:3] or 0, "0", not taken)
+        report.check(f"{of}: {family}: taken", taken[:3] or 0, "0", not taken)
         faults += doors.faults
-    report.check("forged tokens tried", len(tokens), f"at least {count}", len(tokens) >= count)
-    report.check("answers 5xx to them", faults[:3] or 0, "0", not faults)
-    _settle_kinds(report, opened, person, forger)
-    _settle_vectors(report, Doors(opened))
-    _settle_valid(report, Doors(opened), valid)  # still: none of all this ended a session
-    report.tables["cost"] = [{"CPU s of service and generator": time.process_time() - began}]
-    return report
+    report.check(f"{of}: answers 5xx to them", faults[:3] or 0, "0", not faults)
 
 
-def _forger(opened: World, person: Person, other: Person, seed: int) -> Forger:
+def _forger(opened: World, person: Person, other: Person, seed: int, elsewhere: str) -> Forger:
     """The live token alone is valid, so that all that follows differ from it."""
-    own = SECRETS["jwt_secret_key"]
-    others = {name: secret.encode() for name, secret in SECRETS.items() if secret != own}
+    keys = keys_of(opened.settings.jwt_algorithm)
+    own = [key.signs for key in keys]
+    others = {name: secret.encode() for name, secret in SECRETS.items() if secret not in own}
     return Forger(
         live=person.token,
-        secret=own.encode(),
+        keys=keys,
         dice=random.Random(seed),
         now=int(opened.clock.now.timestamp()),
         other_secrets={**others, "previous": OLD_SECRET.encode()},
         strangers=((other.tokens["user"]["id"], other.tokens["session_id"]), (str(uuid4()), str(uuid4()))),
+        elsewhere=elsewhere,
     )
 
 
@@ -161,57 +228,37 @@ def _valid(opened: World, forger: Forger, again: Person) -> dict[str, str]:
         ring.issue({**claims, "iat": now + 20}): "by a worker whose clock is ahead",
         ring.issue({**claims, "amr": ["pwd", "otp", "mfa"]}): "of a sign-in with more proofs",
         ring.issue({**claims, "auth_time": now - 86_400}): "of a sign-in long ago",
-        forger.token({**forger.header, "kid": kid_of(OLD_SECRET)}, None, OLD_SECRET.encode()): "of the key before",
         forger.token(json.dumps(forger.header, indent=1).encode()): "with JSON spaces in the header",
         forger.with_claims(nbf=now): "that begins now",
+        **{_by(forger, key): f"of the {key.algorithm} key before" for key in forger.keys[1:]},
+        **({other: "with the other signature that ECDSA has"} if (other := _twin(forger, forger.live)) else {}),
     }
 
 
-def _settle_valid(report: Report, doors: Doors, valid: dict[str, str]) -> None:
+def _by(forger: Forger, key: Key) -> str:
+    return forger.token({**forger.header, "alg": key.algorithm, "kid": key.id}, None, key.signs)
+
+
+def _twin(forger: Forger, token: str) -> str | None:
+    message, _, made = token.rpartition(".")
+    other = twin(forger.key, base64.urlsafe_b64decode(made + "=="))
+    return f"{message}.{forgery.segment(other)}" if other else None
+
+
+def _settle_valid(report: Report, of: str, doors: Doors, valid: dict[str, str]) -> None:
     refused = [what for token, what in valid.items() if not (doors.me(token) and doors.introspect(token))]
-    report.check(f"{len(valid)} valid tokens: refused", refused or 0, "0", not refused)
+    report.check(f"{of}: {len(valid)} valid tokens: refused", refused or 0, "0", not refused)
 
 
-def _settle_kinds(report: Report, opened: World, person: Person, forger: Forger) -> None:
-    """Every other kind of token that the service gives, at both doors."""
-    doors, rows = Doors(opened), []
-    for kind, token in kinds(opened, person, forger):
-        rows.append({"kind": kind, "me": doors.me(token), "introspect": doors.introspect(token)})
-    report.tables["other kinds of token"] = rows
-    taken = [row["kind"] for row in rows if row["me"] or row["introspect"]]
-    report.check(f"{len(rows)} other kinds of token: taken", taken or 0, "0", not taken)
+def _settle_end(report: Report, of: str, opened: World, forger: Forger, person: Person) -> None:
+    """A sign-out ends a session and so every token of it, in whatever letters."""
+    opened.api().post("/api/auth/logout", {}, person.token).ok()
+    doors, ended = Doors(opened), [person.token, _twin(forger, person.token)]
+    taken = [token for token in ended if token and doors.open_for(token)]
+    report.check(f"{of}: tokens of an ended session taken", taken or 0, "0", not taken)
 
 
-def kinds(opened: World, person: Person, forger: Forger) -> Iterator[tuple[str, str]]:
-    """Tokens of this service that are no access tokens, all of them live."""
-    opened.clock.advance(minutes=2)
-    yield "refresh token", person.tokens["refresh_token"]
-    yield "API key of the environment", SECRETS["api_key"]
-    yield "session id", person.tokens["session_id"]
-    asked = person.ask_signin(channel="email").body
-    yield "challenge id", asked.get("challenge_id", str(uuid4()))
-    number = "+919812345670"
-    opened.api().post(SEND, {"mobile_number": number}).ok()
-    proof = {"mobile_number": number, "otp": opened.read("sms", number)}
-    yield "registration token", opened.api().post(VERIFY, proof).ok()["registration_token"]
-    browser = opened.app.test_client()
-    assert browser.post("/login", json={"email": person.email, "password": PASSWORD}).status_code == 200
-    code = opened.read("email", person.email)
-    assert browser.post("/verify-otp", json={"email": person.email, "otp": code}).status_code == 200
-    cookie = browser.get_cookie("session")
-    assert cookie is not None
-    yield "session cookie", cookie.value
-    browser.post("/forgot-password", json={"email": person.email})
-    code = opened.read("email", person.email)
-    assert browser.post("/validate-otp", json={"email": person.email, "otp": code}).status_code == 200
-    grant = browser.get_cookie("grant")
-    assert grant is not None
-    yield "recovery grant", grant.value
-    yield "token for another service", forger.with_claims(aud="clinic")
-    yield "token of another issuer", forger.with_claims(iss="elsewhere")
-
-
-def _settle_vectors(report: Report, doors: Doors) -> None:
+def settle_vectors(report: Report, doors: Doors) -> None:
     """Every vector at the doors; and the signature's verdict alone, with the vector's own key, where that algorithm is
     one that a service of this kind may offer.
     """
