@@ -21,6 +21,7 @@ PROGRAMS = (
     "machines",
     "stats",
     "tokens",
+    "kinds",
     "budget",
     "enumeration",
     "windows",
