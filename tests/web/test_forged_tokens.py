@@ -33,10 +33,10 @@ def test_no_forged_token_opens_a_door_and_every_valid_one_does(make_world: Calla
 
 
 @pytest.mark.one_lane
-@pytest.mark.covers("attack A41")
+@pytest.mark.covers("attack A41", "attack A42")
 @pytest.mark.parametrize("name", forgery.ALGORITHMS[1:])
-def test_the_public_key_is_no_secret(make_world: Callable[..., World], name: str) -> None:
-    report = attacked(make_world(**tokens.signing_by(name)), 200, forgery.keys)
+def test_neither_the_public_key_nor_one_that_a_token_brings_signs(make_world: Callable[..., World], name: str) -> None:
+    report = attacked(make_world(**tokens.signing_by(name)), 600, forgery.keys, forgery.brought)
     assert unmet(report) == []
 
 
