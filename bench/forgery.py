@@ -499,12 +499,12 @@ def forged(
     forger: Forger, valid: set[str], count: int, families: Sequence[Callable[[Forger], Iterator[str]]]
 ) -> list[tuple[str, str]]:
     """So many different tokens or more, with the family of each; none of them one of the valid ones."""
-    found: dict[str, str] = {}
+    found = dict.fromkeys(valid, "")
     for family in families:
         for token in family(forger):
             found.setdefault(token, family.__name__)
     for token in noise(forger):
-        if len(found.keys() - valid) >= count:
+        if len(found) >= len(valid) + count:
             break
         found.setdefault(token, "noise")
-    return [(family, token) for token, family in found.items() if token not in valid]
+    return [(family, token) for token, family in found.items() if family]
