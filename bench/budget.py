@@ -1,9 +1,9 @@
-"""The best attacker we can write against one account's codes: guesses evaluated never exceed the published budget.
+"""The best attacker we can write against one account's codes and password: no more guesses than the published budget.
 
-*The storm*: gunicorn with four workers; many sockets at every route and dialect that can verify, in 200 spellings and
-path variants, each request from another client address, while Redis is flushed every second and workers are killed.
-*The month*: the app in this process with a clock moved by hand; an attacker who never sleeps and knows the password. What
-they got evaluated in thirty days gives the probability of a takeover.
+*The storm*: gunicorn with four workers; many sockets at every way to guess (`bench.attack`), each at a victim of its own
+and all at one, in 200 spellings and path variants, from changing addresses, while Redis is flushed every second and
+workers are killed. What was evaluated is what the service itself had compared (`bench.watched`).
+*The siege*: the app in this process with a clock moved by hand; attackers who never sleep (`bench.siege`).
 """
 
 from __future__ import annotations
@@ -16,44 +16,62 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import psutil
+import pyotp
 import redis
 import sqlalchemy as sa
 
 from app.core import lockout
-from app.core.identifiers import Identifier, Kind
 from app.models import AuditLog, OtpChallenge, Throttle, User
+from bench import siege, watched
+from bench.attack import AUTH, GOES_ON, MOBILE, WAYS, WRONG_CODE, Told, Victim, Way, spellings, variants
+from bench.clients import each
 from bench.report import Report, no_faults
-from bench.rig import PASSWORD, Rig, rig
+from bench.rig import PASSWORD, Rig, number, rig
+from bench.siege import Attacker
 from bench.world import world
 from tests import lanes
-from tests.conftest import World
 
-EMAIL, PHONE, USERNAME = "victim.one@example.com", "+919812345670", "victim.one"
-AUTH, MOBILE = "/api/auth", "/api/v1/auth"
-WRONG_CODE, WRONG = "000000", "wrong horse 77"
 THRESHOLD = 5  # LOCKOUT_THRESHOLD
-OF_A_CODE = 10**-6  # six digits: the chance of one guess
 DAYS = 30
-LEAST = 300  # requests of a storm, however slow the machine; so many meet every budget
+TURNS = 8  # of each way in a storm, however slow the machine; so many meet every budget
 PATIENCE_S = 60  # for those
-EVALUATED = ("invalid_code", "invalid_credentials")
+WILD = 0.3  # of the turns go to the victim of all, in any spelling and path
+MIXED = "all ways at once"
+OF_A_CODE = 10**-6  # six digits: the chance of one guess
+CHANCES = {"an app's": 3 * OF_A_CODE, "a backup code": 10 * 2.0**-80}  # three steps count; any of ten, of 80 bits
+LISTS = (10_000, 100_000, 1_000_000)  # passwords, one of which is the victim's, each as likely: an assumption
+ATTACKERS = (
+    Attacker("code", ("password",)),
+    Attacker("code", ("password",), owner=True),
+    Attacker("code"),
+    Attacker("code", ("password", "session"), app=True),
+    Attacker("password"),
+    Attacker("password", owner=True),
+    Attacker("password", ("session", "device", "SIM")),
+)
+SHORT = (ATTACKERS[0], ATTACKERS[-1])
+# Wrong guesses a day at the account, and one for each recovery whose message a stranger may have sent in a day, by e-mail
+# (to which the username leads as well) and by SMS.
+DAY_BUDGET = {"code": lockout.DAY_CAP + 30 // 2 + 10 // 2, "password": lockout.DAY_CAP}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="of the storm (300; short: 3)")
     parser.add_argument("--sockets", type=int, help="in the storm at once (64; short: 12)")
     parser.add_argument("--days", type=int, help=f"of the siege in this process ({DAYS}; short: 1)")
+    parser.add_argument("--only", choices=("storm", "siege"), help="one of the two")
     parser.add_argument("--database", choices=("sqlite", "postgresql", "mariadb"), default="postgresql")
 
 
@@ -64,100 +82,151 @@ def run(given: argparse.Namespace) -> Report:
     given.days = given.days or (1 if given.short else DAYS)
     database = given.database if given.database in lanes.wanted() else lanes.wanted()[0]
     report = Report()
-    _storm(report, database, given)
-    _month(report, given.days, ATTACKERS[:1] if given.short else ATTACKERS)
+    if given.only != "siege":
+        _storm(report, database, given)
+    if given.only != "storm":
+        _sieges(report, given.days, SHORT if given.short else ATTACKERS)
     return report
-
-
-def spellings() -> list[str]:
-    """200 ways to type one of the three identifiers of the account, and some that are refused."""
-    dice = random.Random(3)
-
-    def cased(text: str) -> str:
-        return "".join(dice.choice((letter.upper(), letter.lower())) for letter in text)
-
-    numbers = [PHONE, "00919812345670", "09812345670", "9812345670", "+91 98123 45670", "+91-98123-45670", "(+91) 9812345670",
-               "+91 (98123) 45670", "+91.98123.45670", "0091 98123 45670", "+９１９８１２３４５６７０", "tel:+919812345670",
-               "+919812345670;ext=1", "+91981234567O", "+0919812345670", "+91 0 98123 45670"]  # fmt: skip
-    mails = [EMAIL, EMAIL.upper(), f" {EMAIL}", f"{EMAIL} ", f"\t{EMAIL}", "victim.one+1@example.com", "victimone@example.com",
-             "victim.one@EXAMPLE.com", "victim.one@example.com.", "victim.one@ex\u0430mple.com", "\uff56ictim.one@example.com",
-             "v\u200bictim.one@example.com", '"victim.one"@example.com', "<victim.one@example.com>", "victim%2Eone@example.com",
-             "victim.one@example.com\u0000", "VICTIM.ONE@example.com,x@example.com", "v\u0131ct\u0131m.one@example.com"]  # fmt: skip
-    found = dict.fromkeys([*numbers, *mails, USERNAME, USERNAME.upper(), f"{USERNAME} ", f" {USERNAME}"])
-    while len(found) < 200:
-        found[cased(dice.choice((EMAIL, EMAIL, USERNAME)))] = None
-    return list(found)
-
-
-def variants(path: str) -> list[str]:
-    """Ways to write a path that a limit by route might not know."""
-    head, _, tail = path.rpartition("/")
-    return [path] * 12 + [
-        f"/{path}", f"{head}//{tail}", f"{path}/", f"{head}/./{tail}", f"{head}/x/../{tail}", f"{path};x=1", f"{path}?x=1",
-        path.upper(), f"{head}/%{ord(tail[0]):02x}{tail[1:]}", path.replace("/", "%2f", 2), f"{path}%00", f"{path}.json",
-        f"{path}#x", f"{head}/{tail.title()}",
-    ]  # fmt: skip
 
 
 @dataclass
 class Storm:
     """What every attacker's thread shares."""
 
-    base: str
-    until: float  # and then until it has made `least` requests
-    least: int
-    challenges: list[tuple[str, str]] = field(default_factory=list)  # id and how it was begun
+    opened: Rig
+    until: float  # and then until each way has had its turns
+    victims: dict[str, Victim]  # by the name of the way that is theirs
+    turns: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
-    guessed: Counter[str] = field(default_factory=Counter)  # evaluated guesses by what was attacked
+    told: int = 0  # answers that said that a guess was wrong
     lost: int = 0
     killed: int = 0
+    flushed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def rages(self) -> bool:
         late = time.monotonic() - self.until
-        return late < 0 or (late < PATIENCE_S and self.answers.total() < self.least)
+        return late < 0 or (late < PATIENCE_S and min(self.turns[way.name] for way in WAYS) < TURNS)
+
+    def next_way(self) -> Way:
+        """The one that had the fewest turns."""
+        with self.lock:
+            chosen = min(WAYS, key=lambda way: self.turns[way.name])
+            self.turns[chosen.name] += 1
+            return chosen
+
+
+@dataclass
+class Socket:
+    """An attacker's line into the storm: one connection, a new one whenever it is lost."""
+
+    storm: Storm
+    dice: random.Random
+    wild: bool = False
+    cookies: dict[str, str] = field(default_factory=dict)
+    network: str = "203.0"  # requests come from all over it: the browser's way goes by the network
+    kept: HTTPConnection | None = None
+
+    def attack(self) -> None:
+        """Take turns until the storm is over."""
+        while self.storm.rages:
+            self.wild = self.dice.random() < WILD
+            way = self.dice.choice(WAYS[:-1]) if self.wild else self.storm.next_way()
+            victim = self.storm.victims[MIXED if self.wild else way.name]
+            self.network = _network(victim)
+            self.cookies.clear()
+            try:
+                way.act(self, victim)
+            except (OSError, HTTPException, ValueError):
+                self.storm.lost += 1
+                self.drop()
+        self.drop()
+
+    def drop(self) -> None:
+        if self.kept:
+            self.kept.close()
+        self.kept = None
+
+    def ask(self, path: str, body: Told, token: str = "") -> Told:
+        self.kept = self.kept or HTTPConnection(urlsplit(self.storm.opened.service.base).netloc, timeout=30)
+        at = f"{self.network}.{self.dice.randrange(1, 255)}.{self.dice.randrange(1, 255)}"
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": at, "X-Real-IP": at}
+        if self.cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        wild = self.wild and self.dice.random() < 0.5
+        method = "PUT" if wild and self.dice.random() < 0.04 else "POST"
+        self.kept.request(method, self.dice.choice(variants(path)) if wild else path, json.dumps(body), headers)
+        answer = self.kept.getresponse()
+        told: Told = json.loads(answer.read() or b"{}")
+        for line in answer.headers.get_all("Set-Cookie") or []:
+            name, _, value = line.partition(";")[0].partition("=")
+            self.cookies[name] = value
+        with self.storm.lock:
+            self.storm.answers[f"{answer.status} {told.get('code', '')}".strip()] += 1
+            self.storm.told += told.get("code") in GOES_ON
+        return told
+
+    def guess(self, path: str, body: Told, _at: Victim, token: str = "") -> bool:
+        return self.ask(path, body, token).get("code") in GOES_ON
+
+    def spelled(self, victim: Victim) -> str:
+        every = spellings(victim.email, victim.phone, victim.username) if self.wild else victim.typed
+        return self.dice.choice(every)
+
+    def sms(self, victim: Victim) -> str:
+        for _ in range(20):
+            if codes := [sms.code for sms in self.storm.opened.handset.got if sms.number == victim.phone]:
+                return codes[-1]
+            time.sleep(0.05)
+        return WRONG_CODE
+
+    def session(self, victim: Victim) -> str:
+        return victim.token
+
+
+def _network(victim: Victim) -> str:
+    dice = random.Random(victim.email or victim.phone)
+    return f"{dice.randrange(1, 200)}.{dice.randrange(255)}"
 
 
 def _storm(report: Report, database: str, given: argparse.Namespace) -> None:
     at = lanes.available()["redis"]
     store = f"{at.rsplit('/', 1)[0]}/15" if at else None
-    shown = {
+    if store is None:
+        report.tables["NOT MADE: there is no Redis, and none that can be started"] = [{"left out": "flushing Redis"}]
+    shown: dict[str, Any] = {
         "ratelimit": "true",
         "trusted_proxies": 1,
         "sends_per_minute": 3,
         "sends_per_day_email": 30,
         "sends_per_day_sms": 10,
-    }
-    with rig(
-        database,
-        "budget",
-        sms_shield="off",
-        default_phone_region="IN",
-        **shown,
         **({"redis_url": store} if store else {}),
-    ) as opened:
-        _victim(opened)
-        storm = Storm(opened.service.base, time.monotonic() + given.seconds, LEAST)
-        with ThreadPoolExecutor(given.sockets + 1) as pool:
-            at_work = [pool.submit(_attack, storm, n) for n in range(given.sockets)]
-            for each in [pool.submit(_sabotage, opened, store, storm), *at_work]:
-                each.result()
-        opened.service.wait()
-        _settle(report, database, opened, storm, given)
-
-
-def _victim(opened: Rig) -> None:
-    """An account with an address, a number and a name, all proven."""
-    opened.account(email=EMAIL, username=USERNAME)
-    with opened.engine.begin() as connection:
-        connection.execute(sa.update(User).where(User.email == EMAIL).values(phone=PHONE))
-        connection.execute(sa.delete(AuditLog))
-        connection.execute(sa.delete(Throttle))
+    }
+    with TemporaryDirectory() as folder:
+        kept = Path(folder) / "watched"
+        kept.touch()
+        watching = {"flags": ("-c", "python:bench.watched"), "watched": kept}
+        with rig(database, "budget", sms_shield="off", default_phone_region="IN", **shown, **watching) as opened:
+            victims = _victims(opened)
+            kept.write_text("")  # what they did themselves is nobody's guess
+            storm = Storm(opened, time.monotonic() + given.seconds, victims)
+            with ThreadPoolExecutor(given.sockets + 1) as pool:
+                sockets = [Socket(storm, random.Random(n)) for n in range(given.sockets)]
+                at_work = [pool.submit(socket.attack) for socket in sockets]
+                for one in [pool.submit(_sabotage, opened, store, storm), *at_work]:
+                    one.result()
+            opened.service.wait()
+            _settle(report, database, storm, watched.read(kept), given)
+            if store:
+                report.check("Redis was flushed", storm.flushed, "1 or more times", storm.flushed > 0)
+            no_faults(report, opened.service.log)
 
 
 def _sabotage(opened: Rig, store: str | None, storm: Storm) -> None:
-    """Every second Redis forgets everything, and one of the workers dies."""
+    """Every second Redis forgets everything; every other second one of the workers dies."""
     client = redis.Redis.from_url(store) if store else None
     for turn in itertools.count():
         if not storm.rages:
@@ -165,6 +234,7 @@ def _sabotage(opened: Rig, store: str | None, storm: Storm) -> None:
         time.sleep(1)
         if client:
             client.flushdb()
+            storm.flushed += 1
         workers = opened.service.workers()
         if turn % 2 and workers:
             with suppress(psutil.NoSuchProcess):
@@ -174,263 +244,190 @@ def _sabotage(opened: Rig, store: str | None, storm: Storm) -> None:
         client.close()
 
 
-def _attack(storm: Storm, number: int) -> None:
-    """One socket: acts at random until time is up; a new connection whenever one is lost."""
-    dice, line = random.Random(number), None
-    acts = list(_acts(storm, dice))
-    typed = spellings()
-    while storm.rages:
-        line = line or HTTPConnection(urlsplit(storm.base).netloc, timeout=30)
-        try:
-            dice.choice(acts)(line, dice.choice(typed))
-        except (OSError, HTTPException, ValueError):
-            storm.lost += 1
-            line.close()
-            line = None
-
-
-Act = Callable[[HTTPConnection, str], None]
-
-
-def _acts(storm: Storm, dice: random.Random) -> Iterator[Act]:
-    """All that the attacker can do: begin, and guess at every route. They know the password."""
-
-    def ask(line: HTTPConnection, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
-        forwarded = ".".join(str(dice.randrange(1, 255)) for _ in range(4))
-        headers = {"Content-Type": "application/json", "X-Forwarded-For": forwarded, "X-Real-IP": forwarded}
-        method = "PUT" if dice.random() < 0.02 else "POST"
-        line.request(method, dice.choice(variants(path)), json.dumps(body), headers)
-        answer = line.getresponse()
-        told = json.loads(answer.read() or b"{}")
-        with storm.lock:
-            storm.answers[f"{answer.status} {told.get('code', '')}".strip()] += 1
-            if told.get("code") in EVALUATED:
-                storm.guessed[path] += 1
-            if "challenge_id" in told:
-                storm.challenges.append((told["challenge_id"], path))
-        return answer.status, told
-
-    def begin(path: str, name: str, **more: Any) -> Act:
-        return lambda line, typed: ask(line, path, **{name: typed}, **more) and None
-
-    def guess(path: str, **more: Any) -> Act:
-        def act(line: HTTPConnection, _typed: str) -> None:
-            if storm.challenges:
-                ask(line, path, challenge_id=dice.choice(storm.challenges[-30:])[0], otp=WRONG_CODE, **more)
-
-        return act
-
-    yield from [
-        begin(f"{AUTH}/login", "identifier", password=PASSWORD),
-        begin(f"{AUTH}/login", "identifier", password=WRONG),
-        begin(f"{AUTH}/forgot-password", "identifier"),
-        begin(f"{AUTH}/forgot-password", "identifier", channel="sms"),
-        begin(f"{AUTH}/signup", "email", password=PASSWORD),
-        begin(f"{MOBILE}/send-otp", "mobile_number"),
-        begin(f"{MOBILE}/verify-otp", "mobile_number", otp=WRONG_CODE),
-        begin("/login", "identifier", password=PASSWORD),
-        begin("/login", "identifier", password=WRONG),
-        begin("/forgot-password", "identifier"),
-        begin("/verify-otp", "identifier", otp=WRONG_CODE),
-        begin("/validate-otp", "identifier", otp=WRONG_CODE),
-        begin("/reset-password", "identifier", otp=WRONG_CODE, new_password="another horse 8"),
-    ]
-    for _ in range(2):  # guesses twice as often as beginnings
-        yield from (guess(f"{AUTH}/login/verify", method=method) for method in ("email", "sms", "totp", None))
-        yield guess(f"{AUTH}/login/verify", password=WRONG)
-        yield guess(f"{AUTH}/verify-otp")
-        yield guess(f"{AUTH}/reset-password", new_password="another horse 8")
-        yield guess(f"{MOBILE}/verify-otp", mobile_number=PHONE)
-
-
-IDENTIFIERS = (Identifier(Kind.EMAIL, EMAIL), Identifier(Kind.PHONE, PHONE), Identifier(Kind.USERNAME, USERNAME))
-
-
-def _settle(report: Report, database: str, opened: Rig, storm: Storm, given: argparse.Namespace) -> None:
-    """What the database says was evaluated, against what `docs/limits.md` grants within one lock."""
-    [(victim,)] = opened.rows(sa.select(User.id).where(User.email == EMAIL))
-    typed = {who.kind.value: lockout.key(who) for who in IDENTIFIERS}
-    shown = {name: _counted(opened, key) for name, key in typed.items()}
-    own = _counted(opened, lockout.keys("", victim)[1])
-    theirs = opened.count(AuditLog.user_id == victim, AuditLog.reason.in_(EVALUATED))
-    audited = opened.count(AuditLog.reason.in_(EVALUATED))
-    recovery = (OtpChallenge.purpose == "recovery", OtpChallenge.user_id == victim)
-    recoveries = opened.count(*recovery)
-    most = max((row[0] for row in opened.rows(sa.select(OtpChallenge.attempts))), default=0)
-    title = f"{database}, storm of {given.seconds:.0f} s, {given.sockets} sockets, {len(spellings())} spellings"
-    requests = {"requests": storm.answers.total(), "connections lost": storm.lost, "workers killed": storm.killed}
-    report.tables[title] = [{**requests, "answers": dict(storm.answers.most_common(12))}]
-    counted = {
-        "audit rows, of the account": theirs,
-        "audit rows, of all identifiers tried": audited,
-        "answers that arrived": storm.guessed.total(),
-        "the account's own counter": own,
-        **{f"the counter of its {name}": count for name, count in shown.items()},
-        "recoveries of the account begun": recoveries,
-    }
-    report.tables["guesses evaluated in the storm"] = [{"counted by": by, "guesses": n} for by, n in counted.items()]
-    at = [{"route": path, "answered": n} for path, n in storm.guessed.most_common()]
-    report.tables["guesses evaluated in the storm, by route"] = at
-    report.check("guesses by all of them", own, f"1 to {THRESHOLD}", 1 <= own <= THRESHOLD)
-    for name, count in shown.items():
-        report.check(f"guesses by its {name}", count, f"at most {THRESHOLD}", count <= THRESHOLD)
-    bound = THRESHOLD * len(IDENTIFIERS) + recoveries
-    report.check("guesses at the account", theirs, f"at most {bound}", theirs <= bound)
-    told = storm.guessed.total()
-    report.check("guesses answered and not recorded", max(0, told - audited), "0", told <= audited)
-    report.check("guesses at one challenge", most, "at most 3", most <= 3)
-    ways = 3 * len(IDENTIFIERS) * math.ceil((given.seconds + 10) / 60)  # SENDS_PER_MINUTE, by what is typed
-    report.check("recoveries begun", recoveries, f"at most {ways}", recoveries <= ways)
-    no_faults(report, opened.service.log)
-
-
-def _counted(opened: Rig, key: str) -> int:
-    """Wrong guesses that a counter has seen today."""
-    return next((row[0] for row in opened.rows(sa.select(Throttle.day_count).where(Throttle.key == key))), 0)
-
-
-@dataclass
-class Siege:
-    """Thirty days against one account, in this process. A guess is *live* if the right code would have been taken."""
-
-    opened: World
-    victim: UUID
-    knows_password: bool
-    live: Counter[str] = field(default_factory=Counter)  # by way
-    in_a_row: int = 0  # live guesses since the owner was in, recoveries aside
-    longest: int = 0
-    due: dict[str, datetime] = field(default_factory=dict)  # when each way is worth another try
-    client: Any = None
-
-    def __post_init__(self) -> None:
-        self.client = self.opened.app.test_client(use_cookies=False)
-
-    def ask(self, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
-        answer = self.client.post(path, json=body)
-        return answer.status_code, answer.get_json()
-
-    def silent_for(self) -> float:
-        """Seconds for which the account's own, silent budget is spent: no guess but a recovery's is right till then. An
-        attacker cannot see it; to know it spares this program their vain requests.
-        """
-        row = next(iter(self.opened.rows(Throttle, key=lockout.keys("", self.victim)[1])), None)
-        if row is None:
-            return 0
-        lasts = (row.locked_until - self.opened.clock.now).total_seconds() if row.locked_until else 0
-        return max(lasts, 3600.0 if row.streak >= lockout.STREAK_CAP else 0.0)
-
-    def is_live(self, challenge_id: str) -> bool:
-        """Whether any code is right for a challenge: none is for one whose message is one too many."""
-        return self.opened.rows(OtpChallenge, id=UUID(challenge_id))[0].user_id is not None
-
-    def guess(self, way: str, path: str, **body: Any) -> int:
-        """Guess until refused. Returns the seconds to wait for the next challenge of this way."""
-        while True:
-            live = self.is_live(body["challenge_id"]) and (way.startswith("recovery") or not self.silent_for())
-            _, told = self.ask(path, otp=WRONG_CODE, **body)
-            if told.get("code") != "invalid_code":
-                return int(told.get("retry_after", 1))
-            self.live[way] += live
-            if live and not way.startswith("recovery"):
-                self.in_a_row += 1
-                self.longest = max(self.longest, self.in_a_row)
-
-    def try_way(self, way: str) -> None:
-        """Begin once and guess at it; note when it is worth trying again."""
-        begin, verify = WAYS[way]
-        path, body = begin
-        status, told = self.ask(path, **body)
-        wait = told.get("retry_after", 1)
-        if status == 200 and "challenge_id" in told:
-            wait = self.guess(way, verify[0], challenge_id=told["challenge_id"], **verify[1])
-        if not way.startswith("recovery"):
-            wait = max(wait, self.silent_for())
-        self.due[way] = self.opened.clock.now + timedelta(seconds=max(1, wait))
-
-    def owner(self) -> bool:
-        """The owner signs in, if a lock lets them."""
-        status, told = self.ask(f"{AUTH}/login", identifier=EMAIL, password=PASSWORD)
-        if status != 200:
-            return False
-        code = self.opened.read("email", EMAIL)
-        done, _ = self.ask(f"{AUTH}/login/verify", challenge_id=told["challenge_id"], otp=code)
-        if done == 200:
-            self.in_a_row = 0
-        return done == 200
-
-
-Call = tuple[str, dict[str, Any]]
-NEW = {"new_password": "another horse 8"}
-WAYS: dict[str, tuple[Call, Call]] = {
-    **{
-        f"sign-in by {who.kind}": (
-            (f"{AUTH}/login", {"identifier": who.value, "password": PASSWORD}), (f"{AUTH}/login/verify", {})
-        )
-        for who in IDENTIFIERS
-    },
-    "passwordless": (
-        (f"{MOBILE}/send-otp", {"mobile_number": PHONE}), (f"{MOBILE}/verify-otp", {"mobile_number": PHONE})
-    ),
-    **{
-        f"recovery by {who.kind}": (
-            (f"{AUTH}/forgot-password", {"identifier": who.value}), (f"{AUTH}/reset-password", NEW)
-        )
-        for who in IDENTIFIERS
-    },
-}  # fmt: skip
-# Wrong guesses a day at the account, and one for each recovery whose message a stranger may have sent in a day, by e-mail
-# (to which the username leads as well) and by SMS.
-DAY_BUDGET = lockout.DAY_CAP + 30 // 2 + 10 // 2
-OWNER_EVERY = timedelta(hours=8)
-
-
-ATTACKERS = ((True, True), (True, False), (False, True))  # knows the password; the owner signs in now and then
-
-
-def _month(report: Report, days: int, attackers: Sequence[tuple[bool, bool]]) -> None:
-    rows = []
-    for knows, owner in attackers:
-        with world(label="siege", ratelimit=False, default_phone_region="IN") as opened:
-            siege = _besieged(opened, knows)
-            _lay_siege(siege, days, owner)
-        guesses = siege.live.total()
-        likely = 1 - (1 - OF_A_CODE) ** (guesses * DAYS / days)
-        who = f"password {'known' if knows else 'unknown'}, owner {'signs in thrice a day' if owner else 'away'}"
-        rows.append({
-            "attacker": who, "live guesses": guesses, "a day": guesses / days, "of them recoveries": _recovering(siege),
-            f"takeover in {DAYS} days": f"{likely:.4%}", "by way": dict(siege.live),
-        })  # fmt: skip
-        report.check(f"{who}: live guesses", guesses, f"at most {DAY_BUDGET} a day", guesses <= DAY_BUDGET * (days + 1))
-        limit = lockout.STREAK_CAP
-        report.check(f"{who}: in a row, recoveries aside", siege.longest, f"at most {limit}", siege.longest <= limit)
-    report.tables[f"{days} days against one account, in this process"] = rows
-
-
-def _recovering(siege: Siege) -> int:
-    return sum(count for way, count in siege.live.items() if way.startswith("recovery"))
-
-
-def _besieged(opened: World, knows_password: bool) -> Siege:
-    owner = opened.person(email=EMAIL, username=USERNAME)
-    owner.sign_up()
+def _victims(opened: Rig) -> dict[str, Victim]:
+    """One for each way, and one that every way is tried on."""
+    names = [(way.name, way.victim) for way in WAYS] + [(MIXED, MIXED)]
+    made = each(lambda pair: _victim(opened, pair[1], names.index(pair)), names, 6)
     with opened.engine.begin() as connection:
-        connection.execute(sa.update(User).values(phone=PHONE))
-    opened.clock.advance(minutes=2)
-    opened.sends_at_once = False
-    return Siege(opened, UUID(owner.tokens["user"]["id"]), knows_password)
+        connection.execute(sa.delete(AuditLog))
+        connection.execute(sa.delete(Throttle))
+    return {name: victim for (name, _), victim in zip(names, made, strict=True)}
 
 
-def _lay_siege(siege: Siege, days: int, owner_comes: bool) -> None:
-    """Try whatever is due, sleep until the next is, and so on for so many days."""
-    clock = siege.opened.clock
-    end = clock.now + timedelta(days=days)
-    owner_at = clock.now + OWNER_EVERY if owner_comes else end
-    ways = [way for way in WAYS if siege.knows_password or not way.startswith("sign-in")]
-    while clock.now < end:
-        if clock.now >= owner_at:
-            owner_at = clock.now + (OWNER_EVERY if siege.owner() else timedelta(minutes=15))
-            siege.due.clear()
-        for way in ways:
-            if siege.due.get(way, clock.now) <= clock.now:
-                siege.try_way(way)
-        clock.now = max(clock.now, min(*siege.due.values(), owner_at, end))
+def _victim(opened: Rig, kind: str, place: int) -> Victim:
+    """An account with an address, a number and a name, and whatever its kind asks for."""
+    found = Victim(kind, f"victim.{place}.i@example.com", number(), f"victim.{place}")
+
+    def ask(path: str, token: str = "", **body: Any) -> Told:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return opened.ask(path, body, X_Forwarded_For=f"198.51.{place}.1", **headers)
+
+    if kind == "nobody yet":
+        found.phone = found.username = ""
+        return found
+    if kind == "phone only":
+        return _by_phone(opened, found, ask)
+    asked = ask(f"{AUTH}/signup", email=found.email, username=found.username, password=PASSWORD)
+    code = opened.mailbox.code("email", found.email)
+    tokens = ask(f"{AUTH}/verify-otp", challenge_id=asked["challenge_id"], otp=code)
+    found.user_id, found.token = tokens["user"]["id"], tokens["access_token"]
+    with opened.engine.begin() as connection:
+        connection.execute(sa.update(User).where(User.email == found.email).values(phone=found.phone))
+    if kind in ("app", MIXED):
+        begun = ask(f"{AUTH}/factors/totp", found.token)
+        found.app = pyotp.parse_uri(begun["otpauth_uri"])
+        assert isinstance(found.app, pyotp.TOTP)
+        path = f"{AUTH}/factors/totp/{begun['factor_id']}/confirm"
+        found.backup_codes = ask(path, found.token, otp=found.app.now())["backup_codes"]
+    if kind in ("device stolen", MIXED):
+        asked = ask(f"{AUTH}/login", identifier=found.email, password=PASSWORD)
+        code = found.backup_codes[0] if found.app else _another_code(opened, found.email, code)
+        answer = {"challenge_id": asked["challenge_id"], "otp": code, "remember_device": True}
+        found.device_token = ask(f"{AUTH}/login/verify", **answer)["device_token"]
+    if kind in ("in a recovery", MIXED):
+        ask(f"{AUTH}/forgot-password", identifier=found.email)
+    return found
+
+
+def _another_code(opened: Rig, email: str, before: str) -> str:
+    """The code that came after the one of before. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if (code := opened.mailbox.code("email", email)) != before:
+            return code
+        time.sleep(0.05)
+    raise TimeoutError("no other code has come")
+
+
+def _by_phone(opened: Rig, found: Victim, ask: Any) -> Victim:
+    found.email = found.username = ""
+    ask(f"{MOBILE}/send-otp", mobile_number=found.phone)
+    proven = ask(f"{MOBILE}/verify-otp", mobile_number=found.phone, otp=opened.handset.code(found.phone))
+    agreed = {
+        "registration_token": proven["registration_token"],
+        "name": "Asha",
+        "consent": {"terms": True, "version": "1"},
+    }
+    found.user_id = ask(f"{MOBILE}/complete-registration", **agreed)["user"]["id"]
+    return found
+
+
+Line = dict[str, Any]  # of what was watched
+
+
+def _settle(report: Report, database: str, storm: Storm, lines: Sequence[Line], given: argparse.Namespace) -> None:
+    """What the service had compared and told, against what `docs/limits.md` grants within one lock."""
+    opened = storm.opened
+    title = f"{database}, storm of {given.seconds:.0f} s, {given.sockets} sockets, 200 spellings"
+    requests = {"requests": storm.answers.total(), "connections lost": storm.lost, "workers killed": storm.killed}
+    flushed = {"Redis flushed": storm.flushed, "answers": dict(storm.answers.most_common(12))}
+    report.tables[title] = [{**requests, **flushed}]
+    hashes = {row.id.hex: row.password_hash for row in opened.rows(sa.select(User.id, User.password_hash))}
+    rows = []
+    for way in WAYS:
+        rows += _rows(storm, way.name, way, lines, hashes)
+    rows += _rows(storm, MIXED, None, lines, hashes)
+    report.tables["guesses evaluated in the storm, by the service's own comparisons"] = rows
+    for row in rows:
+        what = f"{row['way']}: {row['of']}"
+        some = row["way"] == MIXED or row["told"] > 0
+        report.check(f"{what} told", row["told"], f"1 to {row['granted']}", row["told"] <= row["granted"] and some)
+        report.check(f"{what} live", row["live"], f"at most {row['live granted']}", row["live"] <= row["live granted"])
+    at = Counter(line["route"] for line in lines if _is_told(line) and _guessed_at(line))
+    report.tables["guesses told in the storm, by route"] = [{"route": path, "told": n} for path, n in at.most_common()]
+    told = sum(line["code"] in GOES_ON for line in lines)
+    report.check("wrong guesses that arrived and were not watched", max(0, storm.told - told), "0", storm.told <= told)
+    audited = opened.count(AuditLog.reason.in_(GOES_ON))
+    report.check("wrong guesses told and not audited", max(0, told - audited), "0", told <= audited)
+    most = max((row[0] for row in opened.rows(sa.select(OtpChallenge.attempts))), default=0)
+    report.check("guesses at one challenge", most, "at most 3", most <= 3)
+    ways = 3 * 3 * math.ceil((given.seconds + PATIENCE_S + 10) / 60)  # SENDS_PER_MINUTE, by each identifier
+    begun = max(row["recoveries"] for row in rows)
+    report.check("recoveries of one account", begun, f"at most {ways}", begun <= ways)
+
+
+def _rows(
+    storm: Storm, name: str, way: Way | None, lines: Sequence[Line], hashes: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Of one victim: wrong passwords and codes compared, told of, and live, beside what is granted."""
+    victim = storm.victims[name]
+    who = UUID(victim.user_id).hex if victim.user_id else victim.email
+    recoveries = _recoveries(storm.opened, victim)
+    # Each identifier locks by itself; the account's own budget is silent: of what is told, so much was live.
+    device = THRESHOLD if way is None else 0
+    granted = THRESHOLD * (1 if way and way.device else way.identifiers if way else 3) + device + recoveries
+    live_granted = THRESHOLD + device + recoveries
+    wrong = [line for line in lines if {who, hashes.get(who)} & _guessed_at(line)]
+    told = [line for line in wrong if _is_told(line)]
+    live = [line for line in told if line["live"] is not False]
+    secrets = (way.secret,) if way else ("password", "code", "password or code")
+    found = []
+    for secret in secrets:
+        compared, evaluated, alive = (
+            sum(secret in (_secret(line), "password or code") for line in some) for some in (wrong, told, live)
+        )
+        found.append({
+            "way": name, "of": f"{secret}s", "victim": victim.kind, "turns": storm.turns[name], "compared": compared,
+            "told": evaluated, "granted": granted, "live": alive, "live granted": live_granted, "recoveries": recoveries,
+        })  # fmt: skip
+    return found
+
+
+def _recoveries(opened: Rig, victim: Victim) -> int:
+    if not victim.user_id:
+        return 0
+    return opened.count(OtpChallenge.purpose == "recovery", OtpChallenge.user_id == UUID(victim.user_id))
+
+
+def _is_told(line: Line) -> bool:
+    """True if the answer said anything of the guess: a lock's or a closed challenge's is the same for right and wrong."""
+    return line["code"] in GOES_ON or line["status"] < 300
+
+
+def _guessed_at(line: Line) -> set[str]:
+    """Whose secret was compared and was another. The password of a sign-up of one's own is right beside that."""
+    return {whose for _, whose, right in line["compared"] if not right}
+
+
+def _secret(line: Line) -> str:
+    return "password" if any(secret == "password" for secret, _, _ in line["compared"]) else "code"
+
+
+def _sieges(report: Report, days: int, attackers: Sequence[Attacker]) -> None:
+    tables: dict[str, list[dict[str, Any]]] = {"code": [], "password": []}
+    for attacker in attackers:
+        with world(label="siege", ratelimit=False, default_phone_region="IN") as opened:
+            found = siege.besieged(opened, attacker)
+            siege.lay(found, days)
+        live = found.live.total()
+        tables[attacker.secret].append({
+            "attacker": str(attacker), "guesses": found.guesses, "live": live, "a day": live / days,
+            **_chances(attacker, found.live, days), "live by way": dict(found.live.most_common()),
+        })  # fmt: skip
+        _hold_against(report, attacker, found, days)
+    for secret, rows in tables.items():
+        if rows:
+            report.tables[f"{days} days against one account: {secret}s"] = rows
+
+
+def _chances(attacker: Attacker, live: Counter[str], days: int) -> dict[str, str]:
+    """How likely a takeover is, an account and thirty days."""
+    if attacker.secret == "password":
+        month = live.total() * DAYS / days
+        return {f"takeover in {DAYS} days, if one of {size:,}": f"{min(1.0, month / size):.3%}" for size in LISTS}
+    missed = 1.0
+    for way, count in live.items():
+        chance = next((each for name, each in CHANCES.items() if name in way), OF_A_CODE)
+        missed *= (1 - chance) ** (count * DAYS / days)
+    return {f"takeover in {DAYS} days": f"{1 - missed:.4%}"}
+
+
+def _hold_against(report: Report, attacker: Attacker, found: siege.Siege, days: int) -> None:
+    live, device = found.live.total(), "device" in attacker.stolen
+    a_day = DAY_BUDGET[attacker.secret] + (lockout.DAY_CAP if device else 0)
+    most = a_day * (days + 1)  # of days that begin and end at any hour
+    report.check(f"{attacker}: live guesses", live, f"1 to {most}", 1 <= live <= most)
+    limit = lockout.STREAK_CAP
+    for of_device, name in ((False, "the account"), (True, "the stolen device"))[: 2 if device else 1]:
+        longest = found.longest[of_device]
+        report.check(f"{attacker}: in a row at {name}", longest, f"at most {limit}", longest <= limit)

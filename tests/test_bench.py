@@ -90,17 +90,6 @@ def test_but_for_the_time_no_answer_over_http_tells_whether_an_account_exists(tm
 
 
 @pytest.mark.slow
-@pytest.mark.covers("asvs 6.3.1", "asvs 6.6.3", "attack A01", "attack A02", "attack A05", "attack A06", "attack A07")
-def test_the_best_attacker_gets_no_more_guesses_than_the_limits_page_grants(tmp_path: Path) -> None:
-    kept = tmp_path / "budget.json"
-    told = bench("budget", "--short", "--json", str(kept))
-    assert told.returncode == 0, told.stdout + told.stderr[-4000:]
-    found = json.loads(kept.read_text())
-    [siege] = next(rows for title, rows in found["tables"].items() if "days against" in title)
-    assert 1 <= siege["live guesses"] <= 240
-
-
-@pytest.mark.slow
 @pytest.mark.covers("fault F01", "fault F04", "fault F22")
 def test_after_each_fault_everything_that_was_acknowledged_holds(tmp_path: Path) -> None:
     kept = tmp_path / "faults.json"

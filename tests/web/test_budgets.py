@@ -121,6 +121,21 @@ def test_one_budget_covers_every_route_that_verifies(world: World, person: Perso
     assert person.api.post("/api/auth/reset-password", body | {"otp": reset_code}).code == "account_locked"
 
 
+@pytest.mark.covers("attack A05")
+def test_guesses_by_the_browser_s_way_without_id_or_cookie_count_at_the_account(world: World) -> None:
+    """Whoever changes to another identifier there has no other budget."""
+    person = world.person(username="jane").sign_up()
+    world.clock.advance(minutes=2)
+    for _ in range(3):
+        world.clock.advance(minutes=1)
+        person.api.post("/login", {"identifier": person.email, "password": PASSWORD}).ok()
+        for _ in range(2):
+            body = {"identifier": person.email, "otp": wrong(person.code())}
+            last = person.api.post("/verify-otp", body).code
+    assert last == "account_locked"
+    assert login(world, "jane", PASSWORD) == (401, "invalid_credentials", None)
+
+
 @pytest.mark.covers("attack A06")
 def test_every_spelling_hits_one_counter(world: World, person: Person) -> None:
     local, domain = person.email.split("@")
