@@ -248,21 +248,29 @@ def besieged(opened: World, attacker: Attacker) -> Siege:
     return Siege(opened, found, attacker)
 
 
+def _in_turn(attacker: Attacker) -> list[tuple[Way, ...]]:
+    """Ways that wait for one another: recoveries of one identifier share its messages, others go by themselves."""
+    recoveries = tuple(way for way in attacker.ways if way.recovers)
+    others = [(way,) for way in attacker.ways if not way.recovers]
+    return [*others, recoveries] if recoveries else list(others)
+
+
 def lay(siege: Siege, days: int) -> None:
     """Try whatever is due, sleep until the next is, and so on for so many days."""
     clock = siege.opened.clock
     end = clock.now + timedelta(days=days)
     owner_at = clock.now + OWNER_EVERY if siege.attacker.owner else end
     swept_at = clock.now
-    due = {(way, typed): clock.now for way in siege.attacker.ways for typed in siege.victim.typed[: way.identifiers]}
+    victim = siege.victim
+    due = {(ways, at): clock.now for ways in _in_turn(siege.attacker) for at in victim.typed[: ways[0].identifiers]}
     while clock.now < end:
         if clock.now >= owner_at:
             owner_at = clock.now + (OWNER_EVERY if siege.owner() else timedelta(minutes=15))
             due = dict.fromkeys(due, clock.now)
         ready = [each for each, at in due.items() if at <= clock.now]
         siege.dice.shuffle(ready)
-        for way, typed in ready:
-            due[way, typed] = clock.now + timedelta(seconds=siege.try_way(way, typed))
+        for ways, typed in ready:
+            due[ways, typed] = clock.now + timedelta(seconds=siege.try_way(siege.dice.choice(ways), typed))
         if clock.now - swept_at > timedelta(hours=6):  # no flow reads them, and each snapshot would copy them
             swept_at = clock.now
             with siege.opened.engine.begin() as connection:

@@ -1,7 +1,7 @@
 """gunicorn's settings for a service that is watched: `gunicorn -c python:bench.watched`, with `WATCHED` naming a file.
 
-A line of that file is one request that guessed: whose password or code was compared, whether it was right, what was told.
-It hooks into the comparisons themselves, not into what counts them: a guess that is not counted stands there too.
+A line of that file is one request that guessed: whose password or code was compared, whether it was right, and what was
+told. It hooks into the comparisons themselves, not into what counts them: a guess that is not counted stands there too.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from tests.test_bench import bench
 @pytest.mark.covers("asvs 6.3.1", "asvs 6.6.3", "attack A01", "attack A02", "attack A05", "attack A06", "attack A07")
 def test_the_best_attacker_gets_no_more_guesses_than_the_limits_page_grants(tmp_path: Path) -> None:
     kept = tmp_path / "budget.json"
-    told = bench("budget", "--short", "--json", str(kept))
+    told = bench("budget", "--short", "--json", str(kept), patience=600)
     assert told.returncode == 0, told.stdout + told.stderr[-4000:]
     tables = json.loads(kept.read_text())["tables"]
     by_way = {row["way"]: row for row in _one(tables, "by the service's own comparisons")}
