@@ -398,7 +398,7 @@ def _sieges(report: Report, days: int, attackers: Sequence[Attacker]) -> None:
     for attacker in attackers:
         with world(label="siege", ratelimit=False, default_phone_region="IN") as opened:
             found = siege.besieged(opened, attacker)
-            siege.lay(found, days)
+            siege.lay(found, days, 1 + _most(attacker, days))  # one more than there may be says enough
         live = found.live.total()
         tables[attacker.secret].append({
             "attacker": str(attacker), "guesses": found.guesses, "live": live, "a day": live / days,
@@ -422,12 +422,18 @@ def _chances(attacker: Attacker, live: Counter[str], days: int) -> dict[str, str
     return {f"takeover in {DAYS} days": f"{1 - missed:.4%}"}
 
 
+def _most(attacker: Attacker, days: int) -> int:
+    """Live guesses that are granted, of days that begin and end at any hour."""
+    device = lockout.DAY_CAP if "device" in attacker.stolen else 0
+    return (DAY_BUDGET[attacker.secret] + device) * (days + 1)
+
+
 def _hold_against(report: Report, attacker: Attacker, found: siege.Siege, days: int) -> None:
-    live, device = found.live.total(), "device" in attacker.stolen
-    a_day = DAY_BUDGET[attacker.secret] + (lockout.DAY_CAP if device else 0)
-    most = a_day * (days + 1)  # of days that begin and end at any hour
+    live, most = found.live.total(), _most(attacker, days)
     report.check(f"{attacker}: live guesses", live, f"1 to {most}", 1 <= live <= most)
     limit = lockout.STREAK_CAP
-    for of_device, name in ((False, "the account"), (True, "the stolen device"))[: 2 if device else 1]:
+    for of_device, name in ((False, "the account"), (True, "the stolen device"))[
+        : 2 if "device" in attacker.stolen else 1
+    ]:
         longest = found.longest[of_device]
         report.check(f"{attacker}: in a row at {name}", longest, f"at most {limit}", longest <= limit)

@@ -255,15 +255,15 @@ def _in_turn(attacker: Attacker) -> list[tuple[Way, ...]]:
     return [*others, recoveries] if recoveries else list(others)
 
 
-def lay(siege: Siege, days: int) -> None:
-    """Try whatever is due, sleep until the next is, and so on for so many days."""
+def lay(siege: Siege, days: int, enough: int) -> None:
+    """Try whatever is due, sleep until the next is, and so on for so many days, or until `enough` guesses were live."""
     clock = siege.opened.clock
     end = clock.now + timedelta(days=days)
     owner_at = clock.now + OWNER_EVERY if siege.attacker.owner else end
     swept_at = clock.now
     victim = siege.victim
     due = {(ways, at): clock.now for ways in _in_turn(siege.attacker) for at in victim.typed[: ways[0].identifiers]}
-    while clock.now < end:
+    while clock.now < end and siege.live.total() < enough:
         if clock.now >= owner_at:
             owner_at = clock.now + (OWNER_EVERY if siege.owner() else timedelta(minutes=15))
             due = dict.fromkeys(due, clock.now)
