@@ -5,85 +5,42 @@ Each invariant is a function that yields what is wrong: nothing, if it holds.
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import sqlalchemy as sa
-from flask import Flask
 
-from app import create_app
-from app.config import Settings
 from app.core import lockout, locks
 from app.core.identifiers import Identifier, Kind
 from app.core.passwords import bytes_of
+from app.crypto import sealing, totp
+from app.crypto.keys import Purpose
 from app.db import Base
 from app.delivery.outbox import DECOY, State
-from app.models import AuditLog, OtpChallenge, OutboxMessage, RefreshToken, Session, Signup, Throttle, User
-from bench.journal import Journal
-from bench.rig import Sms
-from tests.lanes import CHEAP, SECRETS
-from tests.mail import Mailbox
+from app.models import (
+    AuditLog,
+    Authenticator,
+    OtpChallenge,
+    OutboxMessage,
+    RefreshToken,
+    Session,
+    Signup,
+    Throttle,
+    User,
+)
+from bench.journal import UNKNOWN
+from bench.scene import WAITING, Scene, Wrong, utc
+from bench.secrecy import nothing_leaks
+from bench.strangers import BUDGET, CAP
 
-WAITING = (State.QUEUED, State.SENDING)
-MAY_HOLD_ADDRESSES = {
-    "users",
-    "signups",
-    "otp_challenges",
-    "outbox_messages",
-    "server.log",
-}  # the last: PostgreSQL's own
 SIGN_INS = ("signup.completed", "signin.completed")
 CLOCKS_S = 2.0  # between the courier's last look at the time and the arrival of a message
-TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*")
-CODES = re.compile(r"(?<![\w.-])\d{6}(?![\w-])")
-WORDS = re.compile(r"[A-Za-z0-9_-]{20,}")
-PASSWORDS = ("bench horse", "wrong horse")
 SHOWN = 3  # of the ended sessions of somebody that are tried
-Wrong = Iterator[str]
-
-
-@dataclass
-class Scene:
-    """All that is asked. `url`: of the database, past every fault. `at`: when each mail came. `me`: the status of
-    that request with a token.
-    """
-
-    url: str
-    engine: sa.Engine
-    journal: Journal
-    mailbox: Mailbox
-    at: list[datetime]
-    sms: list[Sms]
-    logs: list[Path]
-    stored: Callable[[], str]  # all that Redis holds
-    metrics: Callable[[], str]
-    me: Callable[[str], int]
-
-    def rows(self, query: sa.Select[Any]) -> list[Any]:
-        with self.engine.connect() as connection:
-            return list(connection.execute(query))
-
-    def app(self) -> Flask:
-        """The service in this process, past every fault."""
-        return create_app(Settings(_env_file=None, **SECRETS, **CHEAP, database_url=self.url))
-
-    def copies(self) -> dict[UUID, list[tuple[str, datetime]]]:
-        """By message: each copy's code (or its subject, if it is a notice) and when it came."""
-        came: dict[UUID, list[tuple[str, datetime]]] = defaultdict(list)
-        for mail, at in zip(self.mailbox.mails, self.at, strict=False):
-            found = re.match(r"\d{6}", str(mail["Subject"]))
-            name = re.match(r"<([0-9a-f-]{36})@", str(mail["Message-ID"]))
-            assert name, mail["Message-ID"]
-            came[UUID(name[1])].append((found[0] if found else str(mail["Subject"]), at))
-        for sms in self.sms:
-            came[sms.message_id].append((sms.code, sms.at))
-        return came
+TRIED = 40  # people whose ended sessions are tried, and sessions that are over by their age
+UNHEARD = tuple(map(str, UNKNOWN))
 
 
 def acknowledged_is_there(scene: Scene) -> Wrong:
@@ -130,12 +87,22 @@ def audit_matches(scene: Scene) -> Wrong:
 
 
 def guesses_within_budget(scene: Scene) -> Wrong:
-    """What was answered as a wrong guess was counted, and no more than the budget was."""
+    """What was answered as a wrong guess was counted, by identifier and by challenge; no more than the budget was, and
+    nothing that nobody guessed.
+    """
     counts = dict(tuple(row) for row in scene.rows(sa.select(Throttle.key, Throttle.day_count)))
     for victim, answers in list(scene.journal.guesses.items()):
-        counted = counts.get(lockout.key(Identifier(Kind.EMAIL, victim)), 0)
-        if not answers["401"] <= counted <= 5:
-            yield f"{answers['401']} guesses were answered, {counted} counted"
+        kind = Kind.PHONE if victim.startswith("+") else Kind.EMAIL
+        yield from _counted(answers, counts.get(lockout.key(Identifier(kind, victim)), 0), BUDGET, "at somebody")
+    tried = dict(tuple(row) for row in scene.rows(sa.select(OtpChallenge.id, OtpChallenge.attempts)))
+    for challenge, answers in list(scene.journal.tries.items()):
+        yield from _counted(answers, tried.get(challenge, 0), CAP, "at a code")
+
+
+def _counted(answers: Counter[str], counted: int, most: int, where: str) -> Wrong:
+    wrong, unheard = answers["400"] + answers["401"], sum(answers[each] for each in UNHEARD)
+    if not wrong <= counted <= min(most, wrong + unheard):
+        yield f"{wrong} guesses {where} were answered, {unheard} not, {counted} counted"
 
 
 def sends_arrive(scene: Scene) -> Wrong:
@@ -147,10 +114,14 @@ def sends_arrive(scene: Scene) -> Wrong:
     for challenge in scene.journal.sends.keys() - of - decoys:
         yield f"nothing was queued for challenge {challenge}"
     for row in rows:
-        late = [at for _, at in came.get(row.id, []) if row.expires_at and at > _utc(row.expires_at) + _s(CLOCKS_S)]
+        late = [
+            at
+            for _, at in came.get(row.id, [])
+            if row.expires_at and at > utc(row.expires_at) + timedelta(seconds=CLOCKS_S)
+        ]
         if late:
             yield f"{row.kind} {row.id} came after its end"
-        if row.state in WAITING and _utc(row.expires_at or row.created_at + _s(60)) < datetime.now(UTC):
+        if row.state in WAITING and utc(row.expires_at or row.created_at + timedelta(seconds=60)) < datetime.now(UTC):
             yield f"{row.kind} {row.id} still waits: {row.last_error}"
         elif row.state in (State.SENT, State.DELIVERED) and not came.get(row.id):
             yield f"{row.kind} {row.id} is said to be sent and never came"
@@ -178,11 +149,12 @@ def addresses_are_unique(scene: Scene) -> Wrong:
 
 
 def an_admin_is_left(scene: Scene) -> Wrong:
-    """At least one admin can act."""
+    """At least one admin can act, and of two who took the office from each other at once one was told no."""
     able = (User.role == "admin", User.disabled_at.is_(None), locks.unlocked(datetime.now(UTC)))
     [[admins]] = scene.rows(sa.select(sa.func.count()).where(*able))
     if not admins:
         yield "no admin is left"
+    yield from scene.journal.coups
 
 
 def the_seal_holds(scene: Scene) -> Wrong:
@@ -195,22 +167,55 @@ def the_seal_holds(scene: Scene) -> Wrong:
 
 
 def sessions_end(scene: Scene) -> Wrong:
-    """No session outlives its end: ended ones are refused, and no token lasts longer than its session may."""
-    for who in scene.journal.people[-40:]:
+    """No session outlives its end: ended ones are refused, and so are those that lasted as long as a session may."""
+    for who in [who for who in scene.journal.people if who.ended][-TRIED:]:
         for token in who.ended[-SHOWN:]:
             status = scene.me(token)
             if status != 401:
                 yield f"an ended session of {who.id} was answered {status}"
+    for tokens in over(scene):
+        told = scene.me(tokens["access_token"]), scene.renew(tokens["refresh_token"])
+        if told != (401, 401):
+            yield f"a session that is too old was answered {told}"
     longer = sa.select(sa.func.count()).where(
         RefreshToken.session_id == Session.id, RefreshToken.expires_at > Session.expires_at
     )
     [[tokens]] = scene.rows(longer)
     if tokens:
         yield f"{tokens} refresh tokens last longer than their sessions"
-    bound = _s(30 * 86400)
+    bound = timedelta(seconds=scene.session_s)
     rows = scene.rows(sa.select(Session.created_at, Session.expires_at))
-    if any(_utc(row.expires_at) > _utc(row.created_at) + bound for row in rows):
+    if any(utc(row.expires_at) > utc(row.created_at) + bound for row in rows):
         yield "a session lasts longer than SESSION_MAX_AGE"
+
+
+def over(scene: Scene) -> list[dict[str, Any]]:
+    """The tokens of the newest sessions that are over by their age."""
+    last = time.monotonic() - scene.session_s - CLOCKS_S
+    lives = [life for who in scene.journal.people for life in who.lived]
+    return [tokens for began, tokens in lives if began < last][-TRIED:]
+
+
+def refusals_are_earned(scene: Scene) -> Wrong:
+    """Nobody was refused who had done nothing to earn it."""
+    acts = [act for act in list(scene.journal.acts) if act.refused and not act.earned]
+    for told, count in Counter(f"{act.status} {act.code} to {act.what}" for act in acts).items():
+        yield f"{count} times {told}"
+    yield from scene.journal.unfair
+
+
+def what_is_sealed_opens(scene: Scene) -> Wrong:
+    """Each authenticator app's secret is the one that its owner was shown, under one of the keys."""
+    keys = scene.app().extensions["courier"].kit.keys
+    there = {row.id: row for row in scene.rows(sa.select(Authenticator.__table__))}
+    for name, shown in list(scene.journal.seeds.items()):
+        row = there.get(name)
+        try:
+            secret = sealing.unseal(keys, Purpose.FACTORS, row.secret, row.id.hex, row.user_id.hex) if row else b""
+        except (KeyError, ValueError):
+            secret = b""
+        if totp.spelled(secret) != shown:
+            yield f"the secret of the app {name} is lost"
 
 
 def nothing_is_orphaned(scene: Scene) -> Wrong:
@@ -239,26 +244,6 @@ def nothing_is_orphaned(scene: Scene) -> Wrong:
         yield f"{count} sign-ups are completed and have no account"
 
 
-def nothing_leaks(scene: Scene) -> Wrong:
-    """No password, code, token or secret in logs, text columns, Redis, metrics; no address but where addresses are."""
-    known = {part for each in (*scene.journal.secrets, *SECRETS.values()) for part in each.split(".")[-1:]}
-    places = {**{path.name: path.read_text(errors="replace") for path in scene.logs}, "Redis": scene.stored()}
-    places["metrics"] = scene.metrics()
-    for table in Base.metadata.sorted_tables:
-        columns = [column for column in table.columns if isinstance(column.type, (sa.String, sa.JSON))]
-        found = scene.rows(sa.select(*columns)) if columns else []
-        places[table.name] = "\n".join(str(value) for row in found for value in row if value)
-    addresses = {str(mail["To"]) for mail in scene.mailbox.mails} | {sms.number for sms in scene.sms}
-    for place, text in places.items():
-        plain = TIMES.sub("", text)
-        leaked = known & {*CODES.findall(plain), *WORDS.findall(plain)}
-        leaked |= {words for words in PASSWORDS if words in plain}
-        if leaked:
-            yield f"{place} holds {len(leaked)} secrets, such as {min(leaked)[:12]}"
-        if place not in MAY_HOLD_ADDRESSES and any(each in plain for each in addresses):
-            yield f"{place} holds a full address"
-
-
 INVARIANTS: dict[str, Callable[[Scene], Wrong]] = {
     "what was acknowledged is there": acknowledged_is_there,
     "nothing single-use was taken twice": nothing_twice,
@@ -271,6 +256,8 @@ INVARIANTS: dict[str, Callable[[Scene], Wrong]] = {
     "the audit seal verifies": the_seal_holds,
     "no session outlives its end": sessions_end,
     "no row is orphaned": nothing_is_orphaned,
+    "every refusal was earned": refusals_are_earned,
+    "what is sealed opens": what_is_sealed_opens,
     "no secret where it must not be": nothing_leaks,
 }
 
@@ -279,11 +266,3 @@ def broken(scene: Scene) -> dict[str, list[str]]:
     """By invariant that does not hold: what is wrong."""
     found = {name: list(invariant(scene)) for name, invariant in INVARIANTS.items()}
     return {name: wrong for name, wrong in found.items() if wrong}
-
-
-def _utc(value: datetime) -> datetime:
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def _s(seconds: float) -> timedelta:
-    return timedelta(seconds=seconds)

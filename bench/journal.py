@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,10 +29,15 @@ class Act:
     code: str = ""
     waits: int = 0  # the seconds of Retry-After
     why: str = ""
+    earned: bool = False  # who asked knew of a reason to be refused with this code
 
     @property
     def failed(self) -> bool:
         return self.status == 0 or self.status >= 500
+
+    @property
+    def refused(self) -> bool:
+        return 400 <= self.status < 500
 
 
 @dataclass
@@ -64,8 +69,11 @@ class Somebody:
     role: Held = field(default_factory=lambda: Held("user"))
     id: UUID | None = None
     over: bool = False  # nothing more is asked for it
+    fumbled: bool = False  # a wrong code was tried once
     tokens: dict[str, Any] = field(default_factory=dict)
+    opened: float = 0.0  # when its session was asked for; monotonic
     ended: list[str] = field(default_factory=list)  # access tokens of sessions whose end was acknowledged
+    lived: list[tuple[float, dict[str, Any]]] = field(default_factory=list)  # each session: since when, its last tokens
     sure: Counter[str] = field(default_factory=Counter)  # acknowledged acts, by their event in the audit log
     perhaps: Counter[str] = field(default_factory=Counter)  # those that may have been done
 
@@ -89,8 +97,16 @@ class Journal:
     secrets: set[str] = field(default_factory=set)  # passwords, codes, tokens: they may be nowhere else
     twice: list[str] = field(default_factory=list)
     retried: int = 0  # things used up that were offered again
-    unsure: Counter[str] = field(default_factory=Counter)  # codes offered again after no answer: the second answers
+    unsure: Counter[str] = field(default_factory=Counter)  # codes offered again after no answer: the last answers
     guesses: dict[str, Counter[str]] = field(default_factory=dict)  # by the address that was guessed at: answers
+    tries: dict[UUID, Counter[str]] = field(default_factory=dict)  # wrong codes by the challenge they were offered to
+    ends: Counter[str] = field(default_factory=Counter)  # of sessions, acknowledged: by what ended them
+    coups: list[str] = field(default_factory=list)  # of two admins at once that both succeeded
+    fights: Counter[str] = field(default_factory=Counter)  # of admins: the answers
+    killed: Counter[str] = field(default_factory=Counter)  # processes, by the failpoint at which they ended
+    seeds: dict[UUID, str] = field(default_factory=dict)  # of authenticator apps: what their owners were shown
+    unfair: list[str] = field(default_factory=list)  # refusals that came too early
+    errors: list[str] = field(default_factory=list)  # whole answers that were errors
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def since(self, moment: float) -> list[Act]:
@@ -108,9 +124,11 @@ class Caller:
     patience: float
     network: str = "203.0.113.1"
 
-    def ask(self, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, dict[str, Any]]:
-        """Status and body of the answer; 0 if there was none."""
-        began, status, why = time.monotonic(), 0, ""
+    def ask(
+        self, method: str, path: str, body: Any = None, token: str = "", *, earned: Collection[str] = ()
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer; 0 if there was none. `earned`: codes with which it may be refused."""
+        began, status, why, read = time.monotonic(), 0, "", b""
         told: dict[str, Any] = {}
         waits = 0
         try:
@@ -125,9 +143,12 @@ class Caller:
                 status = answer.status
         except (OSError, HTTPException) as error:
             why = type(error).__name__
-        act = Act(f"{method} {path}", began, time.monotonic() - began, status, told.get("code", ""), waits, why)
+        code, took = told.get("code", ""), time.monotonic() - began
+        act = Act(f"{method} {path}", began, took, status, code, waits, why, code in earned)
         with self.journal.lock:
             self.journal.acts.append(act)
+            if status >= 400:
+                self.journal.errors.append(f"{answer.headers}{read.decode(errors='replace')}")
             self.journal.secrets.update(
                 told[name] for name in ("access_token", "refresh_token", "registration_token") if name in told
             )

@@ -1,136 +1,37 @@
-"""Clients that sign up, sign in, change and recover, without end, whatever the service answers; and keep a journal."""
+"""Journeys: somebody signs up, signs in and out, changes and recovers, whatever the answers, and keeps a journal."""
 
 from __future__ import annotations
 
 import random
-import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from bench.journal import UNKNOWN, Caller, Held, Journal, Somebody
+from bench.journal import UNKNOWN, Caller, Held, Somebody
 from bench.rig import address, number
+
+if TYPE_CHECKING:
+    from bench.crowd import Crowd
 
 AUTH, MOBILE = "/api/auth", "/api/v1/auth"
 CODE_S = 40.0  # for a code to come: a lease of a courier that died lapses in 30 s
-PAUSE_S = 0.3  # after an answer that was none
-AGAIN = 0.3  # how often a code that was taken, or may have been, is offered again
-GUESS_S = 0.3  # between two guesses
-WRONG = "wrong horse 7777"
+AGAIN = 0.3  # how often a code that was taken is offered again
+PAUSES_S = (0.5, 2.0, 5.0)  # before a code that got no answer is offered again, each time until it gets one
+FUMBLES = 0.3  # how often somebody types one wrong code before the right one, once in a life
+GRACE_S = 9.0  # in which a refresh token surely gets the same answer again; the service says 10
+USED = ("challenge_closed", "token_invalid")  # what is told of a code, or a registration token, that was used
+REUSED = "token_reused"
+OVER = ("token_expired", "token_revoked")  # what a session is told that has ended
 
 
 class Gone(Exception):
     """A step was not answered well: the journey ends here, and somebody else begins another."""
 
 
-@dataclass
-class Crowd:
-    """`read`: (channel, address, how many came before) -> the newest code, or nothing. `admin`: whose token gives
-    roles.
-    """
-
-    base: str
-    read: Callable[[str, str, int], str]
-    seen: Callable[[str, str], int]
-    admin: Callable[[], str]
-    patience: float = 15.0
-    journal: Journal = field(default_factory=Journal)
-    rests: bool = False  # nobody waits for a code any more
-    _over: threading.Event = field(default_factory=threading.Event)
-    _go: threading.Event = field(default_factory=threading.Event)
-    _busy: int = 0
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-
-    @contextmanager
-    def at_work(self, clients: int) -> Iterator[Crowd]:
-        self._go.set()
-        threads = [threading.Thread(target=self._work, args=(n,), name=f"client-{n}") for n in range(clients)]
-        threads += [threading.Thread(target=self._guess, name="guesser"), threading.Thread(target=self._look)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield self
-        finally:
-            self.rests = True
-            self._over.set()
-            self._go.set()
-            for thread in threads:
-                thread.join()
-
-    @contextmanager
-    def resting(self) -> Iterator[None]:
-        """While nobody asks: every request was answered or given up."""
-        self._go.clear()
-        self.rests = True
-        with self._changed:
-            self._changed.wait_for(lambda: self._busy == 0, 120)
-        yield
-        self.rests = False
-        self._go.set()
-
-    def _turns(self) -> Iterator[None]:
-        """One after the other, until it is over; none while the crowd rests."""
-        while not self._over.is_set():
-            self._go.wait()
-            with self._changed:
-                self._busy += 1
-            try:
-                if self._go.is_set() and not self._over.is_set():
-                    yield
-            finally:
-                with self._changed:
-                    self._busy -= 1
-                    self._changed.notify_all()
-
-    def _work(self, number_of: int) -> None:
-        dice = random.Random(number_of)
-        for _ in self._turns():
-            journey = Journey(self, dice, _somebody(dice))
-            with self.journal.lock:
-                self.journal.people.append(journey.who)
-                self.journal.secrets.add(journey.who.password.sure)
-            try:
-                journey.go()
-            except Gone:
-                self._over.wait(PAUSE_S)
-            journey.who.over = True
-
-    def _guess(self) -> None:
-        """Somebody who tries wrong passwords at an account until it is said to be locked; then at another."""
-        caller = Caller(self.base, self.journal, self.patience, "198.51.100.9")
-        victim = ""
-        for _ in self._turns():
-            if not victim or self.journal.guesses[victim]["423"] > 2:
-                victim = self._victim()
-            answers = self.journal.guesses.setdefault(victim, Counter())
-            status, _ = caller.ask("POST", f"{AUTH}/login", {"identifier": victim, "password": WRONG})
-            answers[str(status)] += 1
-            self._over.wait(GUESS_S)
-
-    def _victim(self) -> str:
-        """An address that nobody else uses any more; of an account, if there is one."""
-        with self.journal.lock:
-            left = [who.email for who in self.journal.people if who.id and who.over and not who.email.perhaps]
-        known = [held.sure for held in left if held.sure and held.sure not in self.journal.guesses]
-        return known[-1] if known else address()
-
-    def _look(self) -> None:
-        """Somebody who asks whether the process lives."""
-        caller = Caller(self.base, self.journal, self.patience)
-        for _ in self._turns():
-            caller.ask("GET", "/health/live")
-            self._over.wait(0.25)
-
-
-def _somebody(dice: random.Random) -> Somebody:
-    network = ".".join(["198", "18", str(dice.randrange(256)), str(dice.randrange(1, 255))])
-    return Somebody(Held(address()), Held(""), Held(_password(dice)), network)
-
-
-def _password(dice: random.Random) -> str:
+def fresh_password(dice: random.Random) -> str:
     return f"bench horse {dice.randrange(10**9):09d}"
 
 
@@ -141,20 +42,30 @@ class Journey:
     crowd: Crowd
     dice: random.Random
     who: Somebody
+    at: str = ""  # the address of the code at hand
+    began: float = 0.0  # when the step at hand was asked for
 
     def go(self) -> None:
-        steps = [self.refresh, self.change_password, self.sign_in, self.recover, self.change_address, self.role]
         if self.dice.random() < 0.4:
             self.sign_up_by_phone()
-            steps = [self.refresh, self.sign_in_by_phone, self.role]
+            steps = [self.refresh, self.sign_in_again, self.sign_out, self.role]
         else:
             self.sign_up()
-        for step in self.dice.sample(steps, k=min(4, len(steps))):
+            steps = [self.refresh, self.change_password, self.sign_in_again, self.recover, self.change_address]
+            steps += [self.sign_out, self.role]
+        for step in self.dice.sample(steps, k=4):
             step()
 
-    def ask(self, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, dict[str, Any]]:
-        journal = self.crowd.journal
-        return Caller(self.crowd.base, journal, self.crowd.patience, self.who.network).ask(method, path, body, token)
+    def ask(
+        self, method: str, path: str, body: Any = None, token: str = "", *, earned: Collection[str] = ()
+    ) -> tuple[int, dict[str, Any]]:
+        caller = Caller(self.crowd.base, self.crowd.journal, self.crowd.patience, self.who.network)
+        return caller.ask(method, path, body, token, earned={*earned, *(OVER if self.overdue else ())})
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the session may be over before the next answer comes."""
+        return time.monotonic() + self.crowd.patience > self.who.opened + self.crowd.session_s
 
     def must(self, path: str, body: Any, token: str = "") -> dict[str, Any]:
         """A step that changes nothing that the journal holds."""
@@ -164,7 +75,7 @@ class Journey:
         return told
 
     def code(self, channel: str, to: str, seen: int) -> str:
-        code = self.crowd.read(channel, to, seen)
+        self.at, code = to, self.crowd.read(channel, to, seen)
         if not code:
             raise Gone
         with self.crowd.journal.lock:
@@ -182,25 +93,53 @@ class Journey:
         return told
 
     def offer(self, path: str, body: dict[str, Any], token: str = "") -> tuple[int, dict[str, Any]]:
-        """Ask, and now and then offer the same code again. One that was taken must be refused; one that may have been
-        is taken once, if the second answer is good.
+        """Ask, and if there was no answer, offer the same code again until there is one: it was taken once, if one of
+        them is good. One that was taken is offered again now and then, and must be refused.
         """
+        if "otp" in body and not self.who.fumbled and self.dice.random() < FUMBLES:
+            self.fumble(path, body, token)
+        self.began = time.monotonic()
         status, told = self.ask("POST", path, body, token)
-        if "otp" not in body or status not in (200, *UNKNOWN) or self.dice.random() >= AGAIN:
-            return status, told
-        again, told_again = self.ask("POST", path, body, token)
-        journal = self.crowd.journal
-        with journal.lock:
-            if status in UNKNOWN:
-                journal.unsure[str(again)] += 1
-            else:
+        journal, single = self.crowd.journal, "otp" in body or "registration_token" in body
+        if single and status in UNKNOWN:
+            return self.insist(path, body, token, status)
+        if single and status in (200, 201) and self.dice.random() < AGAIN:
+            again, _ = self.ask("POST", path, body, token, earned=USED)
+            with journal.lock:
                 journal.retried += 1
-                journal.twice += [f"{path} took a code twice"] if again == 200 else []
-        return (again, told_again) if status in UNKNOWN and again == 200 else (status, told)
+                journal.twice += [f"{path} took a code twice"] if again in (200, 201) else []
+        return status, told
+
+    def insist(self, path: str, body: dict[str, Any], token: str, first: int) -> tuple[int, dict[str, Any]]:
+        """After no answer: the last one if it is good. Otherwise the first: what was asked for may have been done."""
+        again, told = first, {}
+        for pause in PAUSES_S:
+            if again in UNKNOWN:
+                self.crowd.over.wait(pause)
+                again, told = self.ask("POST", path, body, token, earned=USED)
+        with self.crowd.journal.lock:
+            self.crowd.journal.unsure[str(again)] += 1
+        return (again, told) if again in (200, 201) else (first, {})
+
+    def fumble(self, path: str, body: dict[str, Any], token: str) -> None:
+        """Type a wrong code. It is counted, and the right one is still taken."""
+        self.who.fumbled = True
+        wrong = f"{(int(body['otp']) + 1) % 10**6:06d}"
+        status, _ = self.ask("POST", path, body | {"otp": wrong}, token, earned={"invalid_code"})
+        with self.crowd.journal.lock:
+            self.crowd.journal.guesses.setdefault(self.at, Counter())[str(status)] += 1
 
     def keep(self, told: dict[str, Any]) -> None:
+        """A session was opened."""
         self.who.tokens = {name: told[name] for name in ("access_token", "refresh_token")}
-        self.who.id = UUID(told["user"]["id"])
+        self.who.id, self.who.opened = UUID(told["user"]["id"]), self.began
+        self.who.lived.append((time.monotonic(), self.who.tokens))
+
+    def ended(self, why: str) -> None:
+        """The end of the session was acknowledged."""
+        self.who.ended.append(self.who.tokens["access_token"])
+        with self.crowd.journal.lock:
+            self.crowd.journal.ends[why] += 1
 
     def sign_up(self) -> None:
         who = self.who
@@ -213,7 +152,9 @@ class Journey:
         who = self.who
         who.email.sure, who.password.sure = "", ""
         who.phone.sure = number()
-        proven = self.must(f"{MOBILE}/verify-otp", self.proof())
+        status, proven = self.offer(f"{MOBILE}/verify-otp", self.proof())
+        if status != 200:
+            raise Gone
         body = {"registration_token": proven["registration_token"], "name": "Asha", "consent": True}
         self.keep(self.act("signup.completed", f"{MOBILE}/complete-registration", body))
 
@@ -223,30 +164,45 @@ class Journey:
         self.must(f"{MOBILE}/send-otp", {"mobile_number": to})
         return {"mobile_number": to, "otp": self.code("sms", to, seen)}
 
-    def sign_in_by_phone(self) -> None:
-        self.keep(self.act("signin.completed", f"{MOBILE}/verify-otp", self.proof()))
-
-    def sign_in(self) -> None:
+    def sign_in_again(self) -> None:
+        """By phone, or by password and mail."""
         who = self.who
+        if who.phone.sure:
+            self.keep(self.act("signin.completed", f"{MOBILE}/verify-otp", self.proof()))
+            return
         seen = self.crowd.seen("email", who.email.sure)
         asked = self.must(f"{AUTH}/login", {"identifier": who.email.sure, "password": who.password.sure})
         body = {"challenge_id": asked["challenge_id"], "otp": self.code("email", who.email.sure, seen)}
         self.keep(self.act("signin.completed", f"{AUTH}/login/verify", body))
 
     def refresh(self) -> None:
-        status, told = self.ask("POST", f"{AUTH}/refresh", {"refresh_token": self.who.tokens["refresh_token"]})
-        if status in (0, 503):  # it may have been used up: within ten seconds the same token gets the same answer
-            status, told = self.ask("POST", f"{AUTH}/refresh", {"refresh_token": self.who.tokens["refresh_token"]})
+        """Exchange the refresh token, twice if there was no answer: for ten seconds it gets the same answer."""
+        body, began = {"refresh_token": self.who.tokens["refresh_token"]}, time.monotonic()
+        status, told = self.ask("POST", f"{AUTH}/refresh", body)
+        if status in UNKNOWN:
+            status, told = self.ask("POST", f"{AUTH}/refresh", body, earned={REUSED})
+            if status in UNKNOWN or told.get("code") == REUSED:
+                self.who.perhaps["session.ended"] += 1
+            if told.get("code") == REUSED and time.monotonic() < began + GRACE_S:
+                self.crowd.journal.unfair.append("a refresh token was called stolen within its grace")
         if status != 200:
             raise Gone
         self.who.tokens |= {name: told[name] for name in ("access_token", "refresh_token")}
 
+    def sign_out(self) -> None:
+        """The session ends; another begins."""
+        if self.overdue:
+            raise Gone
+        status, _ = self.ask("POST", f"{AUTH}/logout", {}, self.who.tokens["access_token"])
+        if not self.who.note("session.ended", status):
+            raise Gone
+        self.ended("sign-out")
+        self.sign_in_again()
+
     def change_password(self) -> None:
-        new = _password(self.dice)
-        body = {"current_password": self.who.password.sure, "new_password": new}
-        self.act(
-            "password.changed", f"{AUTH}/change-password", body, self.who.tokens["access_token"], self.who.password
-        )
+        body = {"current_password": self.who.password.sure, "new_password": fresh_password(self.dice)}
+        token, path = self.who.tokens["access_token"], f"{AUTH}/change-password"
+        self.act("password.changed", path, body, token, self.who.password)
 
     def recover(self) -> None:
         """The password is forgotten, and every session ends."""
@@ -254,10 +210,10 @@ class Journey:
         seen = self.crowd.seen("email", who.email.sure)
         asked = self.must(f"{AUTH}/forgot-password", {"email": who.email.sure})
         code = self.code("email", who.email.sure, seen)
-        body = {"challenge_id": asked["challenge_id"], "otp": code, "new_password": _password(self.dice)}
+        body = {"challenge_id": asked["challenge_id"], "otp": code, "new_password": fresh_password(self.dice)}
         self.act("recovery.completed", f"{AUTH}/reset-password", body, "", who.password)
-        who.ended.append(who.tokens["access_token"])
-        self.sign_in()
+        self.ended("recovery")
+        self.sign_in_again()
 
     def change_address(self) -> None:
         who, new = self.who, address()
@@ -270,12 +226,15 @@ class Journey:
             raise Gone
 
     def role(self) -> None:
-        """An admin gives a role, and every session ends."""
-        who, token = self.who, self.crowd.admin()
-        new = "doctor" if who.role.sure == "user" else "user"
-        status, _ = self.ask("PUT", f"/api/admin/users/{who.id}/role", {"role": new}, token)
-        who.role.note(new, status)
-        if not who.note("user.changed", status):
+        """An admin gives a role, and every session ends. Not while the admins fight."""
+        assert self.crowd.office
+        with self.crowd.office.open() as token:
+            if not token:
+                return
+            new = "doctor" if self.who.role.sure == "user" else "user"
+            status, _ = self.ask("PUT", f"/api/admin/users/{self.who.id}/role", {"role": new}, token)
+        self.who.role.note(new, status)
+        if not self.who.note("user.changed", status):
             raise Gone
-        who.ended.append(who.tokens["access_token"])
+        self.ended("another role")
         raise Gone  # its sessions are over

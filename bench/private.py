@@ -1,4 +1,6 @@
-"""Servers of a program's own, to be killed, frozen and filled: PostgreSQL and Redis, in folders that end with them."""
+"""Servers of a program's own, to be killed, frozen and filled: PostgreSQL, MariaDB and Redis, in folders that end with
+them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import redis
@@ -21,6 +24,7 @@ from tools import servers
 
 DISK_MIB = 176  # of a cluster that can be filled: an empty one takes some 60
 USER = "nobody"  # for a server that refuses to run as root
+OURS = "latchkey"  # the service's database and user, where it is not the owner
 
 
 @dataclass
@@ -32,6 +36,7 @@ class Server:
     folder: Path
     user: str | None
     process: subprocess.Popen[bytes] | None = None
+    ends: signal.Signals = signal.SIGINT
 
     def start(self) -> None:
         with (self.folder / "server.log").open("ab") as log:
@@ -64,20 +69,20 @@ class Server:
     def stop(self) -> None:
         self.send(signal.SIGCONT)
         assert self.process
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(self.ends)
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
 
 
-@dataclass
-class Postgres(Server):
-    small: bool = False  # it has a disk of its own, of DISK_MIB
+class Database(Server):
+    """A server that takes SQL."""
 
     @property
-    def url(self) -> sa.URL:
-        return sa.make_url(f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/postgres")
+    def owner(self) -> sa.URL:
+        """How its owner reaches it, whom nothing keeps from writing."""
+        raise NotImplementedError
 
     def start(self) -> None:
         super().start()
@@ -90,17 +95,63 @@ class Postgres(Server):
         assert self.process and self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
         return False
 
-    def run(self, *statements: str) -> None:
-        """Statements by its owner, each committed."""
-        engine = sa.create_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT",
+    def run(self, *statements: str) -> list[Any]:
+        """Statements by its owner, each committed. Returns the rows of the last, if it has any."""
+        engine = sa.create_engine(self.owner, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT",
                                   connect_args={"connect_timeout": 5})  # fmt: skip
         with engine.connect() as connection:
             for statement in statements:
-                connection.execute(sa.text(statement))
+                told = connection.execute(sa.text(statement))
+            return list(told) if told.returns_rows else []
+
+
+@dataclass
+class Postgres(Database):
+    small: bool = False  # it has a disk of its own, of DISK_MIB
+
+    @property
+    def owner(self) -> sa.URL:
+        return sa.make_url(f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/postgres")
+
+    @property
+    def url(self) -> sa.URL:
+        """How a service reaches it."""
+        return self.owner
 
     @property
     def disk(self) -> Path:
         return self.folder / "disk"
+
+    def end_connections(self) -> None:
+        """End every connection but this one."""
+        others = "pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+
+    def only_reads(self, so: bool) -> None:
+        name = "default_transaction_read_only"
+        self.run(f"SET {name} = off", f"ALTER SYSTEM {f'SET {name} = on' if so else f'RESET {name}'}",
+                 "SELECT pg_reload_conf()")  # fmt: skip
+
+
+@dataclass
+class Mariadb(Database):
+    @property
+    def owner(self) -> sa.URL:
+        return sa.make_url(f"mysql+pymysql://root@127.0.0.1:{self.port}/mysql")
+
+    @property
+    def url(self) -> sa.URL:
+        """How a service reaches it, as somebody who may not write when nobody may."""
+        return sa.make_url(f"mysql://{OURS}@127.0.0.1:{self.port}/{OURS}")
+
+    def end_connections(self) -> None:
+        """End every connection of the service."""
+        for [number] in self.run(f"SELECT id FROM information_schema.processlist WHERE user = '{OURS}'"):
+            with suppress(sa.exc.OperationalError):  # it is gone already
+                self.run(f"KILL {number}")
+
+    def only_reads(self, so: bool) -> None:
+        self.run(f"SET GLOBAL read_only = {int(so)}")
 
 
 @contextmanager
@@ -127,6 +178,30 @@ def postgres() -> Iterator[Postgres]:
         server.start()
         stack.callback(server.stop)
         yield server
+
+
+@contextmanager
+def mariadb() -> Iterator[Mariadb]:
+    """An empty server with its durable defaults, a database and a user of it."""
+    found = servers.mysql_programs()
+    assert found, "there is no MariaDB here"
+    program, install = found
+    with tempfile.TemporaryDirectory(prefix="latchkey-private-") as name:
+        folder, port, user = Path(name), servers.free_port(), "mysql" if os.geteuid() == 0 else None
+        if user:
+            shutil.chown(folder, user)
+        base = ["--no-defaults", f"--datadir={folder}/data"]
+        made = [install, *base, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        subprocess.run(made, check=True, capture_output=True, user=user, cwd=folder)
+        flags = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s", f"--pid-file={folder}/p",
+                 "--skip-name-resolve", "--innodb-buffer-pool-size=32M"]  # fmt: skip
+        server = Mariadb([program, *base, *flags], port, folder, user, ends=signal.SIGTERM)
+        server.start()
+        try:
+            server.run(f"CREATE DATABASE {OURS}", f"CREATE USER {OURS}", f"GRANT ALL ON {OURS}.* TO {OURS}")
+            yield server
+        finally:
+            server.stop()
 
 
 def _mounted(stack: ExitStack, place: Path) -> bool:

@@ -26,7 +26,7 @@ from app.config import Settings
 from app.db import Base
 from tests import lanes
 from tests.mail import Mailbox, smtp_server
-from tests.providers import Line, Provider, Request, provider
+from tests.providers import Line, Provider, Request, Step, provider
 from tests.service import Service, running
 
 PASSWORD = "correct horse 7"
@@ -50,28 +50,41 @@ class Sms:
     at: datetime
     message_id: UUID
     number: str
-    code: str
+    code: str  # empty in a notice
     answered: bool
 
 
 @dataclass
 class Handset:
-    """The SMS provider: it takes messages, or hangs: it reads the request and never answers."""
+    """The SMS provider: it takes messages, or hangs: it reads the request and never answers. `instead`: what it does in
+    place of taking one. `then`: what it does once it has taken one, in place of the answer.
+    """
 
     provider: Provider
     hanging: threading.Event = field(default_factory=threading.Event)
     got: list[Sms] = field(default_factory=list)
+    instead: Step | None = None
+    then: Step | None = None
 
     def take(self, line: Line, request: Request) -> None:
+        if self.instead:
+            self.instead(line, request)
+            return
         callback = parse_qs(urlsplit(request.form["StatusCallback"]).query)
-        code = re.findall(r"\b\d{6}\b", request.form["Body"])[0]  # the first: the last line repeats it for browsers
+        code = next(iter(re.findall(r"\b\d{6}\b", request.form["Body"])), "")  # the last line repeats it for browsers
         hangs = self.hanging.is_set()
         self.got.append(Sms(datetime.now(UTC), UUID(callback["mid"][0]), request.form["To"], code, not hangs))
         if hangs:
             self.provider.over.wait()
             line.close_connection = True
+        elif self.then:
+            self.then(line, request)
         else:
-            line.answer((201, json.dumps({"sid": f"SM{len(self.got):032x}"}), {}))
+            self.accept(line, request)
+
+    def accept(self, line: Line, _request: Request) -> None:
+        """The answer to a message that was taken."""
+        line.answer((201, json.dumps({"sid": f"SM{len(self.got):032x}"}), {}))
 
     def code(self, number: str) -> str:
         return soon(lambda: next((sms.code for sms in reversed(self.got) if sms.number == number), ""))

@@ -86,7 +86,7 @@ def _meet(kind: str, given: argparse.Namespace, port: int) -> dict[str, Any]:
     came: Counter[str] = Counter()
     threads = []
     if kind in KINDS:
-        threads = [threading.Thread(target=_crowd, args=(kind, given.clients, port, over, came))]
+        threads = [threading.Thread(target=crowd, args=(kind, given.clients, port, over, came))]
     for thread in threads:
         thread.start()
     if threads:
@@ -109,28 +109,28 @@ def _meet(kind: str, given: argparse.Namespace, port: int) -> dict[str, Any]:
     }
 
 
-def _crowd(kind: str, clients: int, port: int, over: threading.Event, came: Counter[str]) -> None:
+def crowd(kind: str, clients: int, port: int, over: threading.Event, came: Counter[str]) -> None:
     """All slow clients of a kind, in one thread."""
     first, then = KINDS[kind]
     drips = itertools.cycle(then) if then else None
-    crowd: list[socket.socket] = []
+    there: list[socket.socket] = []
     while not over.is_set():
-        while len(crowd) < clients and not over.is_set():
+        while len(there) < clients and not over.is_set():
             with suppress(OSError):
-                crowd.append(_slow(first, port))
+                there.append(_slow(first, port))
                 came["came"] += 1
         over.wait(BYTE_S)
         drip = bytes([next(drips)]) if drips else b""
         gone = [
             client
-            for client in crowd
+            for client in there
             if not _still_there(client, drip, reads=kind not in ("never reads", "never closes"))
         ]
         came["let go"] += len(gone)
         for client in gone:
             client.close()
-            crowd.remove(client)
-    for client in crowd:
+            there.remove(client)
+    for client in there:
         client.close()
 
 

@@ -35,12 +35,13 @@ class Mailbox:
     envelopes: list[Envelope] = field(default_factory=list)
     connections: int = 0
     replies: dict[str, list[str]] = field(default_factory=dict)  # at a verb: refuse with these, in turn
+    judge: Callable[[str, str], str | None] | None = None  # (verb, recipient) -> refuse with this
     on_message: Callable[[], None] | None = None  # called when a message was taken, before the answer
     hang_at: str = ""  # "accept": after taking the message; the answer never comes
     stuck_at: str = ""  # EHLO, RCPT, or DATA after its last dot: no client gets past it while it stands here
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:
-        refused = self._refusal("DATA")
+        refused = self._refusal("DATA", envelope.rcpt_tos[-1])
         if refused:
             return refused
         self.envelopes.append(envelope)
@@ -55,7 +56,7 @@ class Mailbox:
 
     async def handle_RCPT(self, _server: Any, _session: Any, envelope: Envelope, address: str, _options: Any) -> str:
         await self._stuck("RCPT")
-        refused = self._refusal("RCPT")
+        refused = self._refusal("RCPT", address)
         if refused:
             return refused
         envelope.rcpt_tos.append(address)
@@ -73,9 +74,11 @@ class Mailbox:
         while self.stuck_at == verb:
             await asyncio.sleep(0.05)
 
-    def _refusal(self, verb: str) -> str | None:
+    def _refusal(self, verb: str, recipient: str) -> str | None:
         waiting = self.replies.get(verb)
-        return waiting.pop(0) if waiting else None
+        if waiting:
+            return waiting.pop(0)
+        return self.judge(verb, recipient) if self.judge else None
 
     def to(self, address: str) -> list[EmailMessage]:
         return [mail for mail in self.mails if mail["To"] == address]

@@ -170,10 +170,10 @@ def mysql() -> str | None:
         return url
     if _listens(3306) and _mysql_answers():
         return "mysql://root@127.0.0.1:3306/mysql"
-    server = shutil.which("mariadbd") or _first("/usr/sbin/mariadbd", "/usr/sbin/mysqld")
-    install = shutil.which("mariadb-install-db")
-    if not server or not install:
+    programs = mysql_programs()
+    if programs is None:
         return None
+    server, install = programs
     folder, port = tempfile.mkdtemp(prefix="latchkey-my-"), free_port()
     prefix = _as("mysql", folder)
     base = ["--no-defaults", f"--datadir={folder}/data"]
@@ -183,6 +183,13 @@ def mysql() -> str | None:
     flags = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s", f"--pid-file={folder}/p"]
     started = _start([*prefix, server, *base, *flags], port, folder)
     return f"mysql://root@127.0.0.1:{port}/mysql" if started else None
+
+
+def mysql_programs() -> tuple[str, str] | None:
+    """MariaDB's server, and what makes an empty one; None without both."""
+    server = shutil.which("mariadbd") or _first("/usr/sbin/mariadbd", "/usr/sbin/mysqld")
+    install = shutil.which("mariadb-install-db")
+    return (server, install) if server and install else None
 
 
 def _mysql_answers() -> bool:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 
 import argon2
+import argon2.low_level
 import bcrypt
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -26,6 +27,7 @@ MOST_MEMORY = 128 * 2**20  # bytes of one Argon2 or scrypt hash
 MOST_PASSES = 8  # of Argon2 over that memory
 MOST_SCRYPT = 2**22  # N times r times p
 MOST_ITERATIONS = 2_000_000  # of PBKDF2; Django 6.0 makes 1,200,000
+NO_MEMORY = argon2.low_level.error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR of argon2.h
 LONGEST_BCRYPT = 72  # bytes; what is behind them, bcrypt never saw
 
 _NUMBER, _SALT = r"([1-9][0-9]{0,7})", r"([!-#%-~]{1,64})"  # a salt is any printable ASCII but $
@@ -63,14 +65,23 @@ def name(stored: str) -> str:
 
 
 def matches(stored: str, password: bytes) -> bool:
-    """True if these bytes made this hash, compared in constant time. False for a hash that is not known."""
+    """True if these bytes made this hash, compared in constant time. False for a hash that is not known. Raises
+    MemoryError.
+    """
     found = _read(stored)
     if found is None:
         return False
     try:
         return found[1](password)
-    except (ValueError, VerificationError, InvalidHashError):
-        return False
+    except (ValueError, VerificationError, InvalidHashError) as error:
+        return nothing_but_wrong(error)
+
+
+def nothing_but_wrong(error: Exception) -> bool:
+    """False, for what Argon2 says of a password that did not make a hash. Raises MemoryError if it could not tell."""
+    if str(error) == NO_MEMORY:
+        raise MemoryError from error
+    return False
 
 
 def _read(stored: str) -> tuple[str, Check] | None:

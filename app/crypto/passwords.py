@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import argon2
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError
 
 from app.crypto import legacy
 from app.errors import Overloaded
@@ -44,7 +44,10 @@ class Hasher:
     def hash(self, password: bytes) -> str:
         """An Argon2id string with a fresh 128-bit salt (RFC 9106). Raises Overloaded."""
         with self._slot():
-            return self._argon2.hash(password)
+            try:
+                return self._argon2.hash(password)
+            except HashingError as error:
+                raise MemoryError from error
 
     def matches(self, hashed: str | None, password: bytes) -> bool:
         """True if the password made this hash. With no hash the same work is done and the answer is False.
@@ -57,8 +60,8 @@ class Hasher:
                 return legacy.matches(stored, password)
             try:
                 return self._argon2.verify(stored, password) and hashed is not None
-            except (VerificationError, InvalidHashError, ValueError):
-                return False
+            except (VerificationError, InvalidHashError, ValueError) as error:
+                return legacy.nothing_but_wrong(error)
 
     def outdated(self, hashed: str) -> bool:
         """True if the hash was made with other parameters than today's, or by another system."""
@@ -76,6 +79,8 @@ class Hasher:
                 raise Overloaded(retry_after=RETRY_AFTER_S)
             try:
                 yield
+            except MemoryError:
+                raise Overloaded(retry_after=RETRY_AFTER_S, cause="no memory for a hash") from None
             finally:
                 self._slots.release()
         finally:

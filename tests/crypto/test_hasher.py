@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from app.crypto import passwords
@@ -83,3 +86,30 @@ def test_a_wait_for_a_slot_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with hasher._slot(), pytest.raises(Overloaded):
         hasher.hash(b"x")
     assert hasher.hash(b"x")
+
+
+@pytest.fixture
+def short_of_memory() -> Iterator[Callable[[], None]]:
+    """From when it is called, this process gets hardly more memory than it has."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux bounds the memory of a process so")
+    process = psutil.Process()
+    had = process.rlimit(psutil.RLIMIT_AS)
+    yield lambda: process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + 16 * 2**20, had[1]))
+    process.rlimit(psutil.RLIMIT_AS, had)
+
+
+@pytest.mark.covers("fault F27")
+@pytest.mark.parametrize("stored_by", ["us", "another system"])
+def test_a_password_for_which_there_is_no_memory_is_not_called_wrong(
+    short_of_memory: Callable[[], None], stored_by: str
+) -> None:
+    """It would count as a wrong guess, and lock its owner out."""
+    hasher = Hasher(memory_kib=100 * 1024, time_cost=1, slots=1, queue=0)
+    stored = hasher.hash(b"x")
+    stored = stored if stored_by == "us" else f"argon2{stored}"
+    short_of_memory()
+    with pytest.raises(Overloaded):
+        hasher.matches(stored, b"x")
+    with pytest.raises(Overloaded):
+        hasher.hash(b"x")
