@@ -50,13 +50,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> Report:
     given.seconds = given.seconds or (2 if given.short else 12)
     report = Report()
-    chosen = _chosen(given, report)
+    chosen, cases = _chosen(given, report), Counter[str]()
     for database, start in dict.fromkeys(_where(fault) for fault in chosen):
         with stage(database, start) as opened, opened.crowd.at_work(given.clients):
             opened.crowd.patience = PATIENCE_SHORT_S if given.short else opened.crowd.patience
             for fault in [each for each in chosen if _where(each) == (database, start)]:
                 _one(report, opened, fault, given)
-            _end(report, opened, ", ".join(filter(None, (database, start))), given)
+            cases += _end(report, opened, ", ".join(filter(None, (database, start))), given)
+    for what, count in cases.items():
+        report.check(f"all in all: {what}", count, "some", count > 0 or given.short or bool(given.only))
     return report
 
 
@@ -142,8 +144,8 @@ def _tell(
     slowest = max(seen.acts, key=lambda act: act.took).what if seen.acts else "-"
     row = {
         "fault": fault.name, "asked": len(seen.acts), "answers": dict(told.most_common()), "writes done": seen.done,
-        "s, p95": quantile(times, 0.95), "longest": longest, "of": IDS.sub("...", slowest), "live, longest": max((a.took for a in lives), default=0.0),
-        "last failure after s": seen.healing, **more,
+        "s, p95": quantile(times, 0.95), "longest": longest, "of": IDS.sub("...", slowest),
+        "live, longest": max((act.took for act in lives), default=0.0), "last failure after s": seen.healing, **more,
     }  # fmt: skip
     report.tables.setdefault("what clients saw, from the fault's beginning until all was well", []).append(row)
     check = report.check
@@ -171,13 +173,14 @@ def _fair(act: Act) -> bool:
     return act.status == 503 and act.waits >= 1
 
 
-def _end(report: Report, opened: Stage, database: str, given: argparse.Namespace) -> None:
-    """Once more, when everything has come that would."""
+def _end(report: Report, opened: Stage, database: str, given: argparse.Namespace) -> Counter[str]:
+    """Once more, when everything has come that would. Returns how many cases the invariants were asked of."""
     with opened.crowd.resting():
         opened.settled(SETTLING_SHORT_S if given.short else SETTLING_S)
-        wrong = broken(opened.scene())
+        scene = opened.scene()
+        wrong, aged = broken(scene), len(over(scene))
     journal = opened.crowd.journal
-    acts = Counter()
+    acts: Counter[str] = Counter()
     for who in journal.people:
         acts += who.sure
     report.tables[f"{database}: what was acknowledged"] = [
@@ -185,32 +188,30 @@ def _end(report: Report, opened: Stage, database: str, given: argparse.Namespace
          "unanswered ones": dict(journal.unsure), "couriers": opened.couriers,
          **({"processes ended": dict(journal.killed)} if journal.killed else {})}
     ]  # fmt: skip
-    cases = {
-        "sessions ended": journal.ends.total(), "sessions over by age": len(over(opened.scene())),
-        "wrong passwords and codes": sum(each["401"] + each["400"] for each in journal.guesses.values()),
-        "locks met": sum(each["423"] for each in journal.guesses.values()),
-        "fights of admins": journal.fights["200"], "error answers": len(journal.errors),
-    }  # fmt: skip
+    cases = Counter(
+        {
+            "used-up codes offered again": journal.retried,
+            "codes that got no answer offered again": journal.unsure.total(),
+            "sessions ended": journal.ends.total(),
+            "sessions over by age": aged,
+            "wrong passwords and codes": sum(each["401"] + each["400"] for each in journal.guesses.values()),
+            "locks met": sum(each["423"] for each in journal.guesses.values()),
+            "admins out of office": journal.fights["200"],
+            "error answers": len(journal.errors),
+            "secrets sealed": len(journal.seeds),
+        }
+    )
     report.tables[f"{database}: cases that the invariants were asked of"] = [
-        {**cases, "fights": dict(journal.fights), "ended by": dict(journal.ends), "secrets sealed": len(journal.seeds)}
+        {**cases, "fights": dict(journal.fights), "ended by": dict(journal.ends)}
     ]
     earned = Counter(f"{act.status} {act.code}" for act in journal.acts if act.refused and act.earned)
     report.tables[f"{database}: refusals that were earned"] = [dict(earned)]
-    for what, count in cases.items():
-        report.check(f"{database}: {what}", count, "some", count > 0 or _is_quick(given))
     report.check(f"{database}, in the end: invariants broken", wrong or 0, "none", not wrong)
     traces = _traces(opened)
     report.check(f"{database}: unexpected faults in the logs", traces, "0", traces == 0)
     if traces:
         print(_first_traces(opened), file=sys.stderr)
-    report.check(
-        f"{database}: used-up codes offered again", journal.retried, "some", journal.retried > 0 or _is_quick(given)
-    )
-
-
-def _is_quick(given: argparse.Namespace) -> bool:
-    """Whether there may have been too little time for each case."""
-    return given.short or bool(given.only)
+    return cases
 
 
 def _traces(opened: Stage) -> int:
