@@ -55,11 +55,20 @@ def run(given: argparse.Namespace) -> Report:
         with stage(database, start) as opened, opened.crowd.at_work(given.clients):
             opened.crowd.patience = PATIENCE_SHORT_S if given.short else opened.crowd.patience
             for fault in [each for each in chosen if _where(each) == (database, start)]:
+                checked = len(report.checks)
                 _one(report, opened, fault, given)
+                _progress(fault, report, checked)
             cases.update(_end(report, opened, ", ".join(filter(None, (database, start))), given))
     for what, count in cases.items():
         report.check(f"all in all: {what}", count, "some", count > 0 or given.short or bool(given.only))
     return report
+
+
+def _progress(fault: Fault, report: Report, checked: int) -> None:
+    """Tell on stderr how a fault went: the rest comes after the last of them, and that takes a while."""
+    fresh = report.checks[checked:]
+    missed = [f"{check.what}: {check.measured}, {check.bound}" for check in fresh if not check.ok]
+    print(f"{fault.name}: {len(fresh) - len(missed)} of {len(fresh)} checks met", *missed, sep="\n  ", file=sys.stderr)
 
 
 def _where(fault: Fault) -> tuple[str, Start]:
