@@ -23,7 +23,14 @@ from bench.stage import Stage, Start, answers, compiler, stage
 from bench.struck import FAULTS, Fault
 from tools import servers
 
-SHORT = ("database killed", "database read-only", "commit unanswered", "disk full (SQLite)")
+SHORT = (
+    "database killed",
+    "database read-only",
+    "commit unanswered",
+    "SMS is taken and cut",
+    "disk full (SQLite)",
+    "worker ends after a commit, before the answer (SQLite)",
+)
 QUIET_S = 1.0  # of load before a fault
 AFTER_S, AFTER_SHORT_S = 4.0, 1.5  # and after it, at least
 SETTLING_S, SETTLING_SHORT_S = 45.0, 2.0  # for messages that are on their way: a lease lasts 30 s

@@ -76,6 +76,7 @@ class Stage:
     crowd: Crowd = field(init=False)
     at: list[datetime] = field(default_factory=list)  # when each mail came
     couriers: int = 0
+    _given_up: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.engine = lanes.engine(self.url, poolclass=sa.NullPool)
@@ -183,7 +184,9 @@ class Stage:
         )  # fmt: skip
 
     def signs(self, first: str, second: str, **who: str) -> dict[str, Any]:
-        """Sign somebody up or in; what they get, or nothing. Who is kept out is told that the password is wrong."""
+        """Sign somebody up or in; what they get, or nothing. Who is kept out is told that the password is wrong; and whoever
+        gave up waiting for a code may meet it the next time, in place of another.
+        """
         [email] = who.values()
         caller, seen = Caller(self.service.base, self.crowd.journal, 20), self._seen("email", email)
         _, asked = caller.ask("POST", AUTH + first, {**who, "password": PASSWORD}, earned={"invalid_credentials"})
@@ -191,8 +194,11 @@ class Stage:
             return {}
         code = self._read("email", email, seen)
         if not code:
+            self._given_up.add(email)
             return {}
-        told = caller.ask("POST", AUTH + second, {"challenge_id": asked["challenge_id"], "otp": code})[1]
+        earned = {"invalid_code"} if email in self._given_up else ()
+        body = {"challenge_id": asked["challenge_id"], "otp": code}
+        told = caller.ask("POST", AUTH + second, body, earned=earned)[1]
         return told if "access_token" in told else {}
 
 
