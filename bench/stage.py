@@ -184,8 +184,8 @@ class Stage:
         )  # fmt: skip
 
     def signs(self, first: str, second: str, **who: str) -> dict[str, Any]:
-        """Sign somebody up or in; what they get, or nothing. Who is kept out is told that the password is wrong; and whoever
-        gave up waiting for a code may meet it the next time, in place of another.
+        """Sign somebody up or in; what they get, or nothing. Who is kept out is told that the password is wrong, and
+        who gave up waiting for a code may meet it the next time, in place of another.
         """
         [email] = who.values()
         caller, seen = Caller(self.service.base, self.crowd.journal, 20), self._seen("email", email)
