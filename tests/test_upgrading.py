@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
+from app import create_app
+from app.models import AuditLog
 from bench.load import Ask, Load, failed
 from tests import lanes
 from tests.mail import smtp_server
@@ -67,6 +72,25 @@ def test_the_last_release_can_live_in_the_new_schema(url: str) -> None:
             assert type(found["type"]) is type(old["type"]), where
             assert found["nullable"] or not old["nullable"], where
             assert getattr(found["type"], "length", 0) == getattr(old["type"], "length", 0), where
+
+
+def test_audit_rows_of_the_last_release_are_adopted_when_an_operator_says_so(url: str, kind: str) -> None:
+    old = {"id": uuid4(), "at": datetime(2026, 1, 1, tzinfo=UTC), "event": "account.exported", "success": True}
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.insert(AuditLog.__table__).values({**old, "facts": {}}))
+    lanes.migrate(url)
+    app = create_app(lanes.Lane(kind, url, None).settings())
+    told = {}
+    for words in (["audit-seal"], ["audit-verify"], ["audit-seal", "--adopt"], ["audit-verify", "--json"]):
+        done = app.test_cli_runner().invoke(args=words)
+        told[" ".join(words)] = (done.exit_code, done.output)
+    assert told["audit-seal"] == (0, "0 rows sealed; the head is 0:\n")
+    assert told["audit-verify"][0] == 1
+    assert f"row {old['id']}: is not signed" in told["audit-verify"][1]
+    assert told["audit-seal --adopt"][1].startswith("1 rows sealed; the head is 1:")
+    assert told["audit-verify --json"][0] == 0
+    seen = json.loads(told["audit-verify --json"][1])
+    assert (seen["adopted"], seen["adopted_seals"], seen["findings"]) == (1, 1, 0)
 
 
 @pytest.mark.slow

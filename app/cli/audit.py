@@ -36,9 +36,7 @@ def _kit() -> Kit:
 
 
 @click.command("audit-seal")
-@click.option(
-    "--adopt", is_flag=True, help="Seal unsigned rows too: those that an older version wrote beside this one."
-)
+@click.option("--adopt", is_flag=True, help="Sign unsigned rows and seal them too: those that an older version wrote.")
 @with_appcontext
 def seal(*, adopt: bool) -> None:
     """Seal every audit row that is not sealed yet. The service does it by itself every minute."""
@@ -90,6 +88,7 @@ def _sum_up(seen: Inspection) -> None:
         click.echo(f"... and {seen.findings - SHOWN} more")
     click.echo(f"{seen.rows} rows in {seen.seals} seals, {seen.unsealed} of them not sealed yet")
     click.echo(f"{seen.erased} rows of people who were erased")
+    click.echo(f"{seen.adopted} rows in {seen.adopted_seals} seals were adopted: signed later, by order")
     if seen.purged_to:
         click.echo(f"rows up to seal {seen.purged_to} were purged, the last on {seen.purged_at}")
     click.echo(f"head {seen.head}")

@@ -43,7 +43,9 @@ class Inspection:
     rows: int = 0
     unsealed: int = 0
     erased: int = 0
+    adopted: int = 0  # rows that were signed later, by order
     seals: int = 0
+    adopted_seals: int = 0
     findings: int = 0
     head: str = NOTHING
     purged_to: int | None = None  # the seal up to which rows were purged
@@ -172,6 +174,8 @@ def _proven(kit: Kit, seen: Inspection, seal: AuditSeal, rows: Iterator[Stored])
     if problem := _own_fault(kit, seal):
         yield Finding(problem, seal.sequence)
     if seal.purged_at is None:
+        seen.adopted_seals += seal.adopted
+        seen.adopted += seal.count if seal.adopted else 0
         found = list(_covered(kit, seen, seal, rows))
         yield from found if found and not _is_gone(kit, seal) else ()
         return

@@ -22,6 +22,7 @@ BATCH = 4000  # rows of a seal: their ids fit into a BLOB of MySQL, 65,535 bytes
 OVERDUE = timedelta(minutes=10)  # a row that is not sealed by then: nobody seals
 COVERED = ("sequence", "count", "first_id", "last_id", "newest_at", "adopted", "digest", "previous", "made_at")
 PURGED = ("sequence", "mac", "purged_at")
+UNSIGNED = (AuditLog.seal.is_(None), AuditLog.mac.is_(None))
 
 
 class Torn(RuntimeError):
@@ -46,19 +47,24 @@ def head(seal: AuditSeal | None) -> str:
 
 def is_waiting(work: Work, *, adopt: bool = False) -> bool:
     """True if there is a row that `seal_next` would take."""
-    signed = [] if adopt or _adopts(newest(work)) else [AuditLog.mac.is_not(None)]
+    signed = [] if adopt else [AuditLog.mac.is_not(None)]
     return work.db.scalar(select(AuditLog.id).where(AuditLog.seal.is_(None), *signed).limit(1)) is not None
+
+
+def is_one_unsigned(work: Work) -> bool:
+    """True if there is a row that only `adopt` would take."""
+    return work.db.scalar(select(AuditLog.id).where(*UNSIGNED).limit(1)) is not None
 
 
 def seal_next(work: Work, *, adopt: bool = False) -> AuditSeal | None:
     """Seal up to BATCH rows that are not sealed. None if there are none, or another process was faster.
 
-    Rows from before rows were signed are signed and sealed first; once there is an ordinary seal, only with `adopt`:
-    from then on an unsigned row is somebody else's. Raises Torn if a row changed meanwhile.
+    `adopt`: rows that are not signed are signed and sealed first, by the word of whoever asks. Nothing in the database
+    tells those of an older version from forged ones. Raises Torn if a row changed meanwhile.
     """
     last = newest(work)
-    adopted = (adopt or _adopts(last)) and _sign_old(work)
-    rows = _waiting(work, adopted or [])
+    adopted = _sign_old(work) if adopt else []
+    rows = _waiting(work, adopted)
     if not rows:
         return None
     seal = _made(work, last, rows, adopted=bool(adopted))
@@ -71,13 +77,9 @@ def seal_next(work: Work, *, adopt: bool = False) -> AuditSeal | None:
     return seal
 
 
-def _adopts(last: AuditSeal | None) -> bool:
-    return last is None or last.adopted
-
-
 def _sign_old(work: Work) -> list[UUID]:
     """Sign rows that were written before rows were signed. Their ids."""
-    query = select(AuditLog.__table__).where(AuditLog.seal.is_(None), AuditLog.mac.is_(None))
+    query = select(AuditLog.__table__).where(*UNSIGNED)
     rows = [row._asdict() for row in work.db.execute(query.order_by(AuditLog.id).limit(BATCH))]
     if rows:
         names = ("salt", "person", "key_id", "mac")

@@ -47,7 +47,7 @@ class Upkeep:
 
 def seal(kit: Kit, most: int = MOST_SEALS, *, adopt: bool = False) -> int:
     """Seal what waits, in batches with a unit each, until nothing does. Returns how many rows. The head of the chain
-    goes to the log, so that whoever keeps the log can prove later that nothing was cut off.
+    goes to the log, so that whoever keeps the log can prove later that nothing was cut off. Warns of unsigned rows.
     """
 
     def one(work: Work) -> tuple[int, str]:
@@ -62,6 +62,8 @@ def seal(kit: Kit, most: int = MOST_SEALS, *, adopt: bool = False) -> int:
         sealed += rows
         if rows:
             log.info("audit rows are sealed", extra={"fields": {"rows": rows, "head": head}})
+    if run(kit, seals.is_one_unsigned, reads=True):
+        log.warning("there are audit rows that are not signed: see flask audit-verify, and docs/audit.md")
     return sealed
 
 

@@ -239,32 +239,49 @@ def test_nobody_can_try_addresses_against_an_erased_row(sealed: World) -> None:
     assert all(row.salt is None for row in erased)
 
 
-def test_rows_from_before_rows_were_signed_are_sealed_by_the_first_run(world: World) -> None:
+def test_rows_from_before_rows_were_signed_are_sealed_by_order_and_then_counted(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after an update: rows of a version without seals, and some of this one, which has sealed them."""
     world.person().sign_up()
     rows = len(world.audit())
     with world.engine.begin() as connection:
         connection.execute(sa.update(LOGS).values(dict.fromkeys(BEFORE_SIGNING)))
     world.person().sign_up()
-    world.clock.advance(minutes=11)
-    assert [each.what for each in findings(world)][-1].startswith(f"{2 * rows} rows")
-    assert seal(world) == 2 * rows
+    assert seal(world) == rows
+    assert "not signed" in caplog.text
+    told = flask(world, "audit-verify")
+    assert (told.exit_code, told.output.count("is not signed")) == (1, rows)
+    assert flask(world, "audit-seal", "--adopt").output.startswith(f"{rows} rows sealed; the head is 2:")
     assert [(each.adopted, each.count) for each in sorted(world.rows(AuditSeal), key=lambda each: each.sequence)] == [
-        (True, rows),
         (False, rows),
+        (True, rows),
     ]
-    assert findings(world) == []
-
-
-def test_unsigned_rows_that_come_later_are_sealed_by_order_only(world: World) -> None:
-    world.person().sign_up()
-    seal(world)
-    with world.engine.begin() as connection:
-        values = run(world.kit, lambda work: audit._values(work, audit.Event.SIGNIN_REFUSED, None, "x", {}), reads=True)
-        connection.execute(sa.insert(LOGS), values)
+    told = flask(world, "audit-verify")
+    assert (told.exit_code, f"{rows} rows in 1 seals were adopted" in told.output) == (0, True), told.output
+    caplog.clear()
     assert seal(world) == 0
-    assert len(findings(world)) == 1
-    assert flask(world, "audit-seal", "--adopt").output.startswith("1 rows sealed; the head is 2:")
-    assert findings(world) == []
+    assert "not signed" not in caplog.text
+
+
+@pytest.mark.covers("asvs 16.4.2", "attack A74")
+def test_without_any_seal_forged_rows_are_not_taken_for_rows_of_an_earlier_version(
+    sealed: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who can write to the database takes all seals away, and what proves each row, and changes and adds rows."""
+    with sealed.engine.begin() as connection:
+        connection.execute(sa.delete(SEALS))
+        connection.execute(sa.update(LOGS).values({**dict.fromkeys(BEFORE_SIGNING), "reason": "forged"}))
+        model = connection.execute(sa.select(LOGS)).first()._asdict()
+        connection.execute(sa.insert(LOGS), {**model, "id": uuid7(model["at"])})
+    keeper = upkeep.Upkeep(sealed.kit)
+    sealed.clock.advance(seconds=61)
+    keeper.tick()
+    assert "not signed" in caplog.text
+    assert {each.row for each in findings(sealed)} >= {row.id for row in sealed.audit(reason="forged")}
+    assert sealed.count(AuditSeal) == 0
+    told = flask(sealed, "audit-verify")
+    assert (told.exit_code, "all is as it was written" in told.output) == (1, False)
 
 
 def test_a_row_that_nobody_seals_is_found(world: World) -> None:
