@@ -92,8 +92,9 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
 
 
 def _is_shielded(work: Work, row: OutboxMessage) -> bool:
-    """SMS that cost money. A second try is counted only if the first may have cost something already."""
-    fresh = row.attempts == 1 or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)
+    """SMS that cost money. A second try is counted only if the first was stopped or may have cost something already."""
+    stopped = (row.last_error or "").startswith(outbox.SHIELD)
+    fresh = row.attempts == 1 or stopped or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)
     return row.channel == "sms" and row.kind != outbox.DECOY and fresh and work.settings.sms_shield != "off"
 
 

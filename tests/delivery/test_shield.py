@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.models import OtpChallenge, OutboxMessage, User
+from app.models import OtpChallenge, OutboxMessage, Throttle, User
 from tests.conftest import World
 from tests.lanes import Lane
 from tests.people import Answer
+from tests.web import admins
 
 EVEN = {"sms_cap_per_prefix": 0}  # for what is not about prefixes
 VERIFIED_EACH = 3
@@ -251,6 +252,25 @@ def test_what_may_have_cost_money_already_is_counted_again(shielded: Any) -> Non
         db.execute(sa.update(OutboxMessage).values(state="queued", next_attempt_at=OutboxMessage.created_at))
     assert len(sent(world)) == 1
     assert reasons(world) == {"shield_budget": 1}
+
+
+def test_an_sms_that_the_shield_stopped_meets_it_again_when_it_is_sent_once_more(shielded: Any) -> None:
+    """And is counted then, as any that goes out."""
+    world = shielded(sms_cap_per_country=1, **EVEN)
+    admin = admins.of_role(world, "admin")
+    for number in ("+919876543210", "+919876643210"):
+        ask(world, number)
+    [stopped] = world.rows(OutboxMessage, state="dropped")
+    again = f"/api/admin/deliveries/{stopped.id}/retry"
+    admin.api.post(again, None, admin.token).ok()
+    assert sent(world) == ["+919876543210"]
+    assert reasons(world) == {"shield_country": 2}
+    with world.kit.writes.begin() as db:
+        db.execute(sa.update(Throttle).values(day_count=0))  # as on the next day
+    admin.api.post(again, None, admin.token).ok()
+    assert len(sent(world)) == 2
+    ask(world, "+919876743210")
+    assert len(sent(world)) == 2, "the one that was sent once more is counted"
 
 
 def test_a_stranger_cannot_stop_the_codes_of_those_who_have_an_account(shielded: Any) -> None:
