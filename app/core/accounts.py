@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Select, and_, bindparam, delete, literal, select, union_all, update
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, delete, literal, select, union_all, update
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.core import lockout, locks, people, policy, roles, sessions
@@ -171,26 +171,22 @@ def contacts(user: User) -> list[Identifier]:
 
 
 def set_contact(work: Work, user: User, proven: Identifier) -> bool:
-    """Give a user a proven address in place of the old one. False if it is another account's by now."""
-    change = update(User).where(User.id == user.id).values({COLUMN[proven.kind].key: proven.value})
-    return work.if_free(lambda: work.changes(change)) and _reread(work, user)
+    """Give a user a proven address in place of the old one. False if it is another account's by now, or the user is
+    gone.
+    """
+    return bool(_write(work, user, {COLUMN[proven.kind].key: proven.value}))
 
 
-def describe(
-    work: Work, user: User, name: str | None, username: Identifier | None, language: str | None = None
-) -> bool:
-    """Change what is given. False if the username is another account's by now."""
-    values = {
-        "name": name or user.name,
-        "name_key": people.folded(name or user.name),
-        "username": username.value if username else user.username,
-        "language": language or user.language,
-    }
-    change = update(User).where(User.id == user.id).values(values)
-    return work.if_free(lambda: work.changes(change)) and _reread(work, user)
-
-
-def _reread(work: Work, user: User) -> bool:
+def _write(work: Work, user: User, values: Mapping[str, Any], *unchanged: ColumnElement[bool]) -> bool | None:
+    """Write these columns and no other: what was read of them may be old. False if the row is gone, or is not as
+    `unchanged` says; None if another account has what is unique.
+    """
+    written = update(User).where(User.id == user.id, *unchanged).values(dict(values))
+    took: list[int] = []
+    if not work.if_free(lambda: took.append(work.changes(written))):
+        return None
+    if took != [1]:
+        return False
     work.db.refresh(user)
     return True
 
@@ -256,16 +252,12 @@ def make(
 
 
 def change(work: Work, user: User, values: Mapping[str, Any]) -> bool | None:
-    """Write what administration changes of an account. False if its role is another by now than the one that was read,
-    or it is gone; None if the username is another account's by now.
+    """Write what its owner or administration changes of an account. False if its role is another by now than the one
+    that was read, or it is gone; None if the username is another account's by now.
     """
     if "name" in values:
         values = {**values, "name_key": people.folded(values["name"])}
-    same = update(User).where(User.id == user.id, User.role == user.role).values(dict(values))
-    taken: list[int] = []
-    if not work.if_free(lambda: taken.append(work.changes(same))):
-        return None
-    return taken == [1] and _reread(work, user)
+    return _write(work, user, values, User.role == user.role)
 
 
 def erase(work: Work, user: User) -> None:

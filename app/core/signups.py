@@ -167,5 +167,5 @@ def _is_taken(work: Work, name: str) -> bool:
 
 
 def release_username(work: Work, username: Identifier) -> None:
-    """Let a hold go, because the name is on an account now."""
+    """Let a hold go, because the name is on an account now, or whose it should have been is gone."""
     work.changes(delete(UsernameHold).where(UsernameHold.username == username.value))

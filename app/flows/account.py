@@ -29,7 +29,7 @@ from app.core.challenges import Purpose
 from app.core.identifiers import Identifier
 from app.delivery import outbox
 from app.delivery.outbox import Notice
-from app.errors import ChallengeClosed, InvalidCredentials, LastAdmin, UsernameTaken, ValidationFailed
+from app.errors import ChallengeClosed, InvalidCredentials, LastAdmin, TokenRevoked, UsernameTaken, ValidationFailed
 from app.flows import asking, proof
 from app.models import OtpChallenge, User
 from app.work import Work
@@ -101,16 +101,20 @@ def confirm_contact(work: Work, challenge_id: UUID, code: str) -> User:
 
 
 def describe(work: Work, name: str | None, username: Identifier | None, language: str | None = None) -> User:
-    """Change name, username and the language of messages, those that are given. Raises UsernameTaken."""
+    """Change name, username and the language of messages, those that are given. Raises UsernameTaken, TokenRevoked if
+    the account was erased in this moment.
+    """
     user = accounts.own(work)
     if username and username.value != user.username and not signups.hold_username(work, username, user.id.hex):
         raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken())
-    if not accounts.describe(work, user, name, username, language):
-        raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken())
+    given = {"name": name, "username": username and username.value, "language": language}
+    values = {field: value for field, value in given.items() if value}
+    changed = accounts.change(work, user, values) if values else True
     if username:
         signups.release_username(work, username)
-    changed = [field for field, value in (("name", name), ("username", username), ("language", language)) if value]
-    audit.record(work, Event.ACCOUNT_CHANGED, fields=changed)
+    if not changed:
+        raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken() if changed is None else TokenRevoked())
+    audit.record(work, Event.ACCOUNT_CHANGED, fields=list(values))
     return user
 
 

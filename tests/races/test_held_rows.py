@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.core import roles, throttles
-from app.models import Session, Throttle, User
+from app.models import Session, Throttle, User, UsernameHold
 from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
@@ -91,6 +91,28 @@ def test_whoever_is_made_admin_is_not_erased_by_a_request_of_before(locking: Wor
         becomes(connection, locking, person, "admin")
     assert sent[0].code == "token_revoked"
     assert [user.role for user in locking.rows(User)] == ["admin"]
+
+
+def patch(person: Person, **given: str) -> Answer:
+    return person.api.patch("/api/auth/me", given, person.token)
+
+
+def test_a_change_of_one_s_name_writes_nothing_of_what_it_read(locking: World) -> None:
+    """An admin gives another username meanwhile, a second request another language."""
+    person, sent = locking.person(username="first").sign_up(), list[Answer]()
+    with holding(locking, person, sent, lambda: patch(person, name="New")) as connection:
+        connection.execute(sa.update(User).where(User.id == id_of(person)).values(username="second", language="hi"))
+    assert (sent[0].ok()["name"], sent[0]["username"]) == ("New", "second")
+    [user] = locking.rows(User)
+    assert (user.name, user.name_key, user.username, user.language) == ("New", "new", "second", "hi")
+
+
+def test_a_change_of_an_account_that_is_erased_meanwhile_is_refused(locking: World) -> None:
+    person, sent = locking.person().sign_up(), list[Answer]()
+    with holding(locking, person, sent, lambda: patch(person, username="late")) as connection:
+        connection.execute(sa.delete(User).where(User.id == id_of(person)))
+    assert sent[0].code == "token_revoked"
+    assert (locking.rows(User), locking.rows(UsernameHold)) == ([], [])
 
 
 @pytest.mark.covers("attack A36", "asvs 8.3.2")

@@ -122,6 +122,17 @@ def test_one_username_goes_to_one_of_many(arena: Arena) -> None:
     assert seen["username_taken"] + seen["overloaded"] == 29
 
 
+def test_changes_of_an_account_at_once_undo_none_that_was_answered(arena: Arena) -> None:
+    person = arena.person().sign_up()
+    for n in range(20):
+        told = {"name": f"Jane {n}", "username": f"jane.{uuid4().hex[:12]}", "language": ("en", "hi")[n % 2]}
+        changes = [{field: value} for field, value in told.items()]
+        answers = at_once(3, lambda i, changes=changes: person.api.patch("/api/auth/me", changes[i], person.token))
+        assert codes(answers) == {"ok": 3}
+        language = arena.scalar(sa.select(User.language).where(User.id == UUID(person.tokens["user"]["id"])))
+        assert {"language": language, **{field: person.me()[field] for field in ("name", "username")}} == told
+
+
 def test_a_challenge_is_resent_once_however_many_ask(arena: Arena) -> None:
     person = arena.person()
     asked = person.ask_signup().ok()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from app.core import accounts
+from app.core.identifiers import Identifier, Kind
 from app.db import Base
 from app.models import AuditLog, OtpChallenge, OutboxMessage, Session, Signup, User
+from app.work import run
 from tests.conftest import World
 from tests.people import PASSWORD, Person
 from tests.web.admins import act, last, of_role
@@ -83,6 +86,13 @@ def test_name_and_username_can_be_changed(world: World, person: Person) -> None:
     assert person.api.patch("/api/auth/me", {}, person.token).status == 200
     [row, _] = world.audit(event="account.changed")
     assert row.facts == {"fields": ["name", "username"]}
+
+
+def test_an_address_is_given_to_nobody_who_is_gone(world: World, person: Person) -> None:
+    [gone] = world.rows(User)
+    person.api.delete("/api/auth/me", person.token).ok()
+    address = Identifier(Kind.EMAIL, "late@example.com")
+    assert not run(world.kit, lambda work: accounts.set_contact(work, gone, address))
 
 
 def test_a_username_that_another_has_or_holds_is_refused(world: World, person: Person) -> None:
