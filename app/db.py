@@ -269,7 +269,7 @@ def _returning(statement: Any) -> Any:
 
 
 # Deadlock, serialization failure; and what a row refers to was deleted a moment ago: done again, it is not found.
-PG_RETRY = {"40P01", "40001", "23503"}
+RETRY = {"40P01", "40001", "23503", "SQLITE_CONSTRAINT_FOREIGNKEY"}
 MYSQL_RETRY = {1213, 1205, 1020, 1452}  # deadlock, lock wait timeout, record changed since last read; as above
 
 PG_READ_ONLY = "25006"  # a standby, a full managed disk: psycopg2 has it under other errors than those of a server away
@@ -278,9 +278,9 @@ PG_READ_ONLY = "25006"  # a standby, a full managed disk: psycopg2 has it under 
 def lost_a_race(error: DBAPIError) -> bool:
     """True if the database undid the unit only because of another one, so doing it again is right."""
     original = error.orig
-    code = getattr(original, "pgcode", None)
+    code = getattr(original, "pgcode", None) or getattr(original, "sqlite_errorname", None)
     number = original.args[0] if original is not None and original.args else None
-    return code in PG_RETRY or number in MYSQL_RETRY
+    return code in RETRY or number in MYSQL_RETRY
 
 
 def cause(error: DBAPIError) -> str:

@@ -17,7 +17,7 @@ from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
 from app.errors import TokenRevoked
 from app.models import Signup, Throttle, User
-from app.work import M, Work
+from app.work import ANONYMOUS, M, Work
 
 DEFAULT_ROLE = "user"
 MOST_ADMINS = 20
@@ -38,6 +38,7 @@ STAND_IN: dict[str, Any] = {  # no times: MariaDB would make texts of them, and 
     "password_hash": "$argon2id$" + 87 * "-",
 }
 WHOLE_STAND_IN = {column.name: STAND_IN.get(column.name) for column in USER}
+THERE = select(select(User.id).where(User.id == bindparam("id")).exists())
 SAME_PASSWORD = User.password_hash.is_not_distinct_from(bindparam("hash"))
 
 
@@ -114,15 +115,28 @@ def hold(work: Work, user_id: UUID | None) -> User | None:
     return work.db.scalar(now, execution_options={"populate_existing": True})
 
 
+def is_there(work: Work, user_id: UUID) -> bool:
+    """False for nobody, and once the account was erased."""
+    return bool(work.db.scalar(THERE, {"id": user_id}))
+
+
 def own(work: Work, *, held: bool = False) -> User:
     """The caller's own row; `held`: as it is now, and locked until the unit ends. Raises TokenRevoked if the account
     was erased a moment ago, or the session has ended while the row was waited for.
     """
     mine, session_id = work.caller.user_id, work.caller.session_id
     user = hold(work, mine) if held else work.db.scalar(select(User).where(User.id == mine))
-    if user is None or (held and session_id and sessions.live_account(work, session_id) is None):
+    if user is None:
+        raise gone(work)
+    if held and session_id and sessions.live_account(work, session_id) is None:
         raise TokenRevoked()
     return user
+
+
+def gone(work: Work) -> TokenRevoked:
+    """The refusal of a caller who was erased a moment ago: nobody now, or the audit log would name them again."""
+    work.caller = ANONYMOUS
+    return TokenRevoked()
 
 
 def admins(work: Work) -> list[User]:

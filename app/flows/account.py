@@ -29,7 +29,7 @@ from app.core.challenges import Purpose
 from app.core.identifiers import Identifier
 from app.delivery import outbox
 from app.delivery.outbox import Notice
-from app.errors import ChallengeClosed, InvalidCredentials, LastAdmin, TokenRevoked, UsernameTaken, ValidationFailed
+from app.errors import ChallengeClosed, InvalidCredentials, LastAdmin, UsernameTaken, ValidationFailed
 from app.flows import asking, proof
 from app.models import OtpChallenge, User
 from app.work import Work
@@ -113,7 +113,8 @@ def describe(work: Work, name: str | None, username: Identifier | None, language
     if username:
         signups.release_username(work, username)
     if not changed:
-        raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken() if changed is None else TokenRevoked())
+        refused = UsernameTaken() if changed is None else accounts.gone(work)
+        raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, refused)
     audit.record(work, Event.ACCOUNT_CHANGED, fields=list(values))
     return user
 

@@ -91,7 +91,13 @@ def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False)
         count = sessions.revoke_all(work, user_id, "signed_out")
     else:
         count = int(sessions.revoke(work, session_id, user_id, "signed_out"))
-    audit.record(work, Event.SESSION_ENDED, user_id=user_id, session_id=session_id, why="signed_out", count=count)
+    _note_signed_out(work, user_id, session_id, count)
+
+
+def _note_signed_out(work: Work, user_id: UUID, session_id: UUID, count: int) -> None:
+    """Record how many sessions ended. If none did, nobody is named: they may have been erased from the log."""
+    if count:
+        audit.record(work, Event.SESSION_ENDED, user_id=user_id, session_id=session_id, why="signed_out", count=count)
 
 
 def sign_out_browser(work: Work, cookie: str) -> None:
@@ -100,9 +106,7 @@ def sign_out_browser(work: Work, cookie: str) -> None:
     if found is not None:
         account, session_id, _ = found
         count = int(sessions.revoke(work, session_id, account.id, "signed_out"))
-        audit.record(
-            work, Event.SESSION_ENDED, user_id=account.id, session_id=session_id, why="signed_out", count=count
-        )
+        _note_signed_out(work, account.id, session_id, count)
 
 
 def end(work: Work, session_id: UUID) -> None:

@@ -113,6 +113,7 @@ def test_a_change_of_an_account_that_is_erased_meanwhile_is_refused(locking: Wor
         connection.execute(sa.delete(User).where(User.id == id_of(person)))
     assert sent[0].code == "token_revoked"
     assert (locking.rows(User), locking.rows(UsernameHold)) == ([], [])
+    assert [row.user_id for row in locking.audit(reason="token_revoked")] == [None]
 
 
 @pytest.mark.covers("attack A36", "asvs 8.3.2")

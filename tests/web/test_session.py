@@ -9,6 +9,7 @@ import pytest
 from app.models import RefreshToken, Session, User
 from tests.conftest import World
 from tests.people import Person
+from tests.web.admins import id_of
 
 
 def test_a_refresh_spends_the_token_and_keeps_the_session(world: World, person: Person) -> None:
@@ -130,6 +131,18 @@ def test_signing_out_everywhere(world: World, person: Person) -> None:
     person.api.post("/api/auth/logout", {"everywhere": True}, person.token).ok()
     for token in (first, person.token):
         assert person.api.get("/api/auth/me", token).code == "token_revoked"
+
+
+def test_a_sign_out_that_ends_nothing_is_not_recorded(world: World, person: Person) -> None:
+    """Or whoever is erased would be in the audit log again."""
+    for _ in range(2):
+        person.api.post("/api/auth/logout", token=person.token).ok()
+    assert [row.facts["count"] for row in world.audit(event="session.ended")] == [1]
+    person.sign_in()
+    person.api.delete("/api/auth/me", person.token).ok()
+    for everywhere in (False, True):
+        person.api.post("/api/auth/logout", {"everywhere": everywhere}, person.token).ok()
+    assert {(row.ip, row.user_agent) for row in world.audit(user_id=id_of(person))} == {(None, None)}
 
 
 def test_signing_out_needs_something_to_sign_out(person: Person) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from app.models import AuditLog, OtpChallenge, Throttle, User
 from tests.conftest import World
-from tests.people import PASSWORD, Person, wrong
+from tests.people import PASSWORD, Person, while_hashing, wrong
+from tests.web.admins import id_of
 
 
 def test_a_person_signs_in_with_password_and_code(person: Person) -> None:
@@ -277,3 +278,12 @@ def test_the_old_password_is_dead_also_while_its_hash_is_renewed(make_world) -> 
     assert owner.api.get("/api/auth/me", token).code == "token_revoked"
     assert owner.ask_signin().code == "invalid_credentials"
     assert world.person(email=first.email, password="a new horse 42").ask_signin().status == 200
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_sign_in_under_way_names_nobody_who_is_erased_meanwhile(world: World, person: Person, right: bool) -> None:
+    person.password = PASSWORD if right else "wrong horse 7"
+    token = person.token
+    with while_hashing(world, lambda: person.api.delete("/api/auth/me", token).ok()):
+        assert person.ask_signin().code == "invalid_credentials"
+    assert {(row.subject, row.ip) for row in world.audit(user_id=id_of(person))} == {(None, None)}
