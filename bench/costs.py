@@ -29,17 +29,18 @@ from tests.people import Api, Person, http_transport
 from tests.service import Service, running
 
 AT_ONCE = 4
-ROWS = 50_000  # of each table, for its size
 BIG = ("users", "sessions", "refresh_tokens", "audit_logs", "otp_challenges", "outbox_messages", "throttles", "signups")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--people", type=int, help="(500; short: 60)")
+    parser.add_argument("--rows", type=int, help="of each table, for its size (50,000; short: 5,000)")
 
 
 def run(given: argparse.Namespace) -> Report:
     lanes.look_for_servers()
     given.people = given.people or (60 if given.short else 500)
+    given.rows = given.rows or (5_000 if given.short else 50_000)
     report = Report()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
@@ -58,7 +59,7 @@ def run(given: argparse.Namespace) -> Report:
             cost.of("refresh", people, lambda person: person._keep(person.refresh()).ok()),
             cost.of("`me`", people, lambda person: person.me().ok()),
         ]
-        sizes = _sizes(url)
+        sizes = _sizes(url, given.rows)
     report.tables[f"CPU milliseconds of each, {given.people} of them"] = rows
     report.tables["bytes a row on disk, indexes and all"] = sizes
     measured = all(row["service"] > 0 and row["database"] > 0 for row in rows)
@@ -100,7 +101,7 @@ class _Meter:
         return cpu_of(self._service), database, float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
 
-def _sizes(url: str) -> list[dict[str, object]]:
+def _sizes(url: str, most: int) -> list[dict[str, object]]:
     """Of the rows that the people left, each many times over: a few hundred would weigh what the emptiness around them
     weighs.
     """
@@ -111,7 +112,7 @@ def _sizes(url: str) -> list[dict[str, object]]:
             rows = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 1
             columns = ", ".join(column.name for column in table.columns)
             values = ", ".join(_another(column) for column in table.columns)
-            copies = f"SELECT {values} FROM {name}, generate_series(1, {ROWS // rows}) AS n"
+            copies = f"SELECT {values} FROM {name}, generate_series(1, {most // rows}) AS n"
             connection.execute(sa.text(f"INSERT INTO {name} ({columns}) {copies}"))
             connection.execute(sa.text(f"VACUUM FULL ANALYZE {name}"))
             rows = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 1

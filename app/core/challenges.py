@@ -102,7 +102,7 @@ def subject(row: OtpChallenge) -> UUID | None:
 
 
 def is_decoy(row: OtpChallenge) -> bool:
-    """True if no code answers it. It ends with whoever asked, or their sign-up, as the question that it stands in for."""
+    """True if no code answers it. It ends with whoever asked, or their sign-up, as the question it stands in for."""
     return row.decoy or subject(row) is None
 
 
