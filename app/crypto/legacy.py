@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable
 
 import argon2
-import argon2.low_level
 import bcrypt
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -27,7 +26,7 @@ MOST_MEMORY = 128 * 2**20  # bytes of one Argon2 or scrypt hash
 MOST_PASSES = 8  # of Argon2 over that memory
 MOST_SCRYPT = 2**22  # N times r times p
 MOST_ITERATIONS = 2_000_000  # of PBKDF2; Django 6.0 makes 1,200,000
-NO_MEMORY = argon2.low_level.error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR of argon2.h
+NO_MEMORY = "Memory allocation error"  # the words of Argon2 for it (`argon2_error_message`)
 LONGEST_BCRYPT = 72  # bytes; what is behind them, bcrypt never saw
 
 _NUMBER, _SALT = r"([1-9][0-9]{0,7})", r"([!-#%-~]{1,64})"  # a salt is any printable ASCII but $
