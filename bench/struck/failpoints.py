@@ -48,44 +48,42 @@ def _arm(stage: Stage, text: str) -> None:
     os.replace(fresh, stage.folder / ARMED)
 
 
-def _worker_ends(place: str) -> Make:
+@contextmanager
+def _kept(stage: Stage) -> Iterator[None]:
+    """The courier is started again whenever it has ended, as a process manager does."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(LOOK_S):
+            if stage.courier.poll() is not None:
+                stage.start_courier()
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        if stage.courier.poll() is not None:
+            stage.start_courier()
+
+
+def _ends(place: str, likely: float) -> Make:
+    """Whoever comes by: the workers, or the courier, who commits, too."""
+
     def make(stage: Stage) -> Iterator[None]:
-        with _armed(stage, place, AT_COMMIT):
+        with _kept(stage), _armed(stage, place, likely):
             yield
 
     return make
 
 
-def _courier_ends(place: str) -> Make:
-    """It is started again whenever it has ended, as a process manager does."""
-
-    def make(stage: Stage) -> Iterator[None]:
-        over = threading.Event()
-
-        def keep() -> None:
-            while not over.wait(LOOK_S):
-                if stage.courier.poll() is not None:
-                    stage.start_courier()
-
-        thread = threading.Thread(target=keep)
-        thread.start()
-        try:
-            with _armed(stage, place, AT_SEND):
-                yield
-        finally:
-            over.set()
-            thread.join()
-            if stage.courier.poll() is not None:
-                stage.start_courier()
-
-    return make
-
-
 for at in (BEFORE_COMMIT, AFTER_COMMIT):
-    fault(f"worker ends {at}", **OF_WEB)(_worker_ends(at))
-    fault(f"worker ends {at} (SQLite)", database="sqlite", **OF_WEB)(_worker_ends(at))
+    fault(f"worker ends {at}", **OF_WEB)(_ends(at, AT_COMMIT))
+    fault(f"worker ends {at} (SQLite)", database="sqlite", **OF_WEB)(_ends(at, AT_COMMIT))
 for at in (BEFORE_SEND, BEFORE_MARK):
-    fault(f"courier ends {at}", **OF_COURIER)(_courier_ends(at))
+    fault(f"courier ends {at}", **OF_COURIER)(_ends(at, AT_SEND))
 
 
 @fault("key rotation killed", start=Start.FAILPOINTS, fails=False)
