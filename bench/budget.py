@@ -45,7 +45,7 @@ from tests import lanes
 
 THRESHOLD = 5  # LOCKOUT_THRESHOLD
 DAYS = 30
-TURNS = 8  # of each way in a storm, however slow the machine; so many meet every budget
+TURNS = 10  # of each way in a storm, however slow the machine; so many meet every budget
 PATIENCE_S = 60  # for those
 WILD = 0.3  # of the turns go to the victim of all, in any spelling and path
 MIXED = "all ways at once"
