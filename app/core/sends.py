@@ -64,6 +64,16 @@ def is_spent(wait: int) -> bool:
     return wait > WINDOW.total_seconds()
 
 
+def day_spent(work: Work, destination: Identifier) -> int:
+    """The seconds until a destination's day has a message again; 0 if it has one now. Takes none."""
+    row = _row(work, key(destination))
+    return _rest(work, row) if row.day_count >= _day_cap(work, destination) else 0
+
+
+def _rest(work: Work, row: Counter) -> int:
+    return math.ceil((row.day_ends_at - work.now).total_seconds())
+
+
 def turn(work: Work, destination: Identifier, since: datetime) -> int:
     """Take a message that has waited from its destination's minute; from the day too, if another has begun since it was
     asked for. Returns 0, or the seconds to wait on.
@@ -84,7 +94,7 @@ def _take(work: Work, at: str, day_cap: int, *, waits: bool = False) -> int:
     """`waits`: whether it takes its place in the day where the minute is spent."""
     row = _row(work, at)
     if row.day_count >= day_cap:
-        left = math.ceil((row.day_ends_at - work.now).total_seconds())
+        left = _rest(work, row)
         return max(left, int(WINDOW.total_seconds()) + 1) if waits else left
     wait = _minute(work, row)
     if not wait or waits:

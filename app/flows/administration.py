@@ -243,7 +243,7 @@ def send_reset(work: Work, user_id: UUID, channel: str | None = None) -> OtpChal
 
 
 def _take_leave(work: Work, to: Identifier) -> None:
-    if wait := sends.ask(work, to):
+    if wait := sends.ask(work, to) or sends.day_spent(work, to):
         raise RateLimited(retry_after=wait)
 
 
@@ -252,7 +252,7 @@ def _ask(work: Work, user: User, to: Identifier, act: str | None = None) -> OtpC
     question = Question(
         Purpose.RECOVERY, to, lockout.key(to), user_id=user.id, stands_on=stands_on, language=user.language
     )
-    return asking.ask(work, question, act=act)
+    return asking.ask(work, question, act=act, invited=True)
 
 
 def delete(work: Work, user_id: UUID) -> None:

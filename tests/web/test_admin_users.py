@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -209,6 +210,30 @@ def test_invitations_have_the_budget_of_every_message(world: World, admin: Perso
     admin.sign_in()
     codes = [act(admin, jane, "send-password-reset", {}).code for _ in range(4)]
     assert codes == [None, None, None, "rate_limited"]
+
+
+def test_an_admin_s_message_is_sent_or_refused(make_world: Callable[..., World]) -> None:
+    """Strangers can spend half of an address's day. What goes beyond the whole is refused, before an account is made."""
+    world = make_world(sends_per_day_email=4, ratelimit=False)
+    admin, jane, asha = of_role(world, "admin"), world.person().sign_up(), world.person().sign_up()
+    for _ in range(2):
+        jane.api.post("/api/auth/forgot-password", {"email": jane.email}).ok()
+        world.person(email="new@example.com").ask_signup().ok()
+    world.person(email="new@example.com").ask_signup().ok()
+    world.clock.advance(minutes=1)
+    asked = act(admin, jane, "send-password-reset", {}).ok()
+    body = {"challenge_id": asked["challenge_id"], "otp": jane.code(), "new_password": NEW}
+    jane.api.post("/api/auth/reset-password", body).ok()
+    admin.api.post(USERS, {"email": "new@example.com", "invite": True}, admin.token).ok()
+    assert world.inbox("new@example.com")[-1] == "code.invite"
+    for _ in range(3):
+        asha.sign_in()
+        world.clock.advance(minutes=1)
+    assert act(admin, asha, "send-password-reset", {}).code == "rate_limited"
+    assert last(world, "user.refused").reason == "rate_limited"
+    asha.api.delete("/api/auth/me", asha.token).ok()
+    assert admin.api.post(USERS, {"email": asha.email, "invite": True}, admin.token).code == "rate_limited"
+    assert [user.email for user in world.rows(User) if user.email == asha.email] == []
 
 
 def test_a_repeated_request_opens_one_account(world: World, admin: Person) -> None:
