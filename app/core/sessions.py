@@ -121,17 +121,10 @@ def introspect(work: Work, token: str) -> tuple[dict[str, Any], Account] | None:
     return work.kit.tokens.claims_of(token), account
 
 
-def renew(work: Work, session_id: UUID, method: str) -> Session | None:
-    """Note that somebody proved once more in their session that it is them. None if it has ended."""
-    lasting = (Session.id == session_id, Session.revoked_at.is_(None), Session.expires_at > work.now)
-    row = work.db.scalar(select(Session).where(*lasting), execution_options={"populate_existing": True})
-    if row is None:
-        return None
-    amr = " ".join(dict.fromkeys([*row.amr.split(), method]))
-    if work.changes(update(Session).where(*lasting).values(auth_time=work.now, amr=amr)) != 1:
-        return None
-    work.db.refresh(row)
-    return row
+def lasting(work: Work, session_id: UUID) -> Session | None:
+    """A session as it is now; None if it has ended."""
+    here = (Session.id == session_id, Session.revoked_at.is_(None), Session.expires_at > work.now)
+    return work.db.scalar(select(Session).where(*here), execution_options={"populate_existing": True})
 
 
 def page_of_user(work: Work, user_id: UUID, limit: int, before: UUID | None) -> list[Session]:

@@ -46,16 +46,18 @@ class Exchange:
     expires_at: datetime | None = None
 
 
-def access(work: Work, session: Session, user: User) -> str:
-    """A signed access token of a session: who, in which role, how and when it was proven."""
+def access(work: Work, session: Session, user: User, again: str | None = None) -> str:
+    """A signed access token of a session: who, in which role, how and when it was proven. `again`: a method by which it
+    was proven once more just now, as this one token says; the session stays as it is.
+    """
     return work.kit.tokens.issue(
         {
             "sub": str(user.id),
             **_times(work, session),
             "sid": str(session.id),
             "role": user.role,
-            "amr": amr(session),
-            "auth_time": int(session.auth_time.timestamp()),
+            "amr": amr(session, again),
+            "auth_time": int((work.now if again else session.auth_time).timestamp()),
         }
     )
 
@@ -77,9 +79,10 @@ def life(work: Work, session: Session) -> int:
     return max(0, min(work.settings.jwt_access_ttl, left))
 
 
-def amr(session: Session) -> list[str]:
-    """How a session was proven, in the words of RFC 8176 where it has one for a method."""
-    return list(dict.fromkeys(word for method in session.amr.split() for word in AMR.get(method, (method,))))
+def amr(session: Session, again: str | None = None) -> list[str]:
+    """How a session was proven, in the words of RFC 8176 where it has one for a method; and by what once more."""
+    methods = [*session.amr.split(), *([again] if again else [])]
+    return list(dict.fromkeys(word for method in methods for word in AMR.get(method, (method,))))
 
 
 def first_refresh(work: Work, session: Session) -> tuple[str, datetime]:

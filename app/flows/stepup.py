@@ -34,7 +34,8 @@ def start(work: Work, channel: str | None = None) -> Asked:
 
 
 def verify(work: Work, challenge_id: UUID, given: Given, method: str | None = None) -> SignedIn:
-    """A fresh access token for the same session: its sign-in is of now. Of no other session, old tokens stay old.
+    """A fresh access token for the same session: its sign-in is of now. Of no other session, and of no other token: old
+    ones stay old, and so does what a refresh token brings (`docs/adr/0030`).
 
     Raises ValidationFailed, ChallengeClosed, InvalidCode, AccountLocked, TokenRevoked.
     """
@@ -43,9 +44,9 @@ def verify(work: Work, challenge_id: UUID, given: Given, method: str | None = No
         work, challenge_id, given, lambda row: row.purpose == Purpose.STEP_UP and row.session_id == session_id, method
     )
     user = proven.challenge.user
-    session = sessions.renew(work, session_id, proven.method) if session_id else None
+    session = sessions.lasting(work, session_id) if session_id else None
     if session is None or user is None:
         raise audit.refusal(work, Event.STEP_UP_REFUSED, None, TokenRevoked())
     lockout.forgive(proven.budget)
     audit.record(work, Event.STEP_UP_COMPLETED, method=proven.method)
-    return SignedIn(user, session, tokens.access(work, session, user))
+    return SignedIn(user, session, tokens.access(work, session, user, proven.method))

@@ -129,13 +129,18 @@ def test_it_wants_a_session_and_takes_its_own_challenge_alone(world: World, pers
     assert answer(person, asked["challenge_id"], other.code()).code == "challenge_closed"
 
 
-def test_a_refreshed_token_keeps_the_newer_time(world: World, stale: Person) -> None:
-    asked = ask(stale).ok()
-    answer(stale, asked["challenge_id"], stale.code()).ok()
-    world.clock.advance(minutes=5)
-    token = stale.refresh().ok()["access_token"]
-    claims = jwt.decode(token, options={"verify_signature": False})
-    assert 300 <= claims["iat"] - claims["auth_time"] <= 301
+@pytest.mark.covers("attack A36", "asvs 7.5.1")
+def test_a_refresh_token_brings_nothing_of_a_step_up(world: World, stale: Person) -> None:
+    """It may be a thief's, who waits for the owner to prove themselves."""
+    before = jwt.decode(stale.token, options={"verify_signature": False})
+    app = enrol(world, stale.sign_in())
+    world.clock.advance(minutes=11)
+    fresh = answer(stale, ask(stale).ok()["challenge_id"], app.fresh()).ok()["access_token"]
+    brought = stale.refresh().ok()["access_token"]
+    assert stale.api.delete("/api/auth/me", brought).code == "insufficient_user_authentication"
+    claims = jwt.decode(brought, options={"verify_signature": False})
+    assert claims["amr"] == before["amr"] == ["pwd", "email"]
+    assert stale.api.delete("/api/auth/me", fresh).status == 200
 
 
 @pytest.mark.covers("attack A05", "attack A10")
