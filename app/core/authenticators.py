@@ -123,6 +123,11 @@ def remove(work: Work, user_id: UUID, row_id: UUID) -> bool:
     return work.changes(delete(Authenticator).where(*mine)) == 1
 
 
+def end_setups(work: Work, user_id: UUID) -> None:
+    """Delete those of the user's that wait for their first code."""
+    work.changes(delete(Authenticator).where(Authenticator.user_id == user_id, Authenticator.confirmed_at.is_(None)))
+
+
 def forget_all(work: Work, user_id: UUID) -> None:
     """Delete all of the user's, those in setup among them."""
     work.changes(delete(Authenticator).where(Authenticator.user_id == user_id))

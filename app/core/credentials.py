@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from app.core import challenges, factors, sessions, trusted_devices
+from app.core import authenticators, challenges, factors, sessions, trusted_devices
 from app.work import Work
 
 
@@ -17,9 +17,10 @@ def hold(work: Work, user_id: UUID) -> None:
 
 
 def changed(work: Work, user_id: UUID, why: str, *, keep: UUID | None = None) -> int:
-    """End what was begun with the old credential: open challenges, remembered devices and every session but the one to
-    keep. Returns how many sessions ended.
+    """End what was begun with the old credential: open challenges, apps in setup, remembered devices and every session
+    but the one to keep. Returns how many sessions ended.
     """
     challenges.void_all(work, user_id)
+    authenticators.end_setups(work, user_id)
     trusted_devices.forget_all(work, user_id)
     return sessions.revoke_all(work, user_id, why, keep=keep)

@@ -79,10 +79,11 @@ def test_the_first_code_takes_it_into_use_and_brings_backup_codes(world: World, 
 
 def test_a_wrong_first_code_is_refused_and_the_right_one_still_counts(world: World, person: Person) -> None:
     begun = person.api.post("/api/auth/factors/totp", {}, person.token).ok()
-    app = App(enrol(world, person).totp, world, begun["factor_id"], [])
-    assert confirm(person, app, app.code()).code == "invalid_code"
+    app = App(pyotp.TOTP(begun["secret"]), world, begun["factor_id"], [])
+    assert confirm(person, app, wrong(app.code())).code == "invalid_code"
     assert world.audit(event="factor.refused")[-1].reason == "invalid_code"
     assert confirm(person, app, "abc").code == "validation_failed"
+    confirm(person, app, app.code()).ok()
 
 
 def test_five_wrong_first_codes_end_an_enrolment(world: World, person: Person) -> None:
@@ -91,6 +92,16 @@ def test_five_wrong_first_codes_end_an_enrolment(world: World, person: Person) -
     codes = [confirm(person, app, wrong(app.code())).code for _ in range(6)]
     assert codes == ["invalid_code"] * 5 + ["not_found"]
     assert confirm(person, app, app.code()).code == "not_found"
+
+
+def test_an_app_in_setup_ends_with_a_changed_credential(world: World, person: Person) -> None:
+    """Whoever began it may be whom the change is to keep out."""
+    begun = person.api.post("/api/auth/factors/totp", {}, person.token).ok()
+    app = App(pyotp.parse_uri(begun["otpauth_uri"]), world, begun["factor_id"], [])
+    body = {"current_password": PASSWORD, "new_password": "a brand new horse"}
+    person.api.post("/api/auth/change-password", body, person.token).ok()
+    assert confirm(person, app, app.code()).code == "not_found"
+    assert world.rows(Authenticator) == []
 
 
 def test_an_app_in_setup_is_none_to_remove(world: World, person: Person) -> None:
