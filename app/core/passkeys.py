@@ -139,7 +139,7 @@ def use(work: Work, row: OtpChallenge, passkey: Passkey, given: dict[str, Any]) 
     """
     if row.user_id not in (None, passkey.user_id) or not can_ask(work, row):
         return False
-    stored = Stored(passkeys.to_bytes(passkey.public_key), passkey.sign_count, passkey.user_id)
+    stored = Stored(passkeys.to_bytes(passkey.public_key), passkey.sign_count, passkey.user_id, passkey.synced)
     try:
         asked = _asked(work, row)
         risen = passkeys.verify_assertion(_party(work), asked, given, stored, discovered=row.user_id is None)

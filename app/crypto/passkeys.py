@@ -101,6 +101,7 @@ class Stored:
     public_key: bytes
     sign_count: int
     owner: UUID
+    synced: bool
 
 
 def challenge(keys: KeyRing, key_id: str, row_id: UUID, factor: str) -> bytes:
@@ -175,8 +176,13 @@ def verify_registration(party: Party, asked: bytes, given: dict[str, Any]) -> Re
             made.sign_count,
             made.aaguid,
             tuple(dict.fromkeys(transport.value for transport in parsed.response.transports or ())),
-            made.credential_device_type is CredentialDeviceType.MULTI_DEVICE,
+            _is_synced(made.credential_device_type),
         )
+
+
+def _is_synced(kind: CredentialDeviceType) -> bool:
+    """Whether its authenticator may copy it to others: backup eligibility, which never changes (section 6.1.3)."""
+    return kind is CredentialDeviceType.MULTI_DEVICE
 
 
 def _refuse_strange_keys(cose: bytes) -> None:
@@ -202,8 +208,8 @@ def verify_assertion(
     party: Party, asked: bytes, given: dict[str, Any], stored: Stored, *, discovered: bool = False
 ) -> int:
     """Check what an authenticator signed in answer to `asked` (section 7.2) and give its new counter, which has risen
-    unless it does not count at all. `discovered`: no user was asked for, so the answer must say whose it is (step 6).
-    Raises NotAccepted.
+    unless it does not count at all. One that may be copied by now, or no more, is another (section 7.2, on `BE`).
+    `discovered`: no user was asked for, so the answer must say whose it is (step 6). Raises NotAccepted.
     """
     with _refusing():
         parsed = parse_authentication_credential_json(given)
@@ -220,6 +226,8 @@ def verify_assertion(
             credential_current_sign_count=stored.sign_count,
             require_user_verification=True,
         )
+        if _is_synced(verified.credential_device_type) != stored.synced:
+            raise NotAccepted("whether it may be copied to other devices has changed")
         return verified.new_sign_count
 
 

@@ -44,7 +44,7 @@ def register(authenticator: Authenticator, **how: Any) -> Registered:
 
 
 def stored(made: Registered, sign_count: int | None = None) -> Stored:
-    return Stored(made.public_key, made.sign_count if sign_count is None else sign_count, HOLDER.id)
+    return Stored(made.public_key, made.sign_count if sign_count is None else sign_count, HOLDER.id, made.synced)
 
 
 def use(authenticator: Authenticator, made: Registered, *, discovered: bool = True, **how: Any) -> int:
@@ -133,6 +133,16 @@ def test_a_key_that_its_owner_s_devices_share_is_told(authenticator: Authenticat
     assert register(authenticator, flags=UP | UV | BE | BS).synced
     with pytest.raises(NotAccepted):
         register(authenticator, flags=UP | UV | BS)
+
+
+@pytest.mark.parametrize(("made_with", "used_with"), [(UP | UV, UP | UV | BE), (UP | UV | BE | BS, UP | UV)])
+def test_a_key_that_can_be_copied_by_now_or_no_more_is_refused(
+    authenticator: Authenticator, made_with: int, used_with: int
+) -> None:
+    made = register(authenticator, flags=made_with)
+    assert use(authenticator, made, flags=made_with)
+    with pytest.raises(NotAccepted):
+        use(authenticator, made, flags=used_with)
 
 
 def test_a_key_may_sign_its_own_attestation(authenticator: Authenticator) -> None:
