@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, and_, func, select
+from sqlalchemy import BindParameter, ColumnElement, and_, delete, func, select
 
 from app.core import audit, identifiers, throttles
 from app.core.identifiers import Identifier
@@ -27,6 +27,9 @@ LONGEST_LOCK = timedelta(days=1)
 DAY_CAP = 50  # wrong guesses a day per identifier, however they are paced
 STREAK_CAP = 100  # wrong guesses in a row at an account: its password is off until bound again (by recovery)
 NOBODY = throttles.key("guess", "nobody")  # what is put to nobody in particular; never raised
+FOREVER = datetime(
+    9999, 1, 1, tzinfo=UTC
+)  # a hundred wrong guesses at an account are a hundred, however long they take
 MEMORY = timedelta(days=1)  # a day without a wrong guess, and the next lock is a short one again
 
 
@@ -39,6 +42,7 @@ class Budget:
     own: Counter
     wait: int  # seconds until the identifier may try again; 0: now
     silent: bool  # the account's own budget is spent: every guess is wrong
+    lasts: datetime  # until when wrong guesses in a row are remembered, however old the last one is
 
     @property
     def by_identifier(self) -> bool:
@@ -56,29 +60,40 @@ def keys(identifier_key: str, user_id: UUID | None) -> tuple[str, str]:
 
 
 def hold(
-    work: Work, identifier_key: str, user_id: UUID | None, *, rebinding: bool = False, beside: Iterable[str] = ()
+    work: Work,
+    identifier_key: str,
+    user_id: UUID | None,
+    *,
+    is_account: bool,
+    rebinding: bool = False,
+    beside: Iterable[str] = (),
 ) -> Budget:
-    """Lock the counters of a guess and say whether it may be made. `rebinding`: recovery, which 100
-    failures in a row do not stop, because it is the way back. `beside`: other throttles to lock with them.
+    """Lock the counters of a guess and say whether it may be made. `is_account`: `user_id` is an account's, not a
+    sign-up's; only an account's counter is kept as long as there are wrong guesses in a row on it. `rebinding`:
+    recovery, which 100 failures in a row do not stop, because it is the way back. `beside`: other throttles to lock
+    with them.
     """
     both = keys(identifier_key, user_id)
     rows = throttles.held(work, (*both, *beside))
     shown, own = rows[both[0]], rows[both[1]]
     stopped = own.streak >= STREAK_CAP and not rebinding
-    return Budget(identifier_key, shown, own, _wait(work, shown), stopped or _wait(work, own) > 0)
+    lasts = FOREVER if is_account else work.now
+    return Budget(identifier_key, shown, own, _wait(work, shown), stopped or _wait(work, own) > 0, lasts)
 
 
-def hold_device(work: Work, device_id: UUID, *, beside: Iterable[str] = ()) -> Budget:
-    """Lock the counter of a remembered device: a budget of its own, which nobody without its token can spend."""
+def hold_device(work: Work, device_id: UUID, lasts: datetime, *, beside: Iterable[str] = ()) -> Budget:
+    """Lock the counter of a remembered device: a budget of its own, which nobody without its token can spend. `lasts`:
+    until when it is remembered.
+    """
     at = throttles.key("guess", "device", device_id.hex)
     row = throttles.held(work, (at, *beside))[at]
-    return Budget(at, row, row, _wait(work, row), row.streak >= STREAK_CAP)
+    return Budget(at, row, row, _wait(work, row), row.streak >= STREAK_CAP, lasts)
 
 
 def unbounded(work: Work) -> Budget:
     """No counter at all, for what cannot be guessed: a lock that strangers could close would be all that it did."""
     row = throttles.empty(work)
-    return Budget("", row, row, 0, False)
+    return Budget("", row, row, 0, False, work.now)
 
 
 def judge(work: Work, budget: Budget, right: bool) -> Refusal | None:
@@ -97,11 +112,11 @@ def count_wrong(work: Work, budget: Budget) -> None:
     """Raise the counters of a budget by one wrong guess. One that is spent rests: it does not lock for longer."""
     if not budget.wait:
         before = budget.shown.locked_until
-        _raise(work, budget.shown)
+        _raise(work, budget.shown, work.now if budget.by_identifier else budget.lasts)
         if budget.by_identifier and budget.shown.locked_until != before:
             _record_lock(work, budget.shown)
     if budget.by_identifier and not budget.silent:
-        _raise(work, budget.own)
+        _raise(work, budget.own, budget.lasts)
 
 
 def _record_lock(work: Work, row: Counter) -> None:
@@ -114,7 +129,7 @@ def _wait(work: Work, row: Counter) -> int:
     return max(0, math.ceil(left))
 
 
-def _raise(work: Work, row: Counter) -> None:
+def _raise(work: Work, row: Counter, lasts: datetime) -> None:
     if row.touched_at + MEMORY <= work.now:
         row.count, row.level = 0, 0
     if row.day_ends_at <= work.now:
@@ -122,6 +137,7 @@ def _raise(work: Work, row: Counter) -> None:
     row.count += 1
     row.day_count += 1
     row.streak += 1
+    row.window_ends_at = lasts
     if row.count >= work.settings.lockout_threshold:
         first = timedelta(seconds=work.settings.lockout_seconds)
         row.locked_until = work.now + min(first * 2**row.level, LONGEST_LOCK)
@@ -147,7 +163,7 @@ def forgive(budget: Budget) -> None:
     """A complete sign-in: the count of that identifier and of the account starts again. The day's goes on."""
     for row in (budget.shown, budget.own):
         row.count = row.level = row.streak = 0
-        row.locked_until = None
+        row.locked_until, row.window_ends_at = None, row.touched_at
 
 
 def locked_until(work: Work, user: User) -> datetime | None:
@@ -165,10 +181,15 @@ def keys_of(user: User) -> set[str]:
 def hold_all(work: Work, user: User) -> list[Budget]:
     """Lock the counters of every identifier of an account."""
     spelled = [key(identifier) for identifier in identifiers.of_user(user)]
-    return [hold(work, at, user.id, beside=spelled) for at in spelled]
+    return [hold(work, at, user.id, is_account=True, beside=spelled) for at in spelled]
 
 
 def forgive_all(work: Work, user: User) -> None:
     """The password is bound again: every identifier of the account starts again."""
     for budget in hold_all(work, user):
         forgive(budget)
+
+
+def forget(work: Work, user: User) -> None:
+    """Delete the counters of an account and its identifiers, which this unit holds."""
+    work.changes(delete(Throttle).where(Throttle.key.in_(keys_of(user))))

@@ -107,10 +107,12 @@ def _trusted_devices(work: Work) -> Conditions:
 
 
 def _throttles(work: Work) -> Conditions:
-    """Counters at rest. One of wrong guesses in a row never rests: 100 of them are 100, however long they take."""
+    """Counters at rest. The window of wrong guesses in a row at an account has no end, and that of a remembered device
+    ends with it.
+    """
     times = (Throttle.touched_at, Throttle.window_ends_at, Throttle.day_ends_at)
     unlocked = or_(Throttle.locked_until.is_(None), Throttle.locked_until < work.now - RESTED)
-    return Throttle.streak == 0, unlocked, *(time < work.now - RESTED for time in times)
+    return unlocked, *(time < work.now - RESTED for time in times)
 
 
 # In this order: what refers to a row goes before it.

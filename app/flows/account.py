@@ -61,7 +61,7 @@ def change_password(work: Work, current: str, new: str) -> None:
 
 def _settle_guess(work: Work, user: User, right: bool) -> None:
     identifier = identifiers.of_user(user)[0]
-    budget = lockout.hold(work, lockout.key(identifier), user.id)
+    budget = lockout.hold(work, lockout.key(identifier), user.id, is_account=True)
     if refused := lockout.judge(work, budget, right):
         raise audit.refusal(work, Event.PASSWORD_REFUSED, identifier.masked, refused)
 
@@ -144,6 +144,7 @@ def erase(work: Work) -> None:
     TokenRevoked if it got another role in this moment: it may be the last admin's by now.
     """
     user = accounts.own(work)
+    lockout.hold_all(work, user)
     if user.role == roles.ADMIN and not roles.another_admin(work, user):
         raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, LastAdmin())
     with audit.recording(work, Event.ACCOUNT_REFUSED):

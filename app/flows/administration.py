@@ -258,6 +258,7 @@ def _ask(work: Work, user: User, to: Identifier, act: str | None = None) -> OtpC
 def delete(work: Work, user_id: UUID) -> None:
     """Delete an account as its owner could, and tell its addresses. Raises NotFound, LastAdmin, Conflict."""
     user = _target(work, user_id, "delete")
+    lockout.hold_all(work, user)
     with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
         _before_an_end(work, user)
         _write(work, user, {"disabled_at": work.now})  # locks the row, if the role is still the one of above

@@ -33,10 +33,11 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
     """
     user = accounts.by_identifier(work, number)
     at = lockout.key(number)
-    budget = lockout.hold(work, at, user.id if user else None, beside=sends.keys(number))
+    user_id = user.id if user else None
+    budget = lockout.hold(work, at, user_id, is_account=user is not None, beside=sends.keys(number))
     if budget.wait:
         locked = AccountLocked(retry_after=budget.wait)
-        raise audit.refusal(work, Event.SIGNIN_REFUSED, number.masked, locked, user_id=user.id if user else None)
+        raise audit.refusal(work, Event.SIGNIN_REFUSED, number.masked, locked, user_id=user_id)
     waiting, alive = signups.of_number(work, number), challenges.newest(work, Purpose.PHONE, number)
     asking.ask_leave(work, Event.SIGNIN_REFUSED, number)
     if alive and challenges.is_open(work, alive):
@@ -98,7 +99,7 @@ def register(
     number = Identifier(Kind.PHONE, signup.phone)
     if signup.grant_expires_at <= work.now:
         raise audit.refusal(work, Event.SIGNUP_REFUSED, number.masked, TokenExpired(), user_id=signup.id)
-    budget = lockout.hold(work, lockout.key(number), signup.id)
+    budget = lockout.hold(work, lockout.key(number), signup.id, is_account=False)
     if accounts.by_identifier(work, number):
         raise audit.refusal(work, Event.SIGNUP_REFUSED, number.masked, ChallengeClosed(), user_id=signup.id)
     said = consent.given(work, **agreed)

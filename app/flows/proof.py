@@ -222,7 +222,8 @@ def _settle(
     about = None if row.asked_by else challenges.subject(row)
     budget = lockout.unbounded(work)
     if guessed:
-        budget = lockout.hold(work, row.budget_key, about, rebinding=recovers, beside=beside)
+        is_account = about is not None and about == row.user_id
+        budget = lockout.hold(work, row.budget_key, about, is_account=is_account, rebinding=recovers, beside=beside)
     # A lock leaves each recovery one guess, or a stranger could keep the owner from the way back.
     spared = recovers and holder and bool(budget.wait or budget.silent)
     # Whoever is signed in knows whose account it is: to them a spent budget need not look like a wrong code.

@@ -99,9 +99,10 @@ def _settle(
     sending = sends.keys_of_all(contacts, identifier)
     user_id = whose.id if whose else None
     if device:
-        budget = lockout.hold_device(work, device.id, beside=sending)
+        budget = lockout.hold_device(work, device.id, device.expires_at, beside=sending)
     else:
-        budget = lockout.hold(work, lockout.key(identifier), user_id, beside=sending)
+        at, is_account = lockout.key(identifier), claim.user is not None
+        budget = lockout.hold(work, at, user_id, is_account=is_account, beside=sending)
     refused = lockout.judge(work, budget, user_right)
     if refused and (budget.wait or not signup_right):
         # Asked of nobody, too. Whoever was erased while this was being hashed is not named in the audit log again.

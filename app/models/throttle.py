@@ -14,7 +14,7 @@ class Throttle(Base):
 
     key: Mapped[str] = mapped_column(Digest, primary_key=True)
     count: Mapped[int]  # in the running window
-    window_ends_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    window_ends_at: Mapped[datetime] = mapped_column(UtcDateTime)  # of guesses: until when those in a row count
     day_count: Mapped[int]
     day_ends_at: Mapped[datetime] = mapped_column(UtcDateTime)
     level: Mapped[int]  # how often it locked; each doubles the next

@@ -6,15 +6,18 @@ import json
 import threading
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
 from app import models
-from app.core import retention
+from app.core import lockout, retention
 from app.core.inspection import Inspection, inspect
 from app.db import Base
 from app.delivery import upkeep
+from app.flows import administration
+from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import Person, wrong
@@ -115,7 +118,60 @@ def test_wrong_guesses_in_a_row_are_remembered_however_long_they_take(world: Wor
     person.verify_signin(asked["challenge_id"], wrong(person.code()))
     world.clock.advance(days=4000)
     upkeep.purge(world.kit)
-    assert [row.streak for row in world.rows(models.Throttle)] == [1, 1]
+    [own] = world.rows(models.Throttle)
+    assert (own.key, own.streak) == (lockout.keys("", account_id(person))[1], 1)
+    person.sign_in()
+    world.clock.advance(days=8)
+    upkeep.purge(world.kit)
+    assert world.rows(models.Throttle) == []
+
+
+@pytest.mark.covers("asvs 14.2.7")
+def test_of_guesses_at_what_nobody_has_nothing_is_left_after_a_week(world: World) -> None:
+    guess = {"password": "wrong horse 7"}
+    world.person(email="unproven@example.com").ask_signup().ok()
+    for who in ("nobody@example.com", "+919876511111", "nobody", "unproven@example.com"):
+        for _ in range(6):
+            assert world.api().post("/api/auth/login", {"identifier": who, **guess}).status in (401, 423)
+    assert any(row.streak for row in world.rows(models.Throttle))
+    world.clock.advance(days=9)
+    upkeep.purge(world.kit)
+    assert world.rows(models.Throttle) == []
+
+
+@pytest.mark.covers("nist N30")
+def test_guesses_with_a_remembered_device_are_remembered_as_long_as_it_is(world: World) -> None:
+    person = world.person().sign_up()
+    world.clock.advance(minutes=2)
+    asked = person.ask_signin().ok()
+    token = person.verify_signin(asked["challenge_id"], person.code(), remember_device=True).ok()["device_token"]
+    guess = {"identifier": person.email, "password": "wrong horse 7", "device_token": token}
+    assert person.api.post("/api/auth/login", guess).status == 401
+    world.clock.advance(days=29)
+    upkeep.purge(world.kit)
+    assert [row.streak for row in world.rows(models.Throttle)] == [1]
+    world.clock.advance(days=9)
+    upkeep.purge(world.kit)
+    assert world.rows(models.Throttle) == []
+
+
+@pytest.mark.covers("asvs 14.2.7")
+@pytest.mark.parametrize("by_admin", [False, True])
+def test_no_counter_of_guesses_is_left_of_who_was_erased(world: World, by_admin: bool) -> None:
+    person = world.person(username="jane").sign_up()
+    for who in (person.email, "jane"):
+        world.api().post("/api/auth/login", {"identifier": who, "password": "wrong horse 7"})
+    theirs = run(world.kit, lambda work: lockout.keys_of(work.db.get(models.User, account_id(person))), reads=True)
+    assert {row.key for row in world.rows(models.Throttle)} >= theirs
+    if by_admin:
+        run(world.kit, lambda work: administration.delete(work, account_id(person)))
+    else:
+        person.api.delete("/api/auth/me", person.token).ok()
+    assert theirs & {row.key for row in world.rows(models.Throttle)} == set()
+
+
+def account_id(person: Person) -> UUID:
+    return UUID(person.tokens["user"]["id"])
 
 
 def test_a_spent_refresh_token_is_known_while_its_session_lasts(world: World) -> None:
