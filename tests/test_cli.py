@@ -98,6 +98,18 @@ def test_somebody_is_shown_by_any_identifier(world: World, flask: Flask) -> None
         assert (result.exit_code, result.stderr) == (1, "Error: not_found: There is nothing here.\n")
 
 
+def test_a_username_that_looks_like_an_id_is_a_username(world: World, flask: Flask) -> None:
+    """Whoever takes another's id without dashes for a username is helped as themselves, not as the other."""
+    victim = world.person().sign_up()
+    mallory = world.person(username=id_of(victim).hex).sign_up()
+    enrol(world, victim)
+    helped = said(flask("users", "reset-mfa", id_of(victim).hex, "--json"))
+    assert (helped["email"], helped["mfa"]) == (mallory.email, [])
+    assert "totp" in world.rows(User, id=id_of(victim))[0].mfa
+    for who in (str(id_of(victim)), str(id_of(victim)).upper()):
+        assert said(flask("users", "show", who, "--json"))["email"] == victim.email
+
+
 def test_somebody_is_locked_unlocked_and_given_a_role(world: World, flask: Flask) -> None:
     jane = world.person(username="jane").sign_up()
     assert said(flask("users", "lock", "jane", "--hours", "2", "--json"))["status"] == "locked"

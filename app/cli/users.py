@@ -124,13 +124,18 @@ def set_role(*, who: str, role: str, as_json: bool) -> None:
 
 def _found(work: Work, who: str) -> User:
     """Somebody by id or identifier. Raises NotFound."""
-    try:
-        user = accounts.by_id(work, UUID(who))
-    except ValueError:
-        user = accounts.by_identifier(work, _identifier(work, who))
+    user = accounts.by_id(work, UUID(who)) if _is_id(who) else accounts.by_identifier(work, _identifier(work, who))
     if user is None:
         raise NotFound()
     return user
+
+
+def _is_id(who: str) -> bool:
+    """True for an id as it is printed. 32 digits without dashes may be a username, and somebody else's."""
+    try:
+        return str(UUID(who)) == who.lower()
+    except ValueError:
+        return False
 
 
 def _identifier(work: Work, who: str) -> Identifier:
