@@ -66,6 +66,23 @@ def test_a_revoked_key_is_refused_from_the_next_request_on(world: World, admin: 
     assert admin.api.delete(f"{KEYS}/{uuid4()}", admin.token).code == "not_found"
 
 
+@pytest.mark.parametrize("end", ["demoted", "disabled", "deleted"])
+def test_a_key_outlives_the_admin_who_made_it_and_says_who_that_was(world: World, admin: Person, end: str) -> None:
+    """As docs/administration.md tells, with what to do."""
+    made = make(admin, "users:read").ok()
+    other = of_role(world, "admin")
+    if end == "deleted":
+        other.api.delete(path(admin), other.token).ok()
+    else:
+        wished = {"role": "user"} if end == "demoted" else {"disabled": True}
+        other.api.patch(path(admin), wished, other.token).ok()
+    world.api().get(USERS, made["key"]).ok()
+    [listed] = other.api.get(KEYS, other.token).ok()["items"]
+    assert listed["created_by"] == str(id_of(admin))
+    other.api.delete(f"{KEYS}/{listed['id']}", other.token).ok()
+    assert world.api().get(USERS, made["key"]).code == "token_invalid"
+
+
 def test_keys_are_listed_newest_first_in_pages(admin: Person) -> None:
     made = [make(admin, "users:read").ok()["id"] for _ in range(3)]
     first = admin.api.get(f"{KEYS}?limit=2", admin.token).ok()
