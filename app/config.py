@@ -26,6 +26,9 @@ DOMAIN = re.compile(
     r"localhost|([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]"
 )  # passkeys know no addresses
 DSN = re.compile(r"https?://[^\s@/]+@[^\s@/?#]+/([^\s?#]+/)?[0-9]+")
+ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")  # as long as its column
+USERINFO = re.compile(r"//\S*@")
+PASSWORD_OF_QUERY = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
 REDIS_SCHEMES = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://")
 USUAL_PORTS = {"https": ":443", "http": ":80"}
 DRIVERS = {
@@ -68,7 +71,8 @@ class Settings(TokenSettings):
     sends_per_day_email: int = Field(30, ge=1, description="e-mails a day to one destination, over all routes")
     sends_per_day_sms: int = Field(10, ge=1, description="SMS a day to one destination, over all routes")
     roles: Names = Field(
-        ("admin", "doctor", "user"), description="the roles a user can have; must name `admin` and `user`"
+        ("admin", "doctor", "user"),
+        description="the roles a user can have, of letters, digits and `_.-`; must name `admin` and `user`",
     )
     mfa_policy: Literal["required", "optional"] = Field(
         "required", description="`required`: a code after the password; `optional`: only with an enrolled factor"
@@ -201,6 +205,8 @@ class Settings(TokenSettings):
     def _needed_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not {"admin", "user"} <= set(value):
             raise ValueError("must name at least admin and user")
+        if not all(ROLE.fullmatch(role) for role in value):
+            raise ValueError("must be names of 1 to 32 letters, digits and _ . -, beginning with a letter or digit")
         return value
 
     @field_validator("mfa_required_roles")
@@ -264,11 +270,14 @@ def _origin_of(url: str) -> str:
 
 def _shown(name: str, value: Any) -> str:
     if name == "database_url":
-        return make_url(value.get_secret_value()).render_as_string(hide_password=True)
+        url = make_url(value.get_secret_value()).render_as_string(hide_password=True)
+        return PASSWORD_OF_QUERY.sub(r"\1***", url)
     if isinstance(value, SecretStr):
         return "(set)" if value.get_secret_value() else "(not set)"
     if isinstance(value, dict):
         return shown_map(value) or "(not set)"
     if isinstance(value, tuple):
         return ",".join("(set)" if isinstance(part, SecretStr) else str(part) for part in value)
-    return "(not set)" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, str):
+        return USERINFO.sub("//***@", value) or "(not set)"
+    return "(not set)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -108,14 +108,27 @@ def _unsafe_machines(s: Settings) -> Iterator[str]:
 
 def _default_passwords(s: Settings) -> Iterator[str]:
     redis = urlsplit(s.redis_url.get_secret_value() if s.redis_url else "")
+    in_database, in_redis = s.db_url.normalized_query, parse_qs(redis.query)
     found = {
-        "DATABASE_URL": (s.db_url.password or "", s.db_url.username or ""),
-        "REDIS_URL": (unquote(redis.password or ""), unquote(redis.username or "")),
-        "SMTP_PASSWORD": (s.smtp_password.get_secret_value(), s.smtp_username),
+        "DATABASE_URL": ([s.db_url.password or "", *_passwords(in_database)], s.db_url.username or _user(in_database)),
+        "REDIS_URL": (
+            [unquote(redis.password or ""), *_passwords(in_redis)],
+            unquote(redis.username or "") or _user(in_redis),
+        ),
+        "SMTP_PASSWORD": ([s.smtp_password.get_secret_value()], s.smtp_username),
     }
-    for name, (password, user) in found.items():
-        if is_default(password, user):
+    for name, (passwords, user) in found.items():
+        if any(is_default(password, user) for password in passwords):
             yield f"{name} holds a default password or a sample value; give that account one of its own"
+
+
+def _passwords(query: Mapping[str, Sequence[str]]) -> list[str]:
+    """The passwords that stand in the query of a URL, where drivers take them too."""
+    return [value for name, values in query.items() if name in ("password", "passwd") for value in values]
+
+
+def _user(query: Mapping[str, Sequence[str]]) -> str:
+    return next((values[-1] for name, values in query.items() if name in ("user", "username")), "")
 
 
 def _unsafe_delivery(s: Settings) -> Iterator[str]:

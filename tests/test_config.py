@@ -278,6 +278,44 @@ def test_check_config_shows_what_is_in_force_and_no_secret(tmp_path: Path) -> No
         assert secret not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("database_url", "postgresql://u@db/x?password=hunter22&sslmode=require", "db/x?password=***&sslmode=require"),
+        ("database_url", "mysql://db/x?user=u&passwd=hunter22", "db/x?passwd=***&user=u"),
+        ("database_url", "postgresql://u:hunter22@db/x?sslpassword=hunter22", "u:***@db/x?sslpassword=***"),
+        (
+            "otel_exporter_otlp_endpoint",
+            "https://u:hunter22@traces.example.com/v1",
+            "https://***@traces.example.com/v1",
+        ),
+        ("otel_exporter_otlp_endpoint", "https://hunter22@traces.example.com", "https://***@traces.example.com"),
+        ("public_url", "https://auth.example.com/a", "https://auth.example.com/a"),
+    ],
+)
+def test_a_secret_inside_another_value_is_masked(name: str, value: str, shown: str) -> None:
+    told = Settings(_env_file=None, **{name: value}).masked()[name.upper()]
+    assert told.endswith(shown), told
+    assert "hunter22" not in told
+
+
+@pytest.mark.parametrize("query", ["user=u&password=postgres", "user=jane&passwd=jane", "password=x&password=changeme"])
+def test_a_default_password_in_a_query_stops_the_start_with_one_line(tmp_path: Path, query: str) -> None:
+    for name, url in (("DATABASE_URL", f"mysql://db/x?{query}"), ("REDIS_URL", "redis://db?password=foobared")):
+        with pytest.raises(SettingsError) as stopped:
+            load(tmp_path, **(STRONG | {name.lower(): url}))
+        assert str(stopped.value).splitlines() == [
+            f"{name} holds a default password or a sample value; give that account one of its own"
+        ]
+
+
+@pytest.mark.parametrize("role", ["r" * 33, "two words", "tab\tbed", "-r", "b\u00f6se", "a/b"])
+def test_a_role_that_no_account_could_have_stops_the_start(tmp_path: Path, role: str) -> None:
+    with pytest.raises(SettingsError, match=r"^ROLES: .*1 to 32 letters, digits"):
+        load(tmp_path, roles=f"admin,user,{role}")
+    assert load(tmp_path, roles=f"admin,user,{'r' * 32},Head-Nurse_2").roles[2:] == ("r" * 32, "Head-Nurse_2")
+
+
 @pytest.mark.parametrize("command", [("flask", "check-config"), ("gunicorn", "-c", "gunicorn.conf.py"), ("app",)])
 def test_an_unsafe_start_ends_at_once_with_its_lines(command: tuple[str, ...]) -> None:
     env = {k.upper(): v for k, v in STRONG.items()} | {"JWT_SECRET_KEY": "short"}
