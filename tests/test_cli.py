@@ -10,7 +10,9 @@ from uuid import uuid4
 import pytest
 from click.testing import Result
 
+from app.flows import administration
 from app.models import ApiKey, User
+from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import PASSWORD
@@ -63,6 +65,24 @@ def test_somebody_who_is_there_becomes_admin_and_keeps_their_password(world: Wor
     assert jane.me().code == "token_revoked"
     assert jane.sign_in().me()["role"] == "admin"
     assert world.count(User) == 1
+
+
+@pytest.mark.parametrize(
+    ("kept_out", "way"), [("locked", "flask users unlock"), ("disabled", "PATCH /api/admin/users/")]
+)
+def test_who_is_kept_out_is_not_made_an_admin_who_cannot_sign_in(
+    world: World, flask: Flask, kept_out: str, way: str
+) -> None:
+    jane = world.person().sign_up()
+    if kept_out == "locked":
+        said(flask("users", "lock", jane.email, "--json"))
+    else:
+        run(world.kit, lambda work: administration.change(work, id_of(jane), {"disabled": True}))
+    refused = flask("create-admin", "--email", jane.email)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"is {kept_out}" in refused.stderr
+    assert way in refused.stderr
+    assert world.rows(User, id=id_of(jane))[0].role == "user"
 
 
 @pytest.mark.parametrize(

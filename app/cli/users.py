@@ -11,7 +11,7 @@ from flask.cli import AppGroup, with_appcontext
 
 from app.cli import output
 from app.cli.output import AS_JSON
-from app.core import accounts, identifiers, lockout, people, roles
+from app.core import accounts, identifiers, lockout, locks, people, roles
 from app.core.identifiers import Identifier, Kind
 from app.core.people import Search, Status
 from app.errors import NotFound, ValidationFailed
@@ -39,7 +39,7 @@ def create_admin(*, email: str, name: str | None, password: str | None, as_json:
     """Make an admin: a new account, or one that is there already and keeps its password.
 
     A new one needs a password. Its address counts as proven, so nothing is sent. An existing account gets the role
-    `admin` and is signed out everywhere.
+    `admin` and is signed out everywhere; one that is locked or disabled is refused, for it could not sign in.
     """
     address = output.act(lambda _: identifiers.email(email), reads=True)
     known = output.act(lambda work: accounts.by_identifier(work, address), reads=True)
@@ -52,9 +52,18 @@ def create_admin(*, email: str, name: str | None, password: str | None, as_json:
 def _made_admin(work: Work, address: Identifier, name: str | None, password: str | None) -> User:
     known = accounts.by_identifier(work, address)
     if known:
+        if not locks.may_enter(known, work.now):
+            raise click.ClickException(f"{known.email} {_kept_out(known)}; then make an admin of them.")
         return administration.change(work, known.id, {"role": roles.ADMIN})
     new = NewUser([address], name=name, role=roles.ADMIN, password=password)
     return administration.create(work, new).user
+
+
+def _kept_out(user: User) -> str:
+    if user.disabled_at is None:
+        return f"is locked and could not sign in. First run: flask users unlock {user.email}"
+    enable = f'PATCH /api/admin/users/{user.id} with {{"disabled": false}}'
+    return f"is disabled and could not sign in. First have another admin send {enable}"
 
 
 @users.command("list")
