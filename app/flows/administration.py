@@ -73,10 +73,10 @@ def create(work: Work, new: NewUser) -> Opened:
         user = accounts.make(
             work, name=new.name, username=new.username, proven=new.proven, role=new.role, password_hash=hashed
         )
+        if new.username:
+            signups.release_username(work, new.username)  # it is on the account, or not wanted any more
         if user is None:
             raise Conflict()  # somebody was faster
-    if new.username:
-        signups.release_username(work, new.username)
     after = _shown(user, ("role", "name", "username")) | {"invited": new.invite}
     audit.record(work, Event.USER_CREATED, shown, user_id=user.id, before=None, after=after)
     return Opened(user, _ask(work, user, new.proven[0], outbox.INVITE) if new.invite else None)
@@ -160,12 +160,12 @@ def _before_an_end(work: Work, user: User) -> None:
 
 def _write(work: Work, user: User, values: dict[str, Any]) -> None:
     written = accounts.change(work, user, values)
+    if values.get("username"):  # it is on the account now, or not wanted any more
+        signups.release_username(work, Identifier(Kind.USERNAME, values["username"]))
     if written is None:
         raise UsernameTaken()
     if not written:
         raise Conflict()
-    if values.get("username"):
-        signups.release_username(work, Identifier(Kind.USERNAME, values["username"]))
 
 
 def _end(work: Work, user: User, why: str) -> int:
@@ -195,9 +195,10 @@ def unlock(work: Work, user_id: UUID) -> User:
     """
     user = _target(work, user_id, "unlock")
     before = _shown(user, ("locked_until", "status"), work.now)
-    lockout.forgive_all(work, user)
+    lockout.hold_all(work, user)
     with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
         _write(work, user, {"locked_at": None, "locked_until": None})
+    lockout.forgive_all(work, user)
     after = _shown(user, before, work.now)
     audit.record(work, Event.USER_UNLOCKED, _name(user), user_id=user.id, before=before, after=after)
     return user

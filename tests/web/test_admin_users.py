@@ -10,7 +10,9 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from app.models import AuditLog, OtpChallenge, OutboxMessage, Session, User
+from app.core import accounts
+from app.flows import administration
+from app.models import AuditLog, OtpChallenge, OutboxMessage, Session, User, UsernameHold
 from app.web.present import instant
 from tests.conftest import World
 from tests.people import PASSWORD, Person, while_hashing
@@ -462,6 +464,32 @@ def test_a_role_that_was_changed_meanwhile_is_a_conflict(world: World, admin: Pe
         sa.event.remove(world.engine, "before_cursor_execute", meanwhile)
     assert (answer.status, answer.code) == (409, "conflict")
     assert world.rows(User, id=id_of(jane))[0].role == "admin"
+
+
+def test_a_conflict_forgives_no_wrong_guesses(world: World, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    jane = world.person().sign_up()
+    guess = {"identifier": jane.email, "password": "wrong horse 7"}
+    assert [world.api().post("/api/auth/login", guess).status for _ in range(6)] == [401] * 5 + [423]
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(accounts, "change", lambda *_: False)  # another admin was faster
+        assert act(admin, jane, "unlock").code == "conflict"
+    assert world.api().post("/api/auth/login", guess).status == 423
+    assert act(admin, jane, "unlock").status == 200
+    assert world.api().post("/api/auth/login", guess).status == 401
+
+
+def test_a_conflict_keeps_hold_of_no_username(world: World, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    jane = world.person().sign_up()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(administration, "_check_free", lambda *_: None)  # somebody was faster
+        new = {"email": jane.email, "username": "wanted", "password": NEW}
+        assert admin.api.post(USERS, new, admin.token).code == "conflict"
+    assert world.count(UsernameHold) == 0
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(accounts, "change", lambda *_: False)
+        assert admin.api.patch(path(jane), {"username": "wanted"}, admin.token).code == "conflict"
+    assert world.count(UsernameHold) == 0
+    world.person(username="wanted").sign_up()
 
 
 def test_no_answer_holds_a_secret_or_a_field_that_is_not_documented(world: World, admin: Person) -> None:
