@@ -125,6 +125,11 @@ class Settings(TokenSettings):
         (),
         description="origins whose pages may use passkeys; default: `PUBLIC_URL`'s and `CORS_ORIGINS`, of that domain",
     )
+    csp_report_uri: str = Field(
+        "",
+        pattern=r"^(https?://[^\s;,\"'<>]+)?$",
+        description="where browsers report what a Content-Security-Policy kept from a page; optional",
+    )
     docs: bool | None = Field(None, description="serve `/docs`, `/redoc`, `/openapi.json`; default: not in production")
     metrics_public: bool = Field(False, description="serve `/metrics` to anybody who can reach it")
     metrics_port: int = Field(

@@ -272,23 +272,23 @@ def _returning(statement: Any) -> Any:
 RETRY = {"40P01", "40001", "23503", "SQLITE_CONSTRAINT_FOREIGNKEY"}
 MYSQL_RETRY = {1213, 1205, 1020, 1452}  # deadlock, lock wait timeout, record changed since last read; as above
 
+UNTRUSTED = ("certificate", "SSL was required", "SSL is required")  # as libpq, OpenSSL and PyMySQL say it
 PG_READ_ONLY = "25006"  # a standby, a full managed disk: psycopg2 has it under other errors than those of a server away
 
 
 def lost_a_race(error: DBAPIError) -> bool:
     """True if the database undid the unit only because of another one, so doing it again is right."""
-    original = error.orig
-    code = getattr(original, "pgcode", None) or getattr(original, "sqlite_errorname", None)
-    number = original.args[0] if original is not None and original.args else None
+    code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlite_errorname", None)
+    number = next(iter(getattr(error.orig, "args", ())), None)
     return code in RETRY or number in MYSQL_RETRY
 
 
 def cause(error: DBAPIError) -> str:
-    """The driver's name for an error and the database's number: no SQL, and nobody's data."""
+    """The driver's name for an error, and the database's number, or `TLS` if it is not trusted: no SQL, no data."""
     original = error.orig
-    first = original.args[0] if original is not None and original.args else None
-    named = getattr(original, "pgcode", None) or getattr(original, "sqlite_errorname", None)
-    number = named or (first if isinstance(first, int) else "")
+    tls = "TLS" if any(words in str(original) for words in UNTRUSTED) else None
+    named = tls or getattr(original, "pgcode", None) or getattr(original, "sqlite_errorname", None)
+    number = named or next((n for n in getattr(original, "args", ())[:1] if isinstance(n, int)), "")
     return f"{type(original).__name__} {number}".strip()
 
 

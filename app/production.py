@@ -137,7 +137,11 @@ def _unsafe_delivery(s: Settings) -> Iterator[str]:
             yield f"{name.upper()} prints codes to the log; name a real sender, or set ALLOW_CONSOLE_DELIVERY=true"
     if "smtp" in s.email_provider and s.smtp_tls == "none" and s.smtp_server not in NEARBY:
         yield "SMTP_TLS=none sends codes in the clear; use starttls or ssl, or a mail server on this host"
-    for name in ("public_url", *(name for name in Settings.model_fields if name.endswith("_base_url"))):
+    for name in (
+        "public_url",
+        "csp_report_uri",
+        *(name for name in Settings.model_fields if name.endswith("_base_url")),
+    ):
         if urlsplit(getattr(s, name)).scheme == "http" and urlsplit(getattr(s, name)).hostname not in NEARBY:
             yield f"{name.upper()} is not https"
     for origin in s.cors_origins:

@@ -89,6 +89,7 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"sender_email": ""}, "SENDER_EMAIL is missing"),
     ({"database_url": "sqlite:///x.db"}, "DATABASE_URL names SQLite"),
     ({"public_url": "http://auth.example.com"}, "PUBLIC_URL is not https"),
+    ({"csp_report_uri": "http://reports.example.com"}, "CSP_REPORT_URI is not https"),
     *(
         ({name: "http://provider.example"}, f"{name.upper()} is not https")
         for name in Settings.model_fields
@@ -135,6 +136,7 @@ WRONG = {
     "metrics_port": ("70000", "METRICS_PORT"),
     "otel_exporter_otlp_endpoint": ("localhost:4318", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     "sentry_dsn": ("https://sentry.example.com/no-key", "SENTRY_DSN"),
+    "csp_report_uri": ("https://reports.example.com/;script-src", "CSP_REPORT_URI"),
     "passkey_origins": ("https://elsewhere.example.net", "PASSKEY_ORIGINS"),
 }
 

@@ -181,6 +181,51 @@ def test_only_the_answers_to_a_refresh_and_a_sign_out_are_read_elsewhere() -> No
     assert unread == {"/api/auth/refresh", "/api/auth/logout", "/api/auth/reset-password"}
 
 
+def made(root: Node, name: str) -> list[dict[str, str]]:
+    """The arguments of each `name(...)`, by their names."""
+    found = []
+    for given in of_type(root, "arguments"):
+        before = (root.text or b"")[: given.start_byte].decode()
+        if re.search(rf"\b{name}$", before):
+            pairs = (text(one).split(":", 1) for one in given.named_children if ":" in text(one))
+            found.append({key.strip(): value.strip() for key, value in pairs})
+    return found
+
+
+@pytest.mark.covers("asvs 6.2.6", "asvs 6.2.7", "nist N10")
+def test_a_password_is_masked_and_comes_from_a_manager_or_the_clipboard() -> None:
+    """What Flutter allows of itself unless it is told otherwise: to select, copy and paste."""
+    fields = [field for path in SOURCES for field in made(parsed(path.read_bytes()), "Field")]
+    passwords = [field for field in fields if "assword" in str(field)]
+    assert len(passwords) == 4
+    for field in passwords:
+        assert re.fullmatch(r"true|_method == 'password'", field.get("secret", "")), field
+        assert re.search(r"AutofillHints\.(newPassword|password)\b", field["autofill"]), field
+    whose = ("AutofillHints.username", "AutofillHints.email")
+    assert len([field for field in fields if field.get("autofill") in whose]) == 3, "on each page, for whom it is"
+    own, code = made(parsed((FLUTTER / "lib" / "parts.dart").read_bytes()), "TextField")
+    assert own["obscureText"] == "secret"
+    assert own["autofillHints"] == "autofill == null ? null : [autofill!]"
+    keep_out = {"enableInteractiveSelection", "contextMenuBuilder", "inputFormatters", "readOnly", "maxLength"}
+    assert own.keys() & keep_out == set()
+    assert code["autofillHints"] == "const [AutofillHints.oneTimeCode]"
+
+
+KEEPERS = {"flutter/foundation", "flutter/material", "flutter/services", "http/http",
+           "flutter_secure_storage/flutter_secure_storage"}  # fmt: skip
+
+
+@pytest.mark.covers("asvs 14.3.3")
+def test_what_lasts_is_in_the_keychain_and_the_access_token_nowhere() -> None:
+    sources = "\n".join(path.read_text() for path in SOURCES)
+    assert set(re.findall(r"import 'package:([\w/]+)\.dart'", sources)) == KEEPERS, "nothing else could keep anything"
+    assert set(re.findall(r"import 'dart:(\w+)'", sources)) == {"async", "convert", "math"}
+    writes = re.findall(r"(\w+)\.write\(key: (\w+), value: ([\w.]+)\)", sources)
+    assert sources.count(".write(") == len(writes)
+    assert set(writes) == {("_storage", "_refreshKey", "tokens.refresh"), ("_storage", "_deviceKey", "tokens.device")}
+    assert "final FlutterSecureStorage _storage;" in sources
+
+
 def codes() -> set[str]:
     return {
         kind.code

@@ -36,6 +36,12 @@ pytestmark = [
 ]
 
 NARROW, WIDE = 320, 900
+# Every place in which a page can leave something behind.
+KEPT = """return (async () => ({
+  cookies: document.cookie, storage: JSON.stringify({...localStorage, ...sessionStorage, "sign-in": undefined}),
+  tab: sessionStorage.getItem("sign-in"),
+  bases: (await indexedDB.databases()).length, caches: (await caches.keys()).length,
+}))()"""
 AXE = "return axe.run(document, {resultTypes: ['violations']})"
 _emails = count(1)
 
@@ -82,9 +88,10 @@ class Visit:
         self.until(lambda: len(self.service.codes()) > seen, "a code")
         return self.service.codes()[-1]
 
-    def person(self) -> Person:
+    def person(self, name: str = "Jane") -> Person:
         """Somebody with an account, which was made at the service itself."""
-        person = Person(self.service.api(), lambda _channel, _address: "", email=f"visitor{next(_emails)}@example.com")
+        email = f"visitor{next(_emails)}@example.com"
+        person = Person(self.service.api(), lambda _channel, _address: "", email=email, name=name)
         asked: list[str] = []
         code = self.code(lambda: asked.append(person.ask_signup().ok()["challenge_id"]))
         person.verify_signup(asked[0], code).ok()
@@ -178,10 +185,57 @@ def test_signing_up_with_a_code_that_is_pasted(visit: Visit) -> None:
     visit.is_accessible()
 
 
+@pytest.mark.covers("asvs 6.2.6", "asvs 6.2.7", "nist N10")
+def test_a_password_is_masked_may_be_looked_at_and_comes_from_a_manager_or_the_clipboard(visit: Visit) -> None:
+    grant = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": visit.base}
+    visit.driver.execute_cdp_cmd("Browser.grantPermissions", grant)
+
+    def is_as_it_should_be(name: str, kind: str) -> None:
+        field = visit.find(f"input[name={name}]")
+        assert (field.get_attribute("type"), field.get_attribute("autocomplete")) == ("password", kind)
+        assert field.get_attribute("maxlength") is None
+        visit.driver.execute_script("return navigator.clipboard.writeText(arguments[0])", f"{PASSWORD} of {name}")
+        field.send_keys(Keys.CONTROL, "v")
+        visit.until(lambda: field.get_attribute("value") == f"{PASSWORD} of {name}", "what was pasted")
+        for words, shown in (("Show the password", "text"), ("Hide the password", "password")):
+            visit.press(words)
+            visit.until(lambda shown=shown: field.get_attribute("type") == shown, shown)  # type: ignore[misc]
+
+    visit.open("/sign-in")
+    assert visit.find("input[name=identifier]").get_attribute("autocomplete") == "username"
+    is_as_it_should_be("password", "current-password")
+    visit.open("/sign-up")
+    assert visit.find("input[name=email]").get_attribute("autocomplete") == "username"
+    is_as_it_should_be("password", "new-password")
+    visit.open("/forgot")
+    visit.fill(identifier="nobody@example.com")
+    visit.send()
+    is_as_it_should_be("new_password", "new-password")
+
+
+@pytest.mark.covers("asvs 3.2.2", "asvs 7.4.4")
+def test_what_somebody_is_called_is_text_and_signing_out_is_a_button_beside_it(visit: Visit) -> None:
+    person = visit.person(name='<b id="planted">Jane</b><img src=x onerror="window.ran=1">')
+    visit.sign_in(person)
+    assert visit.driver.find_elements(By.ID, "planted") == []
+    assert visit.driver.execute_script("return window.ran") is None
+    assert visit.driver.find_element(By.XPATH, "//button[normalize-space()='Sign out']").is_displayed()
+
+
+@pytest.mark.covers("asvs 14.3.3", "nist N41")
 def test_no_script_of_a_page_can_read_a_token_that_lasts(visit: Visit) -> None:
-    visit.sign_in(visit.person())
-    reading = "return document.cookie + JSON.stringify({...localStorage, ...sessionStorage})"
-    assert visit.driver.execute_script(reading) == "{}"
+    person = visit.person()
+    visit.open("/sign-in")
+    visit.driver.execute_script("sessionStorage.clear()")  # of the tests before
+    visit.fill(identifier=person.email, password=person.password)
+    code = visit.code(visit.send)
+    visit.find("input[name=otp]")
+    halfway = visit.driver.execute_script(KEPT)
+    assert set(json.loads(halfway["tab"])["asked"]) >= {"challenge_id"}, "which outlives a reload, and opens nothing"
+    assert [secret for secret in (person.password, code, "token") if secret in str(halfway)] == []
+    visit.fill(otp=code)
+    visit.reads(f"Hello, {person.name}")
+    assert visit.driver.execute_script(KEPT) == {"cookies": "", "storage": "{}", "tab": None, "bases": 0, "caches": 0}
     [cookie] = visit.driver.get_cookies()
     assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("latchkey-refresh", True, "Strict")
     asking = "return fetch('/api/auth/refresh', {method: 'POST', body: '{}'}).then(answer => answer.json())"

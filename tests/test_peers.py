@@ -39,7 +39,7 @@ REACHING = {
 }  # fmt: skip
 HARMLESS = {"urllib.parse", "twilio.request_validator", "http.cookies"}
 HOLDERS = {"app.web.ops", "app.web.endpoint", "app.web.metrics"}  # of the limiter that web.limits makes
-CONSTANT = re.compile(r"`((?:\w+\.)+)([A-Z_]+)` = ((?:\d+ day, )?\d+(?:[.:]\d+)*(?: per minute)?)")
+CONSTANT = re.compile(r"`((?:\w+\.)+)([A-Z_]+)` = ((?:\d+ days?, )?\d+(?:[.:]\d+)*(?: per minute)?)")
 
 
 @pytest.mark.covers("asvs 13.1.1", "asvs 13.2.4", "asvs 14.2.3")

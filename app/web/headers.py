@@ -60,12 +60,17 @@ def install(app: Flask, settings: Settings) -> None:
         headers["X-Request-ID"] = g.request_id
         for name, value in SECURITY.items():
             headers[name] = value
-        headers.setdefault("Content-Security-Policy", API_POLICY)
+        headers["Content-Security-Policy"] = _reported(settings, headers.get("Content-Security-Policy", API_POLICY))
         headers.setdefault("Cache-Control", "no-store")
         seconds = time.perf_counter() - g.started
         metrics.count(response, seconds)
         _log(settings, response, seconds)
         return response
+
+
+def _reported(settings: Settings, policy: str) -> str:
+    """A policy and where to report, if that is set: by `report-uri`, for not every browser knows its successor."""
+    return f"{policy}; report-uri {settings.csp_report_uri}" if settings.csp_report_uri else policy
 
 
 def _log(settings: Settings, response: Response, seconds: float) -> None:

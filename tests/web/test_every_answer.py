@@ -14,7 +14,9 @@ import pytest
 from app.logs import JsonFormatter
 from tests.conftest import World
 from tests.people import DOCUMENT, PASSWORD, Person, wrong
+from tests.test_logs import Lines, lines
 
+__all__ = ["lines"]
 LOGIN = "/api/auth/login"
 HEADERS = {
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
@@ -87,14 +89,19 @@ def test_nobody_can_ask_for_a_hint_a_question_or_a_way_to_be_sent_elsewhere() ->
 
 
 @pytest.mark.one_lane
-@pytest.mark.covers("asvs 16.5.4", "asvs 3.4.1", "asvs 4.1.1")
-def test_a_fault_has_them_too_and_the_next_request_is_served(world: World, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+@pytest.mark.covers("asvs 16.5.4", "asvs 16.3.4", "asvs 3.4.1", "asvs 4.1.1")
+def test_a_fault_has_them_too_is_logged_and_the_next_request_is_served(
+    world: World, person: Person, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, bearer = world.app.test_client(), {"Authorization": f"Bearer {person.token}"}
     with monkeypatch.context() as broken:
         broken.setattr("app.core.sessions.live_account", lambda *_: 1 / 0)
         answer = client.get("/api/auth/me", headers=bearer)
     assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
     assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    [fault] = [line for line in lines.parsed if line["level"] == "error"]
+    assert (fault["route"], fault["request_id"]) == ("/api/auth/me", answer.headers["X-Request-ID"])
+    assert fault["exception"].endswith("ZeroDivisionError: division by zero")
     assert client.get("/api/auth/me", headers=bearer).status_code == 200
 
 
