@@ -65,6 +65,7 @@ def test_a_month_of_statistics_is_read_within_its_bound(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.covers("fault F35", "asvs 13.3.4")
 def test_every_key_changes_under_load_and_nothing_valid_is_refused(tmp_path: Path) -> None:
     kept = tmp_path / "rotation.json"
     words = ("--short", "--people", "1", "--database", "sqlite", "--json", str(kept))

@@ -34,7 +34,7 @@ class Event(StrEnum):
     REQUEST_REFUSED = "request.refused", "route"
     SIGNUP_STARTED = "signup.started", "channel", "decoy"
     SIGNUP_REFUSED = "signup.refused"
-    SIGNUP_COMPLETED = "signup.completed", "channel"
+    SIGNUP_COMPLETED = "signup.completed", "channel", "password"
     SIGNIN_STARTED = "signin.started", "channel"
     SIGNIN_REFUSED = "signin.refused"
     NUMBER_PROVEN = "number.proven"

@@ -77,7 +77,7 @@ def create(work: Work, new: NewUser) -> Opened:
             signups.release_username(work, new.username)  # it is on the account, or not wanted any more
         if user is None:
             raise Conflict()  # somebody was faster
-    after = _shown(user, ("role", "name", "username")) | {"invited": new.invite}
+    after = _shown(user, ("role", "name", "username")) | {"invited": new.invite, "password": hashed is not None}
     audit.record(work, Event.USER_CREATED, shown, user_id=user.id, before=None, after=after)
     return Opened(user, _ask(work, user, new.proven[0], outbox.INVITE) if new.invite else None)
 

@@ -78,8 +78,8 @@ def _created(work: Work, signup: Signup, proven: Identifier) -> User | None:
         return None
     if signup.consent:
         consent.record(work, user.id, signup.consent)
-    channel = challenges.channel_of(proven)
-    audit.record(work, Event.SIGNUP_COMPLETED, proven.masked, user_id=user.id, channel=channel)
+    bound: dict[str, Any] = {"channel": challenges.channel_of(proven), "password": user.password_hash is not None}
+    audit.record(work, Event.SIGNUP_COMPLETED, proven.masked, user_id=user.id, **bound)
     return user
 
 

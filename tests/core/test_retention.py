@@ -18,9 +18,11 @@ from app.db import Base
 from app.delivery import upkeep
 from app.flows import administration
 from app.work import run
-from tests.authenticator import enrol
+from tests.authenticator import enrol, signin
 from tests.conftest import World
 from tests.people import Person, wrong
+from tests.security_key import Authenticator as SecurityKey
+from tests.web import test_passkeys
 
 SHORT_LIVED = [kind.model for kind in retention.KINDS]
 KEPT = [m.class_ for m in Base.registry.mappers if m.class_ not in SHORT_LIVED]
@@ -249,3 +251,45 @@ def test_the_service_does_it_by_itself_once_an_hour(world: World) -> None:
         assert connection.scalar(sa.select(sa.func.count()).select_from(models.Session)) > 0
     keeper.tick()
     assert world.count(models.Session) == 0
+
+
+def bound_and_gone(world: World) -> Person:
+    """Somebody who has had every kind of factor, and lost most of them again."""
+    person = world.person(email="jane@example.com").sign_up()
+    asked = person.api.post("/api/auth/change-phone", {"phone": "+919876543210"}, person.token).ok()
+    code = world.read("sms", "+919876543210")
+    person.api.post("/api/auth/verify-otp", {"challenge_id": asked["challenge_id"], "otp": code}, person.token).ok()
+    person.sign_in()
+    app = enrol(world, person)
+    test_passkeys.bind(person, SecurityKey()).ok()
+    person.tokens = signin(person, app.fresh(), remember_device=True).ok().body
+    change = {"current_password": person.password, "new_password": "another horse 8"}
+    person.api.post("/api/auth/change-password", change, person.token).ok()
+    for factor in person.api.get("/api/auth/factors", person.token).ok()["items"]:
+        person.api.delete(f"/api/auth/factors/{factor['id']}", person.token).ok()
+    return person
+
+
+@pytest.mark.covers("nist N48")
+def test_what_was_ever_bound_to_an_account_is_told_after_all_else_was_purged(world: World) -> None:
+    person = bound_and_gone(world)
+    upkeep.seal(world.kit)
+    world.clock.advance(days=4000)
+    upkeep.purge(world.kit)
+    assert world.count(models.OutboxMessage) == world.count(models.OtpChallenge) == world.count(models.Session) == 0
+    rows = [row for row in world.audit(success=True) if str(row.user_id) == person.tokens["user"]["id"]]
+    kinds = ("password", "channel", "type")
+    told = {(row.event, *(row.facts[kind] for kind in kinds if kind in row.facts)) for row in rows}
+    assert told >= {
+        ("signup.completed", True, "email"),
+        ("contact.changed", "sms"),
+        ("factor.added", "totp"),
+        ("factor.added", "passkey"),
+        ("trusted_device.added",),
+        ("password.changed",),
+        ("factor.removed", "totp"),
+        ("factor.removed", "passkey"),
+    }
+    bound = [row for row in rows if row.event in {event for event, *_ in told}]
+    assert all(row.at and row.ip == "203.0.113.5" and row.user_agent for row in bound)
+    assert list(inspect(world.kit, Inspection())) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from bench.proxy import Proxy, proxy
 from tests.conftest import World
 from tests.lanes import Lane
 from tests.people import Answer, Api, Person, flask_transport
+from tools import servers
 
 
 @pytest.fixture
@@ -439,6 +441,76 @@ def test_flushing_redis_gives_no_extra_guess(redis_world: World) -> None:
         codes.append(person.api.post("/api/auth/login", {"identifier": person.email, "password": "wrong horse 7"}).code)
     store.close()
     assert codes == ["invalid_credentials"] * 5 + ["account_locked"] * 7
+
+
+@dataclass
+class OwnRedis:
+    """A Redis that nobody else uses, so that it may be filled, made a replica and started again."""
+
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        command = [str(servers.redis_bin()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while not servers._listens(self.port):
+            assert time.monotonic() < deadline, "Redis does not start"
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait(10)
+
+    def is_emptied(self) -> None:
+        with redis.Redis.from_url(self.url) as store:
+            store.flushall()
+
+    def is_started_again_empty(self) -> None:
+        self.stop()
+        self.start()
+
+    def is_full(self) -> None:
+        with redis.Redis.from_url(self.url) as store:
+            store.config_set("maxmemory", "1")
+
+    def is_a_replica(self) -> None:
+        """One that lost its master, and takes no write."""
+        with redis.Redis.from_url(self.url) as store:
+            store.replicaof("127.0.0.1", "1")
+
+
+@pytest.fixture
+def own_redis() -> Iterator[OwnRedis]:
+    if servers.redis_bin() is None:
+        pytest.skip("*** NOT TESTED, no Redis to start ***")
+    own = OwnRedis(servers.free_port())
+    own.start()
+    yield own
+    own.stop()
+
+
+@pytest.mark.one_lane
+@pytest.mark.covers("fault F09")
+@pytest.mark.parametrize("what", ["is_emptied", "is_started_again_empty", "is_full", "is_a_replica"])
+def test_whatever_becomes_of_redis_there_is_no_extra_guess_no_error_and_still_a_limit(
+    make_world: Any, own_redis: OwnRedis, what: str
+) -> None:
+    world = make_world(redis_url=own_redis.url)
+    body = {"identifier": f"{what}@example.com", "password": "wrong horse 7"}
+    codes = []
+    for _ in range(7):
+        codes.append(world.api().post("/api/auth/login", body).code)
+        getattr(own_redis, what)()
+    assert codes == ["invalid_credentials"] * 5 + ["account_locked"] * 2
+    answers = hammer(world, 70)
+    assert {answer.status for answer in answers} == {200, 429}
+    assert len([answer for answer in answers if answer.status == 429]) in range(9, 12)
 
 
 @pytest.mark.covers("fault F10")

@@ -159,7 +159,13 @@ def test_an_account_is_opened_with_a_password(world: World, admin: Person) -> No
     row = last(world, "user.created")
     assert (row.actor_id, str(row.user_id), row.subject) == (id_of(admin), answer["id"], "a***@example.com")
     assert row.facts["before"] is None
-    assert row.facts["after"] == {"role": "doctor", "name": "A***", "username": "a***", "invited": False}
+    assert row.facts["after"] == {
+        "role": "doctor",
+        "name": "A***",
+        "username": "a***",
+        "invited": False,
+        "password": True,
+    }
 
 
 def test_an_invited_person_sets_their_own_password(world: World, admin: Person) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from app import figures
+from app.crypto.ids import uuid7
+from app.models import User
 from tests.conftest import World
 from tests.people import PASSWORD, Person, wrong
+from tests.security_key import Authenticator
+from tests.test_monitoring import RULES
+from tests.web import test_passkeys
+from tests.web.admins import act, of_role
+from tests.web.test_access import ENDPOINTS, address, body_of
 
 BAD = "wrong horse 77"
 
@@ -376,3 +386,97 @@ def test_the_budget_of_messages_does_not_link_identifiers(world: World) -> None:
         for email in (owner.email, other.email, "pobody@example.com")
     ]
     assert statuses == [200, 200, 200]
+
+
+OWN = [(name, endpoint) for name, endpoint in ENDPOINTS.items() if endpoint.guard.needed and not endpoint.guard.scope]
+
+
+@pytest.mark.one_lane
+@pytest.mark.covers("nist N33")
+def test_no_session_lifts_a_lock_but_an_admin_s_and_a_recovery_does(make_world: Any) -> None:
+    """Whatever the owner asks for in a session of two factors that is a moment old; and another way in lifts none."""
+    world = make_world(ratelimit=False)
+    boss, person, phone = of_role(world, "admin"), world.person(username="jane.gray").sign_up(), Authenticator()
+    test_passkeys.bind(person, phone).ok()
+    person.tokens = test_passkeys.sign_in(person.api, phone).ok().body
+
+    def lock() -> None:
+        assert [login(world, person.email)[0] for _ in range(6)] == [401] * 5 + [423]
+
+    lock()
+    for name, endpoint in OWN:
+        if not endpoint.guard.cookie and not name.startswith("DELETE"):
+            person.api.call(endpoint.method, address(name), body_of(endpoint, person), person.token)
+        assert login(world, person.email, person.password)[1] == "account_locked", name
+    test_passkeys.sign_in(world.api("198.51.100.9"), phone).ok()
+    assert login(world, person.email, person.password)[1] == "account_locked"
+    assert login(world, "jane.gray", person.password)[1] == "invalid_credentials", "the account's own lock"
+    assert act(person, person, "unlock").status == 403
+    act(boss, person, "unlock").ok()
+    assert login(world, person.email, person.password)[0] == 200
+    world.clock.advance(minutes=2)
+    lock()
+    asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+    proof = {"challenge_id": asked["challenge_id"], "otp": person.code(), "new_password": "another horse 9"}
+    person.api.post("/api/auth/reset-password", proof).ok()
+    assert login(world, person.email, "another horse 9")[0] == 200
+
+
+MANY = 1000  # accounts, and as many addresses
+SPRAYED = "Monsoon of 2026"  # good enough for every rule, and what many would come upon
+
+
+def crowd(world: World) -> list[str]:
+    """The addresses of many accounts, each with a password of its own but for one, which has the one that is tried."""
+    hashes = world.kit.hasher.hash(PASSWORD.encode()), world.kit.hasher.hash(SPRAYED.encode())
+    names = [f"crowd{n}@example.com" for n in range(MANY)]
+    rows = [
+        {"id": uuid7(world.clock.now), "email": name, "password_hash": hashes[n == MANY // 2], "role": "user",
+         "mfa": "", "created_at": world.clock.now}
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    with world.engine.begin() as connection:
+        connection.execute(sa.insert(User), rows)
+    return names
+
+
+@pytest.mark.one_lane("sqlite")
+@pytest.mark.covers("attack A12")
+def test_one_guess_at_each_of_a_thousand_accounts_from_as_many_addresses(make_world: Any) -> None:
+    """As docs/limits.md has it: nothing stops it, it opens nothing, locks nobody out, and is told."""
+    world = make_world()
+    names = crowd(world)
+    before = figures.EVENTS.labels("signin.refused")._value.get()
+    answers = {
+        name: world.api(f"198.{18 + n // 250}.{n % 250}.7").post(
+            "/api/auth/login", {"identifier": name, "password": SPRAYED}
+        )
+        for n, name in enumerate(names)
+    }
+    found = names[MANY // 2]
+    refused = {(answer.status, answer.code) for name, answer in answers.items() if name != found}
+    assert refused == {(401, "invalid_credentials")}
+    assert answers[found].status == 200
+    assert "access_token" not in answers[found].body
+    assert world.inbox(found) == ["code.signin"], "its owner hears of it"
+    told = figures.EVENTS.labels("signin.refused")._value.get() - before
+    assert told == MANY - 1
+    [rule] = [rule for rule in RULES if rule["alert"] == "LatchkeySpraying"]
+    least, share = (float(found) for found in re.findall(r"> (\d+)", rule["expr"]))
+    assert told > least
+    assert told > share * len([answer for answer in answers.values() if answer.status == 200])
+    assert len({row.ip for row in world.audit(event="signin.refused")}) == MANY - 1
+    assert "identifier.locked" not in world.events()
+    for name in names[:5]:
+        world.person(email=name).sign_in()
+
+
+@pytest.mark.one_lane("sqlite")
+@pytest.mark.covers("attack A12")
+def test_from_one_address_a_crowd_gets_no_more_guesses_than_the_address(make_world: Any) -> None:
+    world = make_world()
+    api = world.api("198.51.100.7")
+    names = crowd(world)[: 2 * 300]
+    codes = [api.post("/api/auth/login", {"identifier": name, "password": "wrong horse 7"}).code for name in names]
+    assert codes.count("invalid_credentials") in range(295, 306)
+    assert codes.count("invalid_credentials") + codes.count("rate_limited") == len(names)
