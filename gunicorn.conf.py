@@ -17,9 +17,10 @@ _metrics = tempfile.mkdtemp(prefix="latchkey-metrics-")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
 from app import listening, logs, stopping  # noqa: E402
-from app.start import host, load_or_exit, welcome  # noqa: E402
+from app.start import host, leave_no_dump, load_or_exit, welcome  # noqa: E402
 from app.workers import forget  # noqa: E402
 
+leave_no_dump()
 listening.allocates_little()
 _settings = load_or_exit()
 _connections = 2000  # a worker's, those that wait or are idle among them; each takes a file

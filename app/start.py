@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,9 @@ from pydantic import ValidationError
 
 from app.config import ROOT, Settings, SettingsError
 from app.production import MADE_ONCE, incomplete, unsafe
+
+if sys.platform != "win32":
+    import resource
 
 ENV_FILE = ROOT / ".env"
 CGROUP = Path("/sys/fs/cgroup")
@@ -35,6 +39,12 @@ def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
+
+
+def leave_no_dump() -> None:
+    """Have no file made of this process's memory when it crashes, for every key is in it. Windows makes none."""
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def load_or_exit() -> Settings:

@@ -117,7 +117,7 @@ def lines() -> Iterator[Lines]:
     logger.setLevel(before)
 
 
-@pytest.mark.covers("attack A75", "asvs 16.2.5")
+@pytest.mark.covers("attack A75", "asvs 16.2.5", "asvs 11.7.2")
 @pytest.mark.one_lane("postgresql")
 def test_no_secret_and_no_whole_address_is_ever_written(make_world: Any, lines: Lines, monkeypatch: Any) -> None:
     world = make_world(webhook_secret=IN_A_PATH)

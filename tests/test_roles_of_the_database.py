@@ -84,6 +84,19 @@ def test_the_service_can_write_its_audit_log_and_neither_edit_nor_delete_it(
     for statement in refused:
         with pytest.raises(ProgrammingError, match="permission denied"), service.engine.begin() as connection:
             connection.execute(statement)
+    for definition in (
+        "ALTER TABLE users ADD COLUMN more TEXT",
+        "DROP TABLE audit_logs",
+        "TRUNCATE users CASCADE",
+        "CREATE TABLE public.more (id INT)",
+        "CREATE FUNCTION public.more() RETURNS INT LANGUAGE sql AS 'SELECT 1'",
+        "ALTER TABLE audit_logs OWNER TO CURRENT_USER",
+    ):
+        with (
+            pytest.raises(ProgrammingError, match=r"permission denied|must be owner"),
+            service.engine.begin() as connection,
+        ):
+            connection.execute(sa.text(definition))
     with pytest.raises(ProgrammingError, match="permission denied"):
         run(service.kit, partial(records.purge, before=service.clock() + timedelta(days=1)))
     assert run(owner.kit, partial(records.purge, before=service.clock() + timedelta(days=1))) > 0

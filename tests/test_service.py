@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
 from tests import lanes
+from tests.lanes import CHEAP, ROOT, SECRETS
 from tests.service import Service, at_once, running
+from tools import servers
 
 PRODUCTION = {
     "environment": "production",
@@ -68,3 +77,40 @@ def test_every_line_of_the_log_is_one_json_object(service: Service) -> None:
     assert {"at", "level", "logger", "message"} <= set.intersection(*(set(line) for line in parsed))
     assert any(line["logger"] == "gunicorn.error" for line in parsed)
     assert all("jane@" not in line for line in ours)
+
+
+@pytest.mark.covers("asvs 11.7.2")
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_CORE)[1] == 0, reason="this machine allows no dumps anyway")
+def test_no_process_leaves_a_copy_of_its_memory_when_it_crashes(tmp_path: Path, worker: str) -> None:
+    """Started where the host would have one written."""
+    dumps, port = ["prlimit", "--core=unlimited"], servers.free_port()
+    with lanes.database("sqlite", f"dumps_{worker}") as url:
+        lanes.migrate(url)
+        given = {**SECRETS, **CHEAP, "database_url": url, "metrics_port": port}
+        environment = {"PATH": os.environ["PATH"], **{name.upper(): str(value) for name, value in given.items()}}
+        with (
+            (tmp_path / "courier.log").open("wb") as log,
+            running(url, tmp_path, under=dumps, web_concurrency=1, courier="worker") as service,
+        ):
+            courier = subprocess.Popen(
+                [*dumps, sys.executable, "-m", "flask", "courier"], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
+            try:
+                limits = {process.rlimit(psutil.RLIMIT_CORE) for process in service.workers()}
+                limits.add(psutil.Process(service.process.pid).rlimit(psutil.RLIMIT_CORE))
+                _until_it_listens(courier, port)
+                limits.add(psutil.Process(courier.pid).rlimit(psutil.RLIMIT_CORE))
+            finally:
+                courier.terminate()
+                courier.wait(20)
+    assert limits == {(0, 0)}
+
+
+def _until_it_listens(courier: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and courier.poll() is None:
+        with suppress(requests.RequestException):
+            if requests.get(f"http://127.0.0.1:{port}/health/live", timeout=2).ok:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the courier does not start")

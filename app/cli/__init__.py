@@ -9,6 +9,7 @@ from flask import Flask
 
 from app.cli import api_keys, audit, check_config, import_users, keys, port, purge, users
 from app.delivery.courier import Courier
+from app.start import leave_no_dump
 
 
 def install(app: Flask) -> None:
@@ -27,6 +28,7 @@ def install(app: Flask) -> None:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        leave_no_dump()
         courier.sends = True
         with port.serving(app, courier.kit.settings):
             courier.run()

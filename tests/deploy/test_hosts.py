@@ -43,6 +43,26 @@ def test_systemd_reads_the_unit(tmp_path: Path) -> None:
     assert "Unknown" not in checked(verify, "verify", "--man=no", str(unit))
 
 
+EGRESS = ROOT / "deploy" / "latchkey.service.d" / "egress.conf"
+
+
+@pytest.mark.covers("asvs 13.2.5")
+def test_systemd_reads_what_keeps_the_service_from_every_address_but_those_allowed(tmp_path: Path) -> None:
+    """That the kernel does it is systemd's promise (systemd.resource-control): none runs here."""
+    said = [line for line in EGRESS.read_text().splitlines() if line and not line.startswith("#")]
+    assert said == ["[Service]", "IPAddressDeny=any", "IPAddressAllow=localhost"]
+    assert "AF_INET AF_INET6 AF_UNIX" in UNIT.read_text(), "no other family gets past it"
+    assert f"`{EGRESS.relative_to(ROOT)}`" in (ROOT / "deployment_guide.md").read_text()
+    verify = program("systemd-analyze")
+    unit, more = tmp_path / UNIT.name, tmp_path / EGRESS.parent.name
+    unit.write_text(re.sub(r"=/srv/\S+", "=/bin/true", UNIT.read_text()).replace("WorkingDirectory=/bin/true", ""))
+    more.mkdir()
+    (more / EGRESS.name).write_text(EGRESS.read_text().replace("#IPAddressAllow", "IPAddressAllow"))
+    told = checked(verify, "verify", "--man=no", str(unit))
+    assert "IPAddress" not in told
+    assert "Unknown" not in told
+
+
 def test_the_unit_runs_the_same_commands_for_the_proxy_alone() -> None:
     unit = ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]

@@ -179,6 +179,30 @@ def test_an_invited_person_sets_their_own_password(world: World, admin: Person) 
     assert asha.sign_in().me()["id"] == answer["id"]
 
 
+def test_an_invitation_s_code_is_random_is_right_once_for_ten_minutes_and_is_no_password(
+    world: World, admin: Person
+) -> None:
+    """What of ASVS 6.4.1 holds: a password that an administrator sets stays one."""
+    codes = []
+    for n in range(3):
+        asha = world.person(email=f"asha{n}@example.com")
+        answer = admin.api.post(USERS, {"email": asha.email, "invite": True}, admin.token).ok()
+        codes.append(asha.code())
+        asked = {"challenge_id": answer["invitation"]["challenge_id"], "otp": codes[-1]}
+        reset = "/api/auth/reset-password"
+        assert asha.api.post(reset, {**asked, "new_password": codes[-1]}).code == "validation_failed"
+        if n == 0:
+            asha.api.post(reset, {**asked, "new_password": NEW}).ok()
+        elif n == 1:
+            world.clock.advance(seconds=600)
+        else:
+            assert asha.api.post("/api/auth/login", {"identifier": asha.email, "password": codes[-1]}).status == 401
+            continue
+        assert asha.api.post(reset, {**asked, "new_password": "another horse 10"}).code == "challenge_closed"
+        admin = of_role(world, "admin")
+    assert len(set(codes)) == 3
+
+
 def test_a_phone_alone_opens_an_account_too(world: World, admin: Person) -> None:
     admin.api.post(USERS, {"phone": "+919876543210", "name": "Ravi"}, admin.token).ok()
     api = world.api()

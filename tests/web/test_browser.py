@@ -319,7 +319,6 @@ def test_a_cookie_ends_with_the_password(world: World, browser: Browser) -> None
     assert not browser.inside()
 
 
-@pytest.mark.covers("asvs 7.3.1", "asvs 7.3.2")
 def test_a_cookie_ends_when_idle_and_in_the_end_anyway(world: World, browser: Browser) -> None:
     browser.sign_up()
     for _ in range(4):

@@ -60,7 +60,6 @@ def test_a_refresh_token_lives_seven_days(world: World, person: Person) -> None:
     assert person.refresh(fresh["refresh_token"]).code == "token_expired"
 
 
-@pytest.mark.covers("asvs 7.3.2")
 def test_a_session_ends_after_thirty_days_however_it_is_refreshed(world: World, person: Person) -> None:
     token = person.tokens["refresh_token"]
     for _ in range(5):

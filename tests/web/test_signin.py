@@ -169,7 +169,6 @@ def test_a_day_of_sends_is_bounded(world: World, person: Person) -> None:
     assert len(world.inbox(person.email)) == 30
 
 
-@pytest.mark.covers("asvs 6.3.5")
 def test_a_new_client_is_told_to_the_owner(world: World) -> None:
     person = world.person().sign_up()
     person.sign_in()

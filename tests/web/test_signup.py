@@ -273,6 +273,7 @@ def test_a_resend_of_a_sign_up_never_moves_to_an_address_it_did_not_ask(world: W
     assert world.inbox("+919876543210", "sms") == []
 
 
+@pytest.mark.covers("asvs 11.7.2")
 def test_no_code_is_at_rest(world: World) -> None:
     person = world.person()
     person.ask_signup().ok()
