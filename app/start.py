@@ -15,9 +15,6 @@ from pydantic import ValidationError
 from app.config import ROOT, Settings, SettingsError
 from app.production import MADE_ONCE, incomplete, unsafe
 
-if sys.platform != "win32":
-    import resource
-
 ENV_FILE = ROOT / ".env"
 CGROUP = Path("/sys/fs/cgroup")
 T = TypeVar("T")
@@ -44,6 +41,8 @@ def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
 def leave_no_dump() -> None:
     """Have no file made of this process's memory when it crashes, for every key is in it. Windows makes none."""
     if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - Windows has none
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

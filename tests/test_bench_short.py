@@ -11,6 +11,7 @@ import pytest
 
 from tests import lanes
 from tests.test_bench import bench
+from tests.test_bench_races import LANES
 
 NOTHING = "(?!)"
 
@@ -33,7 +34,7 @@ def needs_postgresql() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database", lanes.wanted())
+@pytest.mark.parametrize("database", LANES)
 def test_after_an_admins_act_every_worker_refuses_the_next_request(tmp_path: Path, database: str) -> None:
     words = ("revoked", "--rounds", "10", "--database", database)
     found = ended(tmp_path, *words, timed="seconds from the act")
@@ -42,6 +43,7 @@ def test_after_an_admins_act_every_worker_refuses_the_next_request(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_code_of_a_device_sent_twice_is_right_once_over_ten_workers_and_a_new_secret(tmp_path: Path) -> None:
     found = ended(tmp_path, "machines", "--devices", "12", "--rounds", "1", "--database", lanes.wanted()[-1])
     [phases] = found["tables"].values()
@@ -49,6 +51,7 @@ def test_a_code_of_a_device_sent_twice_is_right_once_over_ten_workers_and_a_new_
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_provider_that_hangs_holds_up_no_other_message(tmp_path: Path) -> None:
     words = ("sms_hang", "--short", "--minutes", "0.6", "--ttl", "30", "--clients", "2")
     found = ended(tmp_path, *words, timed="median of B / A|p95")
@@ -56,11 +59,19 @@ def test_a_provider_that_hangs_holds_up_no_other_message(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_each_act_costs_is_measured(tmp_path: Path) -> None:
     needs_postgresql()
-    words = ("--short", "--blocks", "1", "--requests", "50")
-    found = ended(tmp_path, "speed", *words, "--seconds", "1", timed="cost of|of bare hashes|beyond the hash")
+    words = ("--short", "--blocks", "1", "--requests", "50", "--seconds", "1")
+    found = ended(tmp_path, "speed", *words, timed="cost of|of bare hashes|beyond the hash")
     assert len(found["checks"]) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_what_each_act_costs_beside_a_crowd_is_measured(tmp_path: Path) -> None:
+    needs_postgresql()
+    words = ("--short", "--blocks", "1", "--requests", "50")
     found = ended(tmp_path, "growth", *words, "--rows", "2000", timed="beside the crowd")
     assert len(found["checks"]) == 5
     found = ended(tmp_path, "costs", "--short", "--people", "40")

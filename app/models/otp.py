@@ -21,7 +21,6 @@ class OtpChallenge(Base):
     shown: Mapped[str] = mapped_column(String(254))  # what the caller may see of the destination
     user_id: Mapped[UUID | None] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"), index=True)
     signup_id: Mapped[UUID | None] = mapped_column(Id, ForeignKey("signups.id", ondelete="CASCADE"), index=True)
-    decoy: Mapped[bool] = mapped_column(default=False, server_default=false())  # in place of one that would tell
     asked_by: Mapped[UUID | None] = mapped_column(Id)  # the user who asked for a change of address, decoy or not
     session_id: Mapped[UUID | None] = mapped_column(Id)  # and the session in which
     budget_key: Mapped[str] = mapped_column(
@@ -44,4 +43,5 @@ class OtpChallenge(Base):
     begun_by: Mapped[str | None] = mapped_column(Digest)  # the kind of browser and network, where a browser asked
     grant_digest: Mapped[str | None] = mapped_column(Digest, unique=True)  # of what a right answer was exchanged for
     grant_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    decoy: Mapped[bool] = mapped_column(default=False, server_default=false())  # in place of one that would tell
     user: Mapped[User | None] = relationship(viewonly=True, lazy="raise")  # read with the challenge, by `find`
