@@ -79,6 +79,7 @@ def test_what_each_act_costs_beside_a_crowd_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sample_of_mutants_meets_the_tests_that_come_by(tmp_path: Path) -> None:
     words = ("--suite", "tests/crypto", "--paths", "app/crypto", "--sample", "6", "--jobs", "1")
     found = ended(tmp_path, "mutants", *words, timed="share of the mutants")

@@ -62,6 +62,7 @@ def noticed(tree: Copy, tmp_path: Path, bug: str, *words: str) -> tuple[dict[str
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("bug", "algorithm", "family"),
     [
@@ -79,6 +80,7 @@ def test_a_verifier_that_asks_too_little_is_found_out(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("bug", "door", "kind"),
     [
