@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import secrets
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +13,11 @@ from pydantic import ValidationError
 
 from app.config import ROOT, Settings, SettingsError
 from app.production import MADE_ONCE, incomplete, unsafe
+
+try:
+    import resource
+except ModuleNotFoundError:  # on Windows
+    resource = None  # type: ignore[assignment]
 
 ENV_FILE = ROOT / ".env"
 CGROUP = Path("/sys/fs/cgroup")
@@ -40,9 +44,7 @@ def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
 
 def leave_no_dump() -> None:
     """Have no file made of this process's memory when it crashes, for every key is in it. Windows makes none."""
-    if sys.platform != "win32":
-        import resource  # noqa: PLC0415 - Windows has none
-
+    if resource is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
