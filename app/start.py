@@ -16,8 +16,8 @@ from app.production import MADE_ONCE, incomplete, unsafe
 
 try:
     import resource
-except ModuleNotFoundError:  # on Windows
-    resource = None  # type: ignore[assignment]
+except ModuleNotFoundError:
+    resource = None  # type: ignore[assignment]  # there is none on Windows
 
 ENV_FILE = ROOT / ".env"
 CGROUP = Path("/sys/fs/cgroup")

@@ -224,16 +224,16 @@ def due(work: Work, channel: str, limit: int) -> list[UUID]:
     return list(work.db.scalars(DUE, {"now": work.now, "on": channel, "most": limit}))
 
 
+WANTED = (OutboxMessage.id.in_(bindparam("ids", expanding=True)), claimable(bindparam("now")))
 CLAIMED = (
     update(OutboxMessage)
-    .where(OutboxMessage.id.in_(bindparam("ids", expanding=True)), claimable(bindparam("now")))
+    .where(*WANTED)
     .values(state=State.SENDING, lease=bindparam("ours"), leased_until=bindparam("till"))
     .values(attempts=OutboxMessage.attempts + 1)
 )
-# Whose row another courier writes in this moment is no longer free. To wait for it, with others locked, could deadlock.
-FREE = select(OutboxMessage.id).where(OutboxMessage.id.in_(bindparam("ids", expanding=True)))
-FREE = FREE.where(claimable(bindparam("now"))).with_for_update(skip_locked=True)
-SKIPPING = CLAIMED.where(OutboxMessage.id.in_(FREE))
+# To wait for a row that another courier marks, with others locked that it marks next, is a deadlock. MySQL may not read
+# the table that it updates: there the unit is done again.
+PASSING = CLAIMED.where(OutboxMessage.id.in_(select(OutboxMessage.id).where(*WANTED).with_for_update(skip_locked=True)))
 MINE = (
     select(OutboxMessage)
     .where(OutboxMessage.lease == bindparam("ours"))
@@ -247,8 +247,8 @@ def claim(work: Work, ids: Sequence[UUID]) -> list[OutboxMessage]:
     message.
     """
     lease = secrets.token_hex(16)
-    skips = work.db.get_bind().dialect.name == "postgresql"
-    if not work.changes(SKIPPING if skips else CLAIMED, ids=ids, now=work.now, ours=lease, till=work.now + LEASE):
+    statement = PASSING if work.db.get_bind().dialect.name == "postgresql" else CLAIMED
+    if not work.changes(statement, ids=ids, now=work.now, ours=lease, till=work.now + LEASE):
         return []
     return list(work.db.scalars(MINE, {"ours": lease}))
 

@@ -17,7 +17,7 @@ from bench.journal import Caller
 from bench.rig import address
 from bench.scene import NEXT_KEY
 from bench.stage import ARMED, ENDED, Stage, Start
-from bench.struck.fault import Make, fault
+from bench.struck.fault import Make, again_and_again, fault
 from tests.lanes import SECRETS
 
 AT_COMMIT, AT_SEND, AT_ROTATION = 0.05, 0.3, 0.2  # how likely a process ends there each time
@@ -51,22 +51,16 @@ def _arm(stage: Stage, text: str) -> None:
 @contextmanager
 def _kept(stage: Stage) -> Iterator[None]:
     """The courier is started again whenever it has ended, as a process manager does."""
-    over = threading.Event()
 
     def keep() -> None:
-        while not over.wait(LOOK_S):
-            if stage.courier.poll() is not None:
-                stage.start_courier()
-
-    thread = threading.Thread(target=keep)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
         if stage.courier.poll() is not None:
             stage.start_courier()
+
+    try:
+        with again_and_again(keep, LOOK_S):
+            yield
+    finally:
+        keep()
 
 
 def _ends(place: str, likely: float) -> Make:

@@ -408,6 +408,21 @@ def test_decoys_do_not_keep_honest_messages_waiting(quiet: World) -> None:
     assert courier(quiet, sender).round("email") > 0, "a batch of decoys is no reason to rest"
 
 
+@pytest.mark.one_lane("postgresql")  # MySQL cannot: there a deadlock is done again
+def test_a_message_that_another_courier_marks_is_passed_over(quiet: World) -> None:
+    """Whoever waited for it, with other messages locked, could wait for somebody who waits for these."""
+    for _ in range(2):
+        quiet.person().ask_signup().ok()
+    marked, free = quiet.rows(OutboxMessage)
+    sender = MemorySender("email")
+    with quiet.engine.begin() as other:
+        other.execute(sa.update(OutboxMessage).where(OutboxMessage.id == marked.id).values(provider="other"))
+        assert courier(quiet, sender).round("email") == 2, "both were due"
+        assert [m.recipient for m in sender.messages] == [free.recipient]
+    assert courier(quiet, sender).round("email") == 1
+    assert [m.recipient for m in sender.messages] == [free.recipient, marked.recipient]
+
+
 def test_the_notice_of_an_erasure_is_forgotten_also_when_it_cannot_be_sent(quiet: World, person: Person) -> None:
     person.api.delete("/api/auth/me", person.token).ok()
     courier(quiet, Failing(Reason.PERMANENT)).round("email")
