@@ -27,9 +27,8 @@ LONGEST_LOCK = timedelta(days=1)
 DAY_CAP = 50  # wrong guesses a day per identifier, however they are paced
 STREAK_CAP = 100  # wrong guesses in a row at an account: its password is off until bound again (by recovery)
 NOBODY = throttles.key("guess", "nobody")  # what is put to nobody in particular; never raised
-FOREVER = datetime(
-    9999, 1, 1, tzinfo=UTC
-)  # a hundred wrong guesses at an account are a hundred, however long they take
+# A hundred wrong guesses at an account are a hundred, however long they take.
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 MEMORY = timedelta(days=1)  # a day without a wrong guess, and the next lock is a short one again
 
 
