@@ -58,6 +58,14 @@ class Newcomer:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def wait_for(self, words: str) -> None:
+        for _ in range(600):
+            if words in self.log.read_text():
+                return
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
     def code(self, seen: int) -> str:
         for _ in range(100):
             codes = re.findall(
@@ -77,12 +85,8 @@ def start(folder: Path, port: str) -> Newcomer:
             env={"HOME": str(folder.parent), "PATH": os.environ["PATH"], "PORT": port},
         )  # fmt: skip
     newcomer = Newcomer(folder, port, process, log)
-    for _ in range(300):
-        if "Codes appear here" in log.read_text():
-            return newcomer
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError(log.read_text())
+    newcomer.wait_for("Codes appear here")
+    return newcomer
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +172,7 @@ def test_the_other_way_to_run_serves_the_same(newcomer: Newcomer, tmp_path: Path
         )  # fmt: skip
     try:
         other = Newcomer(newcomer.folder, port, process, log)
-        for _ in range(100):
-            if "Latchkey listens" in log.read_text():
-                break
-            time.sleep(0.1)
+        other.wait_for("Latchkey listens")
         body = CURLS[0].replace("jane@", "joan@")
         asked = other.shell(body)
         assert other.shell(CURLS[1], CHALLENGE=asked["challenge_id"], CODE=other.code(0))["status"] == "complete"
