@@ -77,7 +77,9 @@ class Settings(TokenSettings):
     mfa_policy: Literal["required", "optional"] = Field(
         "required", description="`required`: a code after the password; `optional`: only with an enrolled factor"
     )
-    mfa_required_roles: Names = Field((), description="roles that always give a code, such as `admin,doctor`")
+    mfa_required_roles: Names = Field(
+        (), description="roles that always give a code, such as `admin,doctor`; without a password that code is all"
+    )
     lockout_threshold: int = Field(5, ge=1, le=20, description="wrong guesses that lock an identifier")
     lockout_seconds: int = Field(900, ge=1, le=DAY, description="first lock; doubles up to a day")
     password_min_length: int = Field(8, ge=8, le=64, description="shortest password, code points")
