@@ -29,6 +29,7 @@ SEND, LOGIN, MAIL = "/api/v1/auth/send-otp", "/api/auth/login", "/api/auth/signu
 MAIL_EVERY = 5  # rounds of a client, of which one also asks for a code by e-mail
 ACCOUNTS = 30
 PROVED = 20  # codes that came after the hang, which are used
+ON_THE_WAY = timedelta(seconds=1)  # from the courier's last look at the clock to the provider's, on a busy machine
 LEASE_S = outbox.LEASE.total_seconds()  # so long a message may be held by a courier that does not send it
 
 
@@ -224,13 +225,13 @@ def _return(given: argparse.Namespace, b: Rig, began: datetime) -> Report:
         }
     ]
     report.tables["alive at the return, and never sent"] = _lost(lost, back, copies)
-    late = sum(row.id in came and came[row.id] > row.expires_at for row in rows)
+    late = sum(row.id in came and came[row.id] > row.expires_at + ON_THE_WAY for row in rows)
     mixed = sum(len({(sms.number, sms.code) for sms in each}) > 1 for each in copies.values())
     early = sum((row.expires_at - back).total_seconds() >= LEASE_S for row in lost)
     what = f"codes with {LEASE_S:g} s or more left at the return that were never sent"
     report.check(what, early, "0", early == 0)
     report.check("codes that expired before the return", len(rows) - len(alive), "some", len(rows) > len(alive))
-    report.check("codes sent after they had expired", late, "0", late == 0)
+    report.check("codes that came a second or more after they had expired", late, "0", late == 0)
     report.check("messages whose copies differ in code or number", mixed, "0", mixed == 0)
     report.check(f"of {PROVED} codes that came after the hang, accepted", proved, str(PROVED), proved == PROVED)
     return report
