@@ -38,6 +38,7 @@ class Mailbox:
     judge: Callable[[str, str], str | None] | None = None  # (verb, recipient) -> refuse with this
     on_message: Callable[[], None] | None = None  # called when a message was taken, before the answer
     hang_at: str = ""  # "accept": after taking the message; the answer never comes
+    thinks_s: float = 0.0  # before it answers a message that it has taken
     stuck_at: str = ""  # EHLO, RCPT, or DATA after its last dot: no client gets past it while it stands here
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:
@@ -49,6 +50,7 @@ class Mailbox:
         if self.on_message:
             self.on_message()
         await self._stuck("DATA")
+        await asyncio.sleep(self.thinks_s)
         if self.hang_at == "accept":
             self.hang_at = ""
             await asyncio.sleep(12)

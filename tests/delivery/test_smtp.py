@@ -168,7 +168,7 @@ def test_a_server_that_hangs_is_given_up(sender: Opener, monkeypatch: pytest.Mon
 def test_no_answer_after_the_message_is_unknown(
     sender: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smtp_module, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(smtp_module, "WHOLE_S", 0.5)
     with smtp_server(tmp_path) as (mailbox, settings, _):
         mailbox.hang_at = "accept"
         one = sender(settings)
@@ -177,6 +177,25 @@ def test_no_answer_after_the_message_is_unknown(
         assert failed.value.reason is Reason.UNKNOWN
         one.send(message())
     assert len(mailbox.mails) == 2
+
+
+def test_a_server_that_looks_through_mail_before_it_takes_it_gets_the_time(
+    sender: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than any other step may take: else each try would be delivered."""
+    monkeypatch.setattr(smtp_module, "TIMEOUT_S", 0.5)
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        mailbox.thinks_s = 1.0
+        sender(settings).send(message())
+    assert len(mailbox.mails) == 1
+
+
+def test_a_line_that_begins_with_a_dot_arrives_as_it_was(sender: Opener, tmp_path: Path) -> None:
+    """RFC 5321, section 4.5.2."""
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        sender(settings).send(message(text=".\n..\n.a dot\nend"))
+    [mail] = mailbox.mails
+    assert mail.get_body(("plain",)).get_content().splitlines() == [".", "..", ".a dot", "end"]  # type: ignore[union-attr]
 
 
 @pytest.mark.covers("attack A57")
