@@ -127,7 +127,7 @@ def test_a_row_becomes_an_account(world: World, importing: Callable[..., Done]) 
     assert user.password_changed_at is not None
     [row] = world.audit()
     assert (row.event, row.user_id, row.actor_id, row.success) == ("account.imported", user.id, None, True)
-    assert row.facts == {"format": "bcrypt"}
+    assert row.facts == {"format": "bcrypt", "role": "doctor"}
 
 
 def test_empty_fields_have_their_defaults(world: World, importing: Callable[..., Done]) -> None:
@@ -137,7 +137,7 @@ def test_empty_fields_have_their_defaults(world: World, importing: Callable[...,
     assert (user.role, user.password_hash, user.password_changed_at) == ("user", None, None)
     assert (user.name, user.phone, user.username, user.language) == (None, None, None, None)
     assert user.created_at > datetime(2026, 1, 1, tzinfo=UTC)
-    assert world.audit()[0].facts == {"format": None}
+    assert world.audit()[0].facts == {"format": None, "role": "user"}
 
 
 def test_somebody_without_a_password_sets_one_by_recovery(world: World, importing: Callable[..., Done]) -> None:

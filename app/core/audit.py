@@ -70,7 +70,7 @@ class Event(StrEnum):
     ACCOUNT_CHANGED = "account.changed", "fields"
     ACCOUNT_REFUSED = "account.refused"
     ACCOUNT_EXPORTED = "account.exported"
-    ACCOUNT_IMPORTED = "account.imported", "format"
+    ACCOUNT_IMPORTED = "account.imported", "format", "role"
     CONSENT_GIVEN = "consent.given", "terms", "privacy", "version"
     CONSENT_WITHDRAWN = "consent.withdrawn", "version"
     CONSENT_REFUSED = "consent.refused"

@@ -49,7 +49,8 @@ def _read(work: Work, rows: Sequence[Row], outcome: Outcome) -> list[Candidate]:
 def _create(work: Work, new: Sequence[Candidate], outcome: Outcome) -> int:
     """How many became accounts. The others' identifiers somebody signed up with just now."""
     made = imports.create(work, new)
-    audit.record_each(work, Event.ACCOUNT_IMPORTED, {at: {"format": each.format} for at, each in made.items()})
+    facts = {at: {"format": each.format, "role": each.details["role"]} for at, each in made.items()}
+    audit.record_each(work, Event.ACCOUNT_IMPORTED, facts)
     in_time = {each.line for each in made.values()}
     for late in (each for each in new if each.line not in in_time):
         outcome.claimed -= late.marks
