@@ -17,10 +17,16 @@ from app.core.throttles import Counter
 from app.work import Work
 
 WINDOW = timedelta(minutes=1)
+NOTICES_BY_SMS = 3  # of one kind to one number in a day: whoever is in an account can cause any number of them
 
 
 def key(destination: Identifier) -> str:
     return throttles.key("send", destination.kind, destination.value)
+
+
+def notice_key(destination: Identifier, kind: str) -> str:
+    """Each kind has a counter of its own: a flood of harmless notices must not keep back that the password changed."""
+    return throttles.key("notice", destination.kind, destination.value, kind)
 
 
 def typed_key(identifier: Identifier) -> str:
@@ -72,6 +78,15 @@ def day_spent(work: Work, destination: Identifier) -> int:
 
 def _rest(work: Work, row: Counter) -> int:
     return math.ceil((row.day_ends_at - work.now).total_seconds())
+
+
+def take_notice(work: Work, destination: Identifier, kind: str) -> bool:
+    """Take a security notice by SMS from the day of its number and kind. False if that is spent: it is not sent."""
+    row = _row(work, notice_key(destination, kind))
+    if row.day_count >= NOTICES_BY_SMS:
+        return False
+    row.day_count, row.touched_at = row.day_count + 1, work.now
+    return True
 
 
 def turn(work: Work, destination: Identifier, since: datetime) -> int:

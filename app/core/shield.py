@@ -27,6 +27,12 @@ UNITS = 10_000  # of money, in one of SMS_PRICES' currency
 PREFIX = 3  # digits at the end in which adjacent numbers differ
 SENT = ("sent", "delivered")
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
+# 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1: the letters of an SMS of 7 bits, and those that take two places in it.
+GSM = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
+    "abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+GSM_DOUBLE = frozenset("^{}\\[~]|€\f")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,16 @@ def keys(number: Identifier) -> dict[str, str]:
     return {what: throttles.key("sms", what, value) for what, value in named.items()}
 
 
-def judge(work: Work, number: Identifier, *, known: bool = False) -> Verdict:
+def parts(text: str) -> int:
+    """How many SMS a text is paid as: of 160 letters of 7 bits or 70 of 16, in a longer one 153 or 67 each."""
+    if set(text) <= GSM | GSM_DOUBLE:
+        length, alone, joined = len(text) + sum(letter in GSM_DOUBLE for letter in text), 160, 153
+    else:
+        length, alone, joined = len(text.encode("utf-16-le")) // 2, 70, 67
+    return 1 if length <= alone else math.ceil(length / joined)
+
+
+def judge(work: Work, number: Identifier, text: str, *, known: bool = False) -> Verdict:
     """Whether an SMS to this number may go, and if so take it from every counter.
 
     `known`: it is to somebody's account. Neither neighbours nor a closed country stop it, or a stranger could stop
@@ -66,7 +81,7 @@ def judge(work: Work, number: Identifier, *, known: bool = False) -> Verdict:
     verdict = _breaker(work, number.country or "", rows[at["closed"]])
     if verdict.why and not known:
         return verdict
-    counted = [(what, rows[at[what]], amount, cap) for what, amount, cap in _counters(work, number)]
+    counted = [(what, rows[at[what]], amount, cap) for what, amount, cap in _counters(work, number, text)]
     for what, row, amount, cap in counted:
         full = cap and _today(work, row) + amount > cap
         if full and not (known and what == "prefix"):
@@ -77,7 +92,7 @@ def judge(work: Work, number: Identifier, *, known: bool = False) -> Verdict:
     return Verdict(None, verdict.closing)
 
 
-def _counters(work: Work, number: Identifier) -> list[tuple[str, int, int]]:
+def _counters(work: Work, number: Identifier, text: str) -> list[tuple[str, int, int]]:
     """What is counted, by how much this message raises it, and to what it may rise."""
     s = work.settings
     price = s.sms_prices.get(number.country or "", s.sms_prices.get(ANYWHERE, 0))
@@ -85,7 +100,7 @@ def _counters(work: Work, number: Identifier) -> list[tuple[str, int, int]]:
         ("prefix", 1, s.sms_cap_per_prefix),
         ("country", 1, s.sms_cap_per_country),
         ("day", 1, s.sms_cap_per_day),
-        ("budget", math.ceil(price * UNITS), int(s.sms_budget_per_day * UNITS)),
+        ("budget", math.ceil(price * UNITS) * parts(text), int(s.sms_budget_per_day * UNITS)),
     ]
 
 

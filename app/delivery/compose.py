@@ -25,6 +25,7 @@ from app.models import OtpChallenge, OutboxMessage
 from app.work import Work
 
 CODE = "code."  # the kinds of messages that carry one
+NOTICED = "notices_spent"  # why a notice by SMS is dropped that is one too many
 
 log = logging.getLogger("latchkey.courier")
 
@@ -40,6 +41,7 @@ class Claimed:
     attempts: int
     created_at: datetime
     challenge_id: UUID | None
+    facts: dict[str, Any]
 
 
 def claim(work: Work, ids: Sequence[UUID]) -> list[Claimed]:
@@ -55,8 +57,11 @@ def claim(work: Work, ids: Sequence[UUID]) -> list[Claimed]:
 
 def _counters(work: Work, row: OutboxMessage) -> list[str]:
     """The counters that will be asked about a message."""
-    shielded = list(shield.keys(outbox.recipient(row)).values()) if _is_shielded(work, row) else []
-    return [*shielded, sends.key(outbox.recipient(row))] if outbox.UNPAID in row.facts else shielded
+    to = outbox.recipient(row)
+    keys = list(shield.keys(to).values()) if _is_shielded(work, row) else []
+    if _is_counted_notice(row):
+        keys.append(sends.notice_key(to, row.kind))
+    return [*keys, sends.key(to)] if outbox.UNPAID in row.facts else keys
 
 
 def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
@@ -65,17 +70,18 @@ def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
     shielded = _is_shielded(work, row)
     if not why and not _in_turn(work, row):
         return None
-    if why := why or (_stopped(work, row, challenge) if shielded else None):
-        drop(work, row, row.lease, why)
-        return None
-    try:
-        words = _words(work, row, challenge)
-    except (KeyError, ValueError, messages.Unmade):
-        log.exception("message %s cannot be made", row.id)
-        drop(work, row, row.lease, "unmade")
+    words = None if why else _made(work, row, challenge)
+    if words and _is_counted_notice(row) and not sends.take_notice(work, outbox.recipient(row), row.kind):
+        why = NOTICED
+    elif words and shielded:
+        why = _stopped(work, row, challenge, words.text)
+    if why or not words:
+        drop(work, row, row.lease, why or "unmade")
         return None
     assert row.leased_until is not None
-    return Claimed(words, row.lease, row.leased_until, work.now, row.attempts, row.created_at, row.challenge_id)
+    return Claimed(
+        words, row.lease, row.leased_until, work.now, row.attempts, row.created_at, row.challenge_id, row.facts
+    )
 
 
 def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> str | None:
@@ -91,19 +97,30 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
     return None
 
 
+def _is_counted(row: OutboxMessage) -> bool:
+    """SMS that cost money. A second try is counted only if the first was stopped, or may have cost something already:
+    a provider had it, or may have had it, or the courier that tried it has not said what came of it.
+    """
+    stopped = (row.last_error or "").startswith((outbox.SHIELD, NOTICED))
+    fresh = row.last_error is None or stopped or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)
+    return row.channel == "sms" and row.kind != outbox.DECOY and fresh
+
+
 def _is_shielded(work: Work, row: OutboxMessage) -> bool:
-    """SMS that cost money. A second try is counted only if the first was stopped or may have cost something already."""
-    stopped = (row.last_error or "").startswith(outbox.SHIELD)
-    fresh = row.attempts == 1 or stopped or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)
-    return row.channel == "sms" and row.kind != outbox.DECOY and fresh and work.settings.sms_shield != "off"
+    return _is_counted(row) and work.settings.sms_shield != "off"
 
 
-def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> str | None:
+def _is_counted_notice(row: OutboxMessage) -> bool:
+    """Notices of what happens in an account. Those in place of a code have the budget of codes."""
+    return _is_counted(row) and not row.kind.startswith(CODE) and row.challenge_id is None
+
+
+def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None, text: str) -> str | None:
     """Why the shield keeps a message back. In its shadow mode it only says what it would have kept."""
     number = outbox.recipient(row)
     # What is asked about a change goes to an address that is nobody's yet, whoever the asker is.
     known = challenge is None or (challenge.user_id is not None and challenge.asked_by is None)
-    verdict = shield.judge(work, number, known=known)
+    verdict = shield.judge(work, number, text, known=known)
     if verdict.closing:
         _raise_alarm(work, verdict.closing)
     if verdict.why and work.settings.sms_shield == "shadow":
@@ -131,6 +148,14 @@ def _in_turn(work: Work, row: OutboxMessage) -> bool:
     else:
         row.facts = {name: value for name, value in row.facts.items() if name != outbox.UNPAID}
     return not wait
+
+
+def _made(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing | None:
+    try:
+        return _words(work, row, challenge)
+    except (KeyError, ValueError, messages.Unmade):
+        log.exception("message %s cannot be made", row.id)
+        return None
 
 
 def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing:
@@ -173,9 +198,15 @@ def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: 
     """Settle a message as not sent, and audit it unless it was to nobody."""
     dropped = outbox.settle(work, message, lease, State.DROPPED, last_error=why)
     if dropped and why != outbox.NOBODY:
-        facts: dict[str, Any] = {"kind": message.kind, "channel": message.channel, "why": why}
-        shown = message.masked if isinstance(message, Outgoing) else outbox.recipient(message).masked
-        audit.record(work, audit.Event.MESSAGE_DROPPED, shown, user_id=message.user_id, reason=why, **facts)
+        note_dropped(work, message, why, why)
+
+
+def note_dropped(work: Work, message: Outgoing | OutboxMessage, reason: str, why: str) -> None:
+    """Audit that a message does not come. The notice of an erasure is nobody's any more: not even a mask is kept."""
+    facts: dict[str, Any] = {"kind": message.kind, "channel": message.channel, "why": why}
+    shown = message.masked if isinstance(message, Outgoing) else outbox.recipient(message).masked
+    to = None if message.kind == Notice.ACCOUNT_ERASED else shown
+    audit.record(work, audit.Event.MESSAGE_DROPPED, to, user_id=message.user_id, reason=reason, **facts)
 
 
 def preview(work: Work, limit: int) -> list[tuple[OutboxMessage, Outgoing | None]]:

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from app import logs
-from app.core import api_keys, audit, sessions
+from app.core import api_keys, sessions
 from app.delivery import compose, outbox, tally
 from app.delivery.compose import Claimed
 from app.delivery.outbox import State
@@ -40,6 +40,8 @@ LONGEST_RETRY_S = 900.0
 LONGEST_CODE_RETRY_S = 20.0  # for a code: its reader waits, so it goes out soon after the provider is back
 LAST_TRY = timedelta(seconds=3)  # before a code expires
 GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
+MOST_UNKNOWN = 3  # tries of such a message that may have sent it
+UNKNOWN_TRIES = "unknown_tries"  # a fact of a message: how many those were
 STALE = timedelta(seconds=1)  # after which what a claim read is asked again
 REPORT_S = 15.0  # how long a report may take
 CLIENT = Client(user_agent="courier")
@@ -145,8 +147,9 @@ class Courier:
         taken: list[tuple[Claimed, Receipt]] = []  # by a provider, and not marked yet
         began = time.monotonic()
         try:
-            for message in claimed:
+            for at, message in enumerate(claimed):
                 if self._stopping.is_set():
+                    self._give_back(claimed[at:])
                     break
                 with _about_it(message):
                     if receipt := self._deliver(message):
@@ -156,6 +159,13 @@ class Courier:
                     began = time.monotonic()
         finally:
             self._mark(taken)
+
+    def _give_back(self, untried: list[Claimed]) -> None:
+        def release(work: Work) -> None:
+            for each in untried:
+                outbox.release(work, each.outgoing, each.lease)
+
+        run(self.kit, release, client=CLIENT)
 
     def _mark(self, taken: list[tuple[Claimed, Receipt]]) -> None:
         """Note of messages that they are sent, and forget them here."""
@@ -191,7 +201,7 @@ class Courier:
         """Send a message, if it still should be. Returns what a provider said that took it."""
         out, now = claimed.outgoing, self.kit.clock()
         if now > claimed.leased_until - outbox.LEASE / 2:  # the ones before it took long
-            run(self.kit, lambda work: outbox.release(work, out, claimed.lease), client=CLIENT)
+            self._give_back([claimed])
         elif out.expires_at and out.expires_at <= now:
             self._drop(claimed, "expired")
         elif not self._is_wanted(claimed, now):
@@ -201,14 +211,16 @@ class Courier:
         return None
 
     def _send(self, claimed: Claimed) -> Receipt | None:
-        out = claimed.outgoing
+        out, sender = claimed.outgoing, self._senders[claimed.outgoing.channel]
         try:
-            return self._senders[out.channel].send(out)
-        except SendFailed as failure:
-            self._failed(claimed, failure)
+            return sender.send(out)
+        except SendFailed as failed:
+            failure = failed
         except Exception:
             log.exception("sender of %s stumbled over message %s", out.channel, out.id)
-            self._failed(claimed, SendFailed(Reason.UNKNOWN, "the sender stumbled"))
+            failure = SendFailed(Reason.UNKNOWN, "the sender stumbled")
+        failure.provider = failure.provider or sender.name
+        self._failed(claimed, failure)
         return None
 
     def _is_wanted(self, claimed: Claimed, now: datetime) -> bool:
@@ -245,7 +257,7 @@ def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
 
     The pause doubles up to a bound, and is at least what the provider asked for; after an SMS's 'unknown' also long
     enough for a report to say that the message arrived, and then another provider is tried first. A code has its last
-    try just before its end, whatever was asked for.
+    try just before its end, whatever was asked for; what has no end is given up after a few tries of unknown end.
     """
     out = claimed.outgoing
     longest = LONGEST_CODE_RETRY_S if out.expires_at else LONGEST_RETRY_S
@@ -256,14 +268,16 @@ def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
     if out.expires_at:
         at = min(at, out.expires_at - LAST_TRY)
     last = out.expires_at or claimed.created_at + GIVE_UP
-    if failure.reason is Reason.PERMANENT or not work.now < at < last:
-        if not outbox.settle(work, out, claimed.lease, State.FAILED, last_error=failure.text[:255]):
-            return  # a report came first, or another courier
-        facts: dict[str, Any] = {"kind": out.kind, "channel": out.channel, "why": failure.text}
-        audit.record(work, audit.Event.MESSAGE_DROPPED, out.masked, user_id=out.user_id, reason=failure.reason, **facts)
+    tries = claimed.facts.get(UNKNOWN_TRIES, 0) + unknown
+    enough = not out.expires_at and tries >= MOST_UNKNOWN and unknown
+    values: dict[str, Any] = {"last_error": failure.text[:255]}
+    if unknown:
+        values |= {"avoid": failure.provider, "facts": claimed.facts | {UNKNOWN_TRIES: tries}}
+    if failure.reason is Reason.PERMANENT or enough or not work.now < at < last:
+        if outbox.settle(work, out, claimed.lease, State.FAILED, **values):  # else a report came first, or a courier
+            compose.note_dropped(work, out, failure.reason, failure.text)
         return
-    avoid = {"avoid": failure.provider or None} if unknown else {}
-    outbox.settle(work, out, claimed.lease, State.QUEUED, next_attempt_at=at, last_error=failure.text[:255], **avoid)
+    outbox.settle(work, out, claimed.lease, State.QUEUED, next_attempt_at=at, **values)
 
 
 def _about(seconds: float) -> float:

@@ -427,6 +427,45 @@ def test_the_notice_of_an_erasure_is_forgotten_also_when_it_cannot_be_sent(quiet
     person.api.delete("/api/auth/me", person.token).ok()
     courier(quiet, Failing(Reason.PERMANENT)).round("email")
     assert quiet.count(OutboxMessage) == 0
+    [dropped] = quiet.audit(event="message.dropped")
+    assert (dropped.subject, dropped.user_id) == (None, None), "no mask of the address outlives its account"
+
+
+def test_what_a_courier_that_stops_has_not_tried_waits_for_no_lease(quiet: World) -> None:
+    for _ in range(3):
+        quiet.person().ask_signup().ok()
+
+    class Last(MemorySender):
+        def send(self, message: Outgoing) -> Receipt:
+            busy._stopping.set()
+            return super().send(message)
+
+    busy = courier(quiet, Last("email"))
+    busy.round("email")
+    assert states(quiet) == ["queued", "queued", "sent"]
+    assert {row.attempts for row in quiet.rows(OutboxMessage, state="queued")} == {0}
+
+
+def test_a_notice_that_may_have_been_sent_each_time_is_given_up_soon(quiet: World, person: Person) -> None:
+    """A provider that takes messages and answers too late: three copies at most, and what failed for sure is not one."""
+    change = {"current_password": person.password, "new_password": "a new horse 42"}
+    person.api.post("/api/auth/change-password", change, person.token).ok()
+
+    class Late(MemorySender):
+        def send(self, message: Outgoing) -> Receipt:
+            super().send(message)
+            away = len(self.messages) in (2, 4)
+            raise SendFailed(Reason.TRANSIENT if away else Reason.UNKNOWN, "no answer")
+
+    sender = Late("email")
+    busy = courier(quiet, sender)
+    for _ in range(100):
+        busy.round("email")
+        quiet.clock.advance(minutes=16)
+    assert len(sender.messages) == 5
+    [row] = quiet.rows(OutboxMessage, kind="notice.password_changed")
+    assert row.state == "failed"
+    assert [each.reason for each in quiet.audit(event="message.dropped")] == ["unknown"]
 
 
 def test_a_code_is_tried_until_just_before_its_end(quiet: World) -> None:

@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.core import sends, shield
+from app.delivery import compose
+from app.delivery.courier import Courier, new_bells
+from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 from app.models import OtpChallenge, OutboxMessage, Throttle, User
+from app.work import run
+from tests.authenticator import enrol
 from tests.conftest import World
 from tests.lanes import Lane
-from tests.people import Answer
+from tests.people import Answer, MemorySender
 from tests.web import admins
 
 EVEN = {"sms_cap_per_prefix": 0}  # for what is not about prefixes
@@ -219,7 +225,7 @@ def test_a_second_try_of_a_message_is_counted_once(shielded: Any) -> None:
     ask(world, "+919876543210")
     [row] = world.rows(OutboxMessage)
     with world.kit.writes() as db:
-        again = {"state": "queued", "attempts": 1, "provider": None, "next_attempt_at": row.created_at}
+        again = {"state": "queued", "provider": None, "last_error": "busy", "next_attempt_at": row.created_at}
         db.execute(sa.update(OutboxMessage).values(again))
         db.commit()
     assert len(sent(world)) == 2
@@ -252,6 +258,83 @@ def test_what_may_have_cost_money_already_is_counted_again(shielded: Any) -> Non
         db.execute(sa.update(OutboxMessage).values(state="queued", next_attempt_at=OutboxMessage.created_at))
     assert len(sent(world)) == 1
     assert reasons(world) == {"shield_budget": 1}
+
+
+class Unsure(MemorySender):
+    """Takes messages and never says so."""
+
+    def send(self, message: Outgoing) -> Receipt:
+        super().send(message)
+        raise SendFailed(Reason.UNKNOWN, "no answer")
+
+
+def test_what_may_have_been_sent_by_the_only_provider_is_counted_again(shielded: Any) -> None:
+    world = shielded(sms_cap_per_day=2, **EVEN)
+    world.sends_at_once = False
+    ask(world, "+919876543210")
+    sender = Unsure("sms")
+    busy = Courier(world.kit, {"email": MemorySender("email"), "sms": sender}, new_bells())
+    for _ in range(12):
+        busy.round("sms")
+        world.clock.advance(seconds=16)
+    assert len(sender.messages) == 2
+    assert reasons(world) == {"shield_day": 1}
+
+
+def test_what_a_courier_that_died_may_have_sent_is_counted_again(shielded: Any) -> None:
+    world = shielded(sms_cap_per_day=1, **EVEN)
+    world.sends_at_once = False
+    ask(world, "+919876543210")
+    ids = [row.id for row in world.rows(OutboxMessage)]
+    assert len(run(world.kit, lambda work: compose.claim(work, ids))) == 1
+    world.clock.advance(seconds=31)
+    assert sent(world) == []
+    assert reasons(world) == {"shield_day": 1}
+
+
+def test_notices_by_sms_have_a_budget_and_none_keeps_back_another_kind(shielded: Any) -> None:
+    """Whoever is in an account causes as many as they like: they must not cost money without end, nor the day of all."""
+    world = shielded(sms_cap_per_day=20)
+    owner = world.person(phone="+919811122233").sign_up(channel="sms")
+    app = enrol(world, owner)
+    for _ in range(30):
+        owner.api.post("/api/auth/factors/backup-codes", {}, owner.token).ok()
+    kinds = Counter(world.inbox(owner.phone, "sms"))
+    assert kinds["notice.backup_codes_made"] == sends.NOTICES_BY_SMS
+    assert world.inbox(owner.email).count("notice.backup_codes_made") == 30 * bool(owner.me()["email"])
+    assert reasons(world) == {"notices_spent": 30 - sends.NOTICES_BY_SMS}
+    owner.api.delete(f"/api/auth/factors/{app.factor_id}", owner.token).ok()
+    assert world.inbox(owner.phone, "sms")[-1] == "notice.factor_removed"
+    ask(world, "+447911123456")
+    assert sent(world)[-1] == "+447911123456", "others still get their codes"
+    with world.kit.writes.begin() as db:
+        db.execute(sa.update(Throttle).values(day_count=0))  # as on the next day
+    enrol(world, owner)
+    owner.api.post("/api/auth/factors/backup-codes", {}, owner.token).ok()
+    assert world.inbox(owner.phone, "sms").count("notice.backup_codes_made") == sends.NOTICES_BY_SMS + 1
+
+
+@pytest.mark.parametrize(("language", "most"), [("en", 4), ("hi", 2)])
+def test_a_long_sms_costs_as_many_as_it_is_sent_in(shielded: Any, language: str, most: int) -> None:
+    world = shielded(sms_prices="*:1", sms_budget_per_day="4", **EVEN)
+    for n in range(5):
+        number = {"mobile_number": mobile(76543000 + n * 1000)}
+        world.api(**{"Accept-Language": language}).post("/api/v1/auth/send-otp", number).ok()
+    assert len(sent(world)) == most
+
+
+@pytest.mark.parametrize(
+    ("letter", "count", "parts"),
+    [
+        ("a", 0, 1), ("a", 160, 1), ("a", 161, 2), ("a", 306, 2), ("a", 307, 3),
+        ("é", 160, 1), ("€", 80, 1), ("€", 81, 2),
+        ("ç", 70, 1), ("ç", 71, 2), ("क", 70, 1), ("क", 134, 2), ("क", 135, 3),
+        ("😀", 35, 1), ("😀", 36, 2),
+    ],
+)  # fmt: skip
+def test_how_many_sms_a_text_is_sent_in(letter: str, count: int, parts: int) -> None:
+    """3GPP TS 23.038 and 23.040: 160 letters of 7 bits, 70 of 16; 153 and 67 in each of several."""
+    assert shield.parts(letter * count) == parts
 
 
 def test_an_sms_that_the_shield_stopped_meets_it_again_when_it_is_sent_once_more(shielded: Any) -> None:
