@@ -118,6 +118,7 @@ def test_a_crowd_that_signs_in_fits_into_the_memory_of_a_small_host(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "checks"), [("courier", 4), ("overload", 2)])
 def test_the_programs_that_need_postgresql_run(tmp_path: Path, name: str, checks: int) -> None:
     if "postgresql" not in lanes.wanted():
