@@ -21,7 +21,7 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
-from gunicorn import http, util
+from gunicorn import http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 ARRIVAL_S = 10.0  # from the first byte of a request, or from the connection, to its last
@@ -250,10 +250,9 @@ def _unread(conn: TConn) -> int:
 
 
 def _say(conn: TConn, text: bytes) -> None:
-    try:
+    """To whoever is still there. The connection stays open, since the loop knows it by its descriptor."""
+    with suppress(OSError):
         conn.sock.send(text)
-    except OSError:
-        util.close(conn.sock)
 
 
 def allocates_little() -> None:

@@ -7,6 +7,7 @@ import json
 import select
 import shutil
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -180,6 +181,24 @@ def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(service: Service
         answers(client, 100)
         client.sendall(body)
         answers(client, 100, 401)  # gunicorn says it too
+
+
+@pytest.mark.slow
+def test_whoever_asks_for_leave_and_resets_harms_nobody(service: Service) -> None:
+    """The worker finds the request and the reset at once; what it says then nobody hears."""
+    before = service.workers()
+    for _ in range(3):
+        before[0].suspend()
+        try:
+            client = line(service)
+            client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        finally:
+            before[0].resume()
+        for _ in range(3):
+            assert requests.get(f"{service.base}/api/auth/me", timeout=30).status_code == 401
+    assert service.workers() == before
 
 
 @pytest.mark.slow
