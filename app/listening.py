@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import re
 import socket
 import struct
 import termios
@@ -22,73 +21,58 @@ from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn import http
+from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from app.framing import LONGEST_HEAD, Framing
 
 ARRIVAL_S = 10.0  # from the first byte of a request, or from the connection, to its last
-STALL_S = 10  # one read or write of a thread, on a socket whose other side does nothing
+STALL_S = 10  # one write of a thread, to a client that takes nothing
 FAREWELL_S = 2.0  # for the other side to close after the last answer
-LONGEST_HEAD = 40 * 1024  # gunicorn's own bound is a request line of 4 KiB and headers of 32 KiB
-LONGEST_BODY = 64 * 1024  # a longer one is refused unread
+AT_ONCE = 64 * 1024  # bytes that are read of one connection before the next has its turn
 MOST_UNREAD = 16 * 1024  # bytes of earlier answers that a client may leave lying and still be answered
 READS = (b"GET ", b"HEAD ")
 READERS = 2  # threads of each worker that only requests which read may use: they do not wait behind sign-ins
 MOST_HELD = 16 * 1024 * 1024  # bytes of unfinished requests, all together
 LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n"
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
-LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)
-CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
-CHUNK = re.compile(rb"([0-9a-f]{1,16})[ \t]*(?:;.*)?$", re.IGNORECASE | re.DOTALL)
-EXPECTS = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue", re.IGNORECASE)
 M_ARENA_MAX = -8  # of glibc's mallopt
 WAITED = "latchkey.waited_s"  # in the WSGI environment
 
 
 class Arriving:
-    """A request of which not all has come. The parser reads the same bytes again: this only says when it can."""
+    """A request of which not all has come."""
 
     def __init__(self, conn: TConn, read_ahead: bytes) -> None:
         self.conn = conn
         self.deadline = time.monotonic() + ARRIVAL_S
         self.data = bytearray(read_ahead)
-        self.told_to_go_on = False
-        self._chunk = 0  # where the next chunk begins
+        self.framing = Framing()
 
-    @property
-    def is_whole(self) -> bool:
-        """True if it can be answered without waiting for more: all is there, or more than any request may have."""
-        end = self.data.find(b"\r\n\r\n")
-        if end < 0:
-            return len(self.data) > LONGEST_HEAD
-        head, has = self.data[: end + 2], len(self.data) - end - 4
-        if has > LONGEST_BODY:
-            return True
-        if CHUNKED.search(head):
-            return self._has_last_chunk(end + 4)
-        length = LENGTH.search(head)
-        return length is None or int(length[1]) <= has or int(length[1]) > LONGEST_BODY
 
-    @property
-    def waits_for_go_on(self) -> bool:
-        """True once for a client that sends its body only when told to (RFC 9110, section 10.1.1)."""
-        end = self.data.find(b"\r\n\r\n")
-        if self.told_to_go_on or end < 0 or not EXPECTS.search(self.data[: end + 2]):
-            return False
-        self.told_to_go_on = True
-        return True
+class Gathered(Unreader):  # type: ignore[misc]  # gunicorn has no types
+    """What gunicorn's parser reads: the bytes that the loop gathered, then their end. It never waits for a client."""
 
-    def _has_last_chunk(self, body: int) -> bool:
-        at = max(self._chunk, body)
-        while (end := self.data.find(b"\r\n", at)) >= 0:
-            size_line = CHUNK.match(self.data, at, end)
-            if size_line is None:
-                return True  # the parser refuses it
-            size = int(size_line[1], 16)
-            if size == 0:
-                return self.data.find(b"\r\n\r\n", end) >= 0
-            if end + 2 + size + 2 > len(self.data):
-                return False
-            at = self._chunk = end + 2 + size + 2
-        return False
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_spent = False
+        self.fault: Exception | None = None
+
+    def take(self, arriving: Arriving) -> None:
+        """Have the parser read a request; one that is too long as far as it has to be known to be refused."""
+        self.unread(bytes(arriving.data[: arriving.framing.most]))
+        if arriving.framing.most is not None:
+            too_long = f"longer than {LONGEST_HEAD} bytes"
+            self.fault = RequestEntityTooLarge() if arriving.framing.body else LimitRequestHeaders(too_long)
+
+    def chunk(self, size_hint: int | None = None) -> bytes:  # noqa: ARG002 - gunicorn gives it
+        """Called when there is no more."""
+        self.is_spent = True
+        if self.fault:
+            raise self.fault
+        return b""
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -106,9 +90,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     def enqueue_req(self, conn: TConn) -> None:
         """Called in the loop, for a new connection, or one on which another request begins."""
         if conn.parser is None:
-            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                conn.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALL_S, 0))
-            conn.parser = http.get_parser(self.cfg, conn.sock, conn.client)
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STALL_S, 0))
+            conn.parser = http.get_parser(self.cfg, (), conn.client)
+            conn.parser.unreader = Gathered()
             conn.initialized = True
         elif _unread(conn) > MOST_UNREAD:  # the next answer would wait for this client, and a thread with it
             self.nr_conns -= 1
@@ -118,16 +102,15 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         arriving = self._arriving[conn] = Arriving(conn, conn.parser.unreader.take_buffered())
         self._held += len(arriving.data)
         self.poller.register(conn.sock, EVENT_READ, partial(self._on_more, arriving))
-        if arriving.is_whole:
-            self._whole(arriving)
-        elif self.nr_conns >= self.worker_connections:
+        self._look(arriving)
+        if conn in self._arriving and self.nr_conns >= self.worker_connections:
             self._late(next(iter(self._arriving.values())))
 
     def _on_more(self, arriving: Arriving, _socket: Any) -> None:
         if arriving.conn not in self._arriving:
             return
         try:
-            piece = arriving.conn.sock.recv(LONGEST_BODY)
+            piece = arriving.conn.sock.recv(AT_ONCE)
         except BlockingIOError:
             return
         except OSError:
@@ -136,20 +119,21 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         self._held += len(piece)
         if not piece:
             self._drop(arriving)
-        elif arriving.is_whole:
-            self._whole(arriving)
         else:
-            self._hold(arriving)
+            self._look(arriving)
 
-    def _hold(self, arriving: Arriving) -> None:
-        if arriving.waits_for_go_on:
+    def _look(self, arriving: Arriving) -> None:
+        if arriving.framing.is_whole(arriving.data):
+            self._whole(arriving)
+        elif arriving.framing.expects_go_on:
+            arriving.framing.expects_go_on = False
             _say(arriving.conn, GO_ON)
         while self._held > MOST_HELD:
             self._late(next(each for each in self._arriving.values() if each.data))
 
     def _whole(self, arriving: Arriving) -> None:
         self._forget(arriving)
-        arriving.conn.parser.unreader.unread(bytes(arriving.data))
+        arriving.conn.parser.unreader.take(arriving)
         arriving.conn.queued_at = time.monotonic()
         arriving.conn.reads = self._reading < READERS and arriving.data.startswith(READS)
         self._reading += arriving.conn.reads
@@ -159,6 +143,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
         self._turn.waited = time.monotonic() - conn.queued_at
+        if conn.parser.unreader.fault:
+            req.force_close()
         return super().handle_request(req, conn)
 
     def load_wsgi(self) -> None:
@@ -183,9 +169,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         self.poller.unregister(arriving.conn.sock)
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
-        """A body that was refused unread is not waited for: gunicorn would, in the thread."""
-        length = getattr(conn.parser.mesg.body.reader, "length", 0)
-        return length <= LONGEST_BODY and bool(super()._keepalive_after(conn, keepalive))
+        """Where a body did not come whole, nobody knows where the next request begins."""
+        return bool(super()._keepalive_after(conn, keepalive)) and not conn.parser.unreader.is_spent
 
     def finish_request(self, conn: TConn, done: Any) -> None:
         """A connection that is over ends here: gunicorn waits in its loop until the other side closes too."""
@@ -204,7 +189,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def _on_farewell(self, conn: TConn, _socket: Any) -> None:
         try:
-            more = conn.sock.recv(LONGEST_BODY)
+            more = conn.sock.recv(AT_ONCE)
         except BlockingIOError:
             return
         except OSError:

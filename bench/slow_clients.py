@@ -1,7 +1,8 @@
 """Slow clients hold neither thread nor loop: while hundreds are connected, others are answered as if there were none.
 
 Each kind in turn: clients that connect and say nothing; that send a header, or a body, a byte at a time; that announce
-a body and never send it; that send chunks and never the last; that never read the answer; that never close their end.
+a body and never send it; that send chunks and never the last, or a length in many digits; that send more than is read
+of any request, and go on; that never read the answer; that never close their end.
 With `--front nginx` nginx stands before the service, as `docs/scaling.md` recommends.
 """
 
@@ -33,6 +34,7 @@ BYTE_S = 1.0  # between two bytes of a slow client
 LATER_MS = 500  # that others may wait longer, in 99 of 100, than with no slow client; the long form asserts it
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = b"POST /api/auth/login HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 # What a client of each kind sends at once, and then a byte at a time, over and over.
 KINDS: dict[str, tuple[bytes, bytes]] = {
     "says nothing": (b"", b""),
@@ -40,7 +42,11 @@ KINDS: dict[str, tuple[bytes, bytes]] = {
     "slow body": (HEAD + b"Content-Length: 4000\r\n\r\n{", b" "),
     "no body": (HEAD + b"Content-Length: 4000\r\n\r\n", b""),
     "huge body": (HEAD + b"Content-Length: 100000000\r\n\r\n", b" "),
-    "slow chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "slow chunks": (CHUNKED, b"1\r\n \r\n"),
+    "long length": (HEAD + b"Content-Length: 0000000000500\r\n\r\n{", b" "),
+    "long chunk size": (CHUNKED + b"0000000000000000001f4\r\n{", b" "),
+    "endless header": (HEAD + b"".join(b"X-%d: %b\r\n" % (n, b"a" * 4000) for n in range(12)), b"X-Slow: aaaa\r\n"),
+    "endless chunks": (CHUNKED + b"1\r\n \r\n" * 12_000, b"1\r\n \r\n"),
     "never reads": (b"GET /api/auth/me HTTP/1.1\r\nHost: bench\r\n\r\n" * 200, b""),
     "never closes": (b"GET /health/live HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n", b""),
 }
@@ -91,7 +97,8 @@ def _meet(kind: str, given: argparse.Namespace, port: int) -> dict[str, Any]:
         thread.start()
     if threads:
         until(lambda: came["came"] >= given.clients)
-    load = Load(lambda: Ask("GET", "/api/auth/me"), [port], RATE, patience=given.seconds)
+    ask = Ask("POST", "/api/auth/refresh", {"refresh_token": "none"})  # reading has threads of its own
+    load = Load(lambda: ask, [port], RATE, patience=given.seconds)
     with load.running():
         time.sleep(given.seconds)
     over.set()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import select
 import shutil
 import socket
 import struct
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,9 +20,11 @@ import psutil
 import pytest
 import requests
 
-from app.listening import LONGEST_BODY, LONGEST_HEAD, Arriving
+from app import framing
+from app.framing import LONGEST_BODY, LONGEST_HEAD, MOST_CHUNKS, Framing
 from bench import restarts
-from bench.slow_clients import KINDS
+from bench.load import until
+from bench.slow_clients import KINDS, crowd
 from tests import lanes
 from tests.service import Service, running
 
@@ -29,37 +35,113 @@ CHUNKS = b"".join(b"%x;note=1\r\n%b\r\n" % (len(part), part) for part in (BODY[:
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"0\r\nX-Sum: 1\r\n\r\n"
 CROWD = 24
 FLOOD = 600
+PATIENCE_S = 15  # longer than a request may take to arrive
 
 
-class Nowhere:
-    """A connection, as far as an arriving request asks for one."""
-
-
-@pytest.mark.parametrize("request_", [SIZED, CHUNKED, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        SIZED,
+        HEAD + b"content-length: 000000000000000005 \r\n\r\n12345",
+        HEAD + b"Content-Length: %b5\r\n\r\n12345" % (b"0" * 5000),
+        CHUNKED,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n000000000000000000005\r\n12345\r\n00\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
 def test_a_request_is_whole_with_its_last_byte_and_not_before(request_: bytes) -> None:
-    arriving = Arriving(Nowhere(), b"")
+    framing, data = Framing(), bytearray()
     for number, byte in enumerate(request_, 1):
-        arriving.data.append(byte)
-        assert arriving.is_whole is (number == len(request_)), number
+        data.append(byte)
+        assert framing.is_whole(data) is (number == len(request_)), number
+    assert framing.most is None
+    assert Framing().is_whole(data)
+    assert Framing().is_whole(data + request_)
 
 
 @pytest.mark.parametrize(
     "request_",
     [
         b"x" * (LONGEST_HEAD + 1),
+        HEAD + b"X: a\r\n" * 8000 + b"\r\n",
         HEAD + b"Content-Length: 99999999\r\n\r\n",
-        HEAD + b"Content-Length: %d\r\n\r\n" % (LONGEST_BODY * 2),
-        HEAD + b"Content-Length: 12345678901234567890\r\n\r\n",
-        HEAD + b"Content-Length: many\r\n\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1_44\r\n",  # Python reads it as a number, HTTP does not
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\n 5\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\n20000\r\n" + b"x" * (LONGEST_BODY + 1),
+        HEAD + b"Content-Length: %d\r\n\r\n" % (LONGEST_BODY + 1),
+        HEAD + b"Content-Length: %b\r\n\r\n" % (b"1" * 5000),
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n20000\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n%b\r\n" % (b"f" * 5000),
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * (MOST_CHUNKS + 1),
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * LONGEST_BODY * 2,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"x" * LONGEST_BODY * 2,
     ],
 )
-def test_what_will_be_refused_anyway_is_not_waited_for(request_: bytes) -> None:
-    assert Arriving(Nowhere(), request_).is_whole
+def test_what_is_too_long_is_neither_waited_for_nor_read(request_: bytes) -> None:
+    framing = Framing()
+    assert framing.is_whole(bytearray(request_))
+    assert framing.most in (LONGEST_HEAD, request_.find(b"\r\n\r\n") + 4)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: many\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n1_44\r\n",  # Python reads it as a number, HTTP does not
+        b"Transfer-Encoding: chunked\r\n\r\n 5\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\n{XX0\r\n",
+    ],
+)
+def test_what_will_be_refused_anyway_is_not_waited_for(rest: bytes) -> None:
+    framing = Framing()
+    assert framing.is_whole(bytearray(HEAD + rest))
+    assert framing.most is None
+
+
+class Watched(bytearray):
+    """What came, and how many bytes of it were looked at."""
+
+    looked_at = 0
+
+    def find(self, sub: bytes, start: int = 0) -> int:  # type: ignore[override]  # as much of it as is used
+        self.looked_at += max(len(self) - start, 0)
+        return super().find(sub, start)
+
+
+class Counted:
+    """An expression, and how often it was asked."""
+
+    def __init__(self, expression: re.Pattern[bytes]) -> None:
+        self.expression, self.times = expression, 0
+
+    def search(self, data: bytes) -> re.Match[bytes] | None:
+        self.times += 1
+        return self.expression.search(data)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"",
+        b"Content-Length: 3000\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"40\r\n%b\r\n" % (b"x" * 64) * 700,
+        b"Transfer-Encoding: chunked\r\n\r\n1;x=" + b"x" * 40_000,
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"x" * 40_000,
+    ],
+    ids=["head", "body", "chunks", "extension", "trailers"],
+)
+def test_a_byte_at_a_time_costs_no_more_than_all_at_once(monkeypatch: pytest.MonkeyPatch, rest: bytes) -> None:
+    patterns = [Counted(getattr(framing, name)) for name in ("CHUNKED", "LENGTH", "EXPECTS")]
+    for name, pattern in zip(("CHUNKED", "LENGTH", "EXPECTS"), patterns, strict=True):
+        monkeypatch.setattr(framing, name, pattern)
+    follows, data = Framing(), Watched(HEAD + b"a:\r\n" * 9000 + rest)
+    assert not follows.is_whole(data)
+    before = data.looked_at
+    for _ in range(2000):
+        data.append(120)
+        assert not follows.is_whole(data)
+    assert data.looked_at - before <= 2000 * 4
+    assert sum(pattern.times for pattern in patterns) <= 3
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +171,29 @@ def answers(client: socket.socket, *statuses: int) -> None:
     assert got == list(statuses)
 
 
+def refresh(service: Service) -> None:
+    """A request that may not use the threads which only reading has."""
+    told = requests.post(f"{service.base}/api/auth/refresh", json={"refresh_token": "none"}, timeout=PATIENCE_S)
+    assert told.status_code == 401
+
+
 @pytest.mark.slow
 @pytest.mark.covers("fault F30")
 @pytest.mark.parametrize("kind", KINDS)
 def test_slow_clients_hold_nobody_up(service: Service, kind: str) -> None:
     """Twelve for each thread."""
-    first, then = KINDS[kind]
-    crowd = [line(service) for _ in range(CROWD)]
-    for client in crowd:
-        client.sendall(first)
-        client.sendall(then[:1])
-    for _ in range(5):
-        assert requests.get(f"{service.base}/api/auth/me", timeout=30).status_code == 401
-    for client in crowd:
-        client.close()
+    over, came = threading.Event(), Counter[str]()
+    port = urlsplit(service.base).port or 0
+    dripping = threading.Thread(target=crowd, args=(kind, CROWD, port, over, came))
+    dripping.start()
+    try:
+        until(lambda: came["came"] >= CROWD)
+        for _ in range(5):
+            refresh(service)
+            assert requests.get(f"{service.base}/api/auth/me", timeout=PATIENCE_S).status_code == 401
+    finally:
+        over.set()
+        dripping.join()
 
 
 @pytest.mark.slow
@@ -202,10 +293,42 @@ def test_whoever_asks_for_leave_and_resets_harms_nobody(service: Service) -> Non
 
 
 @pytest.mark.slow
-def test_a_body_that_is_too_long_is_refused_unread(service: Service) -> None:
+def test_a_client_of_http_1_0_is_not_told_to_go_on(service: Service) -> None:
+    head, _, body = SIZED.replace(b"HTTP/1.1", b"HTTP/1.0").partition(b"\r\n\r\n")
     with line(service) as client:
-        client.sendall(HEAD + b"Content-Length: 9999999\r\n\r\n{")
+        client.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        time.sleep(0.5)
+        client.sendall(body)
+        answers(client, 401)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 9999999\r\n\r\n{",
+        b"Content-Length: 0000000009999999\r\n\r\n{",
+        b"Transfer-Encoding: chunked\r\n\r\n20000\r\n{",
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 70_000 + b"0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"8000\r\n%b\r\n" % (b" " * 0x8000) * 3 + b"0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"x" * LONGEST_BODY * 3,
+    ],
+    ids=["length", "zeros", "one chunk", "many chunks", "chunks", "trailers"],
+)
+def test_a_body_that_is_too_long_is_refused_unread(service: Service, rest: bytes) -> None:
+    """And what follows is no request."""
+    with line(service) as client:
+        client.sendall(HEAD + rest + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         answers(client, 413)
+        assert client.recv(1) == b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [b"", b"\r\n"])
+def test_a_head_that_is_too_long_is_refused_with_or_without_its_end(service: Service, end: bytes) -> None:
+    with line(service) as client:
+        client.sendall(HEAD + b"".join(b"X-%d: %b\r\n" % (n, b"a" * 4000) for n in range(12)) + end)
+        answers(client, 431)
         assert client.recv(1) == b""
 
 

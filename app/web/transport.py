@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from flask import g, request
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.config import Settings
 from app.crypto.keys import new_token
@@ -126,6 +127,8 @@ def _text() -> str:
         raise PayloadTooLarge()
     try:
         found = request.stream.read(LONGEST_BODY + 1)
+    except RequestEntityTooLarge:  # by the server, which read no more of it
+        raise PayloadTooLarge() from None
     except Exception:  # each server has errors of its own for a body that breaks off, or whose chunks are none
         raise MalformedJson() from None
     if len(found) > LONGEST_BODY:  # sent in chunks, with no length ahead
