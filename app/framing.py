@@ -7,7 +7,7 @@ import re
 LONGEST_HEAD = 40 * 1024
 LONGEST_BODY = 64 * 1024  # a longer one is refused unread
 LONGEST_CHUNKED = 2 * LONGEST_BODY  # with the sizes of its chunks, their extensions, and trailers
-MOST_CHUNKS = 1024  # gunicorn's parser copies what is left of a body with each of them
+MOST_CHUNKS = 256  # each costs time here, and the parser copies what is left of the body
 SPEAKS_1_1 = re.compile(rb"(?:\r\n)?[^\r\n]* HTTP/1\.[1-9]\r\n")
 LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*0*(\d+)[ \t]*\r\n", re.IGNORECASE)
 DIGITS = len(str(LONGEST_BODY)) + 1  # of a length, without zeros before it: enough to say that it is too long

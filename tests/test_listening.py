@@ -83,6 +83,21 @@ def test_what_is_too_long_is_neither_waited_for_nor_read(request_: bytes) -> Non
 @pytest.mark.parametrize(
     "rest",
     [
+        b"Content-Length: %d\r\n\r\n" % LONGEST_BODY + b"x" * LONGEST_BODY,
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"8000\r\n%b\r\n" % (b"x" * 0x8000) * 2 + b"0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * (MOST_CHUNKS - 1) + b"0\r\n\r\n",
+    ],
+)
+def test_a_body_may_be_as_long_as_it_may_be(rest: bytes) -> None:
+    framing = Framing()
+    assert not framing.is_whole(bytearray(HEAD + rest[:-1]))
+    assert framing.is_whole(bytearray(HEAD + rest))
+    assert framing.most is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
         b"Content-Length: many\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
@@ -124,7 +139,7 @@ class Counted:
     [
         b"",
         b"Content-Length: 3000\r\n\r\n",
-        b"Transfer-Encoding: chunked\r\n\r\n" + b"40\r\n%b\r\n" % (b"x" * 64) * 700,
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"80\r\n%b\r\n" % (b"x" * 128) * 200,
         b"Transfer-Encoding: chunked\r\n\r\n1;x=" + b"x" * 40_000,
         b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"x" * 40_000,
     ],
@@ -290,6 +305,16 @@ def test_whoever_asks_for_leave_and_resets_harms_nobody(service: Service) -> Non
         for _ in range(3):
             assert requests.get(f"{service.base}/api/auth/me", timeout=30).status_code == 401
     assert service.workers() == before
+
+
+@pytest.mark.slow
+def test_a_head_that_comes_behind_another_request_gets_leave_for_its_body(service: Service) -> None:
+    head, _, body = SIZED.partition(b"\r\n\r\n")
+    with line(service) as client:
+        client.sendall(CHUNKED + head + b"\r\nExpect: 100-continue\r\n\r\n")
+        answers(client, 401, 100)
+        client.sendall(body)
+        answers(client, 100, 401)
 
 
 @pytest.mark.slow
