@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.delivery_config import DeliverySettings, Names, Secrets, shown_map
+from app.delivery_config import DeliverySettings, Names, Secrets, is_country, shown_map
 from app.token_config import DAY, HOUR, TokenSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,9 +102,7 @@ class Settings(TokenSettings):
         1, ge=0, le=1, description="steps each way in which a code by time still counts (at most 1)"
     )
 
-    default_phone_region: str = Field(
-        "", pattern="^([A-Z]{2})?$", description="country of numbers typed without a prefix, such as `IN`"
-    )
+    default_phone_region: str = Field("", description="country of numbers typed without a prefix, such as `IN`")
     allow_console_delivery: bool = Field(False, description="lets production print codes instead of sending them")
     allow_sqlite: bool = Field(False, description="lets production run on SQLite (one host with a durable disk)")
     courier: Literal["web", "worker"] = Field(
@@ -221,6 +219,13 @@ class Settings(TokenSettings):
     def _known_roles(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if strange := set(value) - set(info.data.get("roles", value)):
             raise ValueError(f"names {', '.join(sorted(strange))}, which ROLES does not")
+        return value
+
+    @field_validator("default_phone_region")
+    @classmethod
+    def _known_region(cls, value: str) -> str:
+        if value and not is_country(value):
+            raise ValueError("must be a country by its ISO code, such as IN or GB")
         return value
 
     @field_validator("cors_origins")

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import phonenumbers
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -16,7 +17,6 @@ PROVIDERS = {
     "sms_provider": ("console", "twilio", "msg91", "gupshup"),
 }
 ANYWHERE = "*"  # every country that is not named
-COUNTRY = re.compile(r"[A-Z]{2}")
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -58,7 +58,12 @@ def _split_prices(value: Any) -> Any:
 
 
 def _is_place(text: str) -> bool:
-    return text == ANYWHERE or bool(COUNTRY.fullmatch(text))
+    return text == ANYWHERE or is_country(text)
+
+
+def is_country(text: str) -> bool:
+    """True for an ISO 3166 code of two letters that has telephone numbers: GB, not UK."""
+    return text in phonenumbers.SUPPORTED_REGIONS
 
 
 def shown_map(value: dict[str, Any]) -> str:
@@ -186,6 +191,6 @@ class DeliverySettings(BaseSettings):
     @field_validator("sms_allowed_countries")
     @classmethod
     def _known_countries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(COUNTRY.fullmatch(country) for country in value):
-            raise ValueError("must be countries of two letters such as IN,NP")
+        if not all(map(is_country, value)):
+            raise ValueError("must be countries by their ISO codes, such as IN,NP,GB")
         return value

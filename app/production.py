@@ -17,6 +17,7 @@ MADE_ONCE = (*SECRET_NAMES, "master_secret")  # in development, if they are miss
 # Six letters and more: a shorter word turns up by chance in one random secret of some thousands.
 SAMPLES = ("change", "example", "sample", "placeholder", "secret", "password", "default")
 MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+WEAK = "a weak key; drop it, unless it is a part of one secret with a comma, which no list can hold"
 SHORTEST_LOCK = 60
 NEARBY = ("localhost", "127.0.0.1", "::1")
 # What databases, brokers and mail servers ship with, and what guides print: the letters of it, in any case.
@@ -69,7 +70,7 @@ def unsafe(s: Settings) -> Iterator[str]:
             yield f"{name.upper()} {why}; {MAKE_ONE}"
     for name in ("secret_key_previous", "jwt_previous_secret_keys"):
         if any(weak(old.get_secret_value()) for old in getattr(s, name)):
-            yield f"{name.upper()} holds a weak key; drop it"
+            yield f"{name.upper()} holds {WEAK}"
     if s.secret_key.get_secret_value() and s.secret_key == s.jwt_secret_key:
         yield f"JWT_SECRET_KEY is the same as SECRET_KEY, and other backends share it; {MAKE_ONE}"
     shared = {s.jwt_secret_key.get_secret_value(), *(k.get_secret_value() for k in s.jwt_previous_secret_keys)}
@@ -98,7 +99,7 @@ def _unsafe_machines(s: Settings) -> Iterator[str]:
         yield f"MASTER_SECRET is missing; devices that API_KEY registers need it; {MAKE_ONE}"
     for name in ("master_secret_previous", "api_key_previous"):
         if any(weak(old.get_secret_value()) for old in getattr(s, name)):
-            yield f"{name.upper()} holds a weak key; drop it"
+            yield f"{name.upper()} holds {WEAK}"
     others = [s.secret_key, s.jwt_secret_key, *s.secret_key_previous, *s.jwt_previous_secret_keys]
     values = [v for v in (*found.values(), *(other.get_secret_value() for other in others)) if v]
     for name, value in found.items():
@@ -170,6 +171,10 @@ def incomplete(s: Settings) -> Iterator[str]:
             value = getattr(s, name)
             if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
                 yield f"{name.upper()} is missing; the provider {provider} needs it"
+    if s.jwt_algorithm == "HS256" and (s.jwt_private_key.get_secret_value() or s.jwt_private_key_file):
+        yield "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256; name its algorithm, or drop the key"
+    if s.templates_dir and not s.templates_dir.is_dir():
+        yield "TEMPLATES_DIR is no folder"
     if s.passkey_rp_id and not s.rp_origins:
         yield "PASSKEY_ORIGINS is missing; neither PUBLIC_URL nor CORS_ORIGINS is of the domain PASSKEY_RP_ID"
     if s.sms_budget_per_day and ANYWHERE not in s.sms_prices:

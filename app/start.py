@@ -113,4 +113,6 @@ def _keep_secrets(env_file: Path, names: list[str]) -> None:
     gap = "" if before.endswith("\n") or not before else "\n"
     handle = os.open(env_file, os.O_WRONLY | os.O_CREAT, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
+        if hasattr(os, "fchmod"):  # not on Windows; of a file that was there, a copy of .env.example
+            os.fchmod(handle, 0o600)
         file.write(before + gap + lines)

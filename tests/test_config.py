@@ -205,7 +205,9 @@ def test_a_container_uses_the_processors_that_it_was_given(
 def test_a_kept_env_file_is_added_to_and_not_replaced(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("PORT=5055")
+    env_file.chmod(0o644)  # as a copy of .env.example has it
     settings = start.load(env_file)
+    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
     assert settings.port == 5055
     assert settings.secret_key.get_secret_value()
     assert start.load(env_file).port == 5055
@@ -309,6 +311,32 @@ def test_a_default_password_in_a_query_stops_the_start_with_one_line(tmp_path: P
         assert str(stopped.value).splitlines() == [
             f"{name} holds a default password or a sample value; give that account one of its own"
         ]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"jwt_private_key": "anything"}, "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256"),
+        ({"jwt_private_key_file": "/nonexistent"}, "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256"),
+        ({"templates_dir": "/nonexistent"}, "TEMPLATES_DIR is no folder"),
+        ({"sms_allowed_countries": "IN,UK"}, "SMS_ALLOWED_COUNTRIES: must be countries by their ISO codes"),
+        ({"default_phone_region": "UK"}, "DEFAULT_PHONE_REGION: must be a country by its ISO code"),
+        ({"sms_prices": "UK:0.05,*:0.1"}, "SMS_PRICES: must look like"),
+        ({"sms_provider": "console", "sms_routes": "UK:console"}, "SMS_ROUTES: must look like"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_stops_the_start(tmp_path: Path, change: dict[str, str], line: str) -> None:
+    with pytest.raises(SettingsError) as stopped:
+        load(tmp_path, **change)
+    assert [each.startswith(line) for each in str(stopped.value).splitlines()] == [True]
+
+
+def test_a_secret_with_a_comma_is_not_said_to_be_old(tmp_path: Path) -> None:
+    """In a list it becomes two; whoever drops it loses what it sealed."""
+    with pytest.raises(
+        SettingsError, match=r"^SECRET_KEY_PREVIOUS holds .* unless it is a part of one secret with a comma"
+    ):
+        load(tmp_path, **(STRONG | {"secret_key_previous": "3mO9v2Yb7Qx1Lk8Zr5Nf6Ht4Wd0,Jc2Pg9Sa7Ue3Ri"}))
 
 
 @pytest.mark.parametrize("role", ["r" * 33, "two words", "tab\tbed", "-r", "b\u00f6se", "a/b"])

@@ -72,6 +72,26 @@ def test_the_migrations_make_what_the_models_say(url: str) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
+def test_health_says_down_until_the_schema_is_this_version_s(url: str) -> None:
+    """Else a rollout takes new copies for good that nobody can sign in by, and stops the old ones."""
+    lanes.migrate(url, "0008")
+    app = create_app(Settings(_env_file=None, database_url=url, **SECRETS, **CHEAP))
+    client = app.test_client()
+    told = client.get("/health")
+    assert (told.status_code, told.get_json()["checks"]["database"]) == (503, "down")
+    lanes.migrate(url)
+    assert client.get("/health").get_json()["checks"]["database"] == "ok", "without a restart"
+    with app.app_context():
+        app.extensions["sqlalchemy"].engine.dispose()
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE users ADD COLUMN of_a_later_version INTEGER"))
+    later = create_app(Settings(_env_file=None, database_url=url, **SECRETS, **CHEAP))
+    assert later.test_client().get("/health").get_json()["checks"]["database"] == "ok", "an older version serves on"
+    with later.app_context():
+        later.extensions["sqlalchemy"].engine.dispose()
+
+
 def test_up_down_and_up_again(url: str) -> None:
     lanes.migrate(url)
     first = shape(url)

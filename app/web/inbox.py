@@ -1,6 +1,7 @@
 """The development inbox: the last messages, as a page and as JSON, so that nobody needs a mail account to try things.
 
-Outside production only. The codes are derived for the page as they were for the message; none is stored.
+Outside production only, and for this machine alone: whoever forgets ENVIRONMENT=production behind a proxy must not show
+everybody's codes to everybody. The codes are derived for the page as they were for the message; none is stored.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from typing import Any
 from flask import Blueprint, Flask, Response, request
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from app import errors
 from app.delivery import compose
 from app.delivery.senders import Outgoing
 from app.models import OutboxMessage
-from app.web import html, present
+from app.web import html, present, problems
 from app.work import Kit, Work, run
 
 SHOWN = 50
+LOOPBACK = ("127.", "::1", "::ffff:127.")
+FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 PAGE_POLICY = "style-src 'nonce-{nonce}'"
 _pages = Environment(loader=PackageLoader("app.web", "pages"), autoescape=select_autoescape(["html"]))
 
@@ -30,7 +34,11 @@ def install(app: Flask, kit: Kit) -> None:
 
 
 def inbox(kit: Kit) -> Response:
-    """A page for a browser, JSON for whoever asks for it by `Accept` or `?format=json`."""
+    """A page for a browser, JSON for whoever asks for it by `Accept` or `?format=json`. Neither is there elsewhere than on
+    this machine, nor through a proxy.
+    """
+    if not request.environ.get("REMOTE_ADDR", "").startswith(LOOPBACK) or any(map(request.headers.get, FORWARDED)):
+        return problems.answer(errors.NotFound())
     items = run(kit, _items, reads=True)
     offered = ["text/html", "application/json"]
     wants_json = request.args.get("format") == "json" or request.accept_mimetypes.best_match(offered) == offered[1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import threading
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Any
 from flask import Blueprint, Flask, Response, request, send_from_directory
 from flask_limiter import Limiter
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
-from app.core import api_keys
+from app.core import api_keys, schema
 from app.core.api_keys import Scope
 from app.delivery import outbox
 from app.delivery.courier import Courier
@@ -24,6 +27,7 @@ from app.web.endpoint import Edge, Surface
 from app.web.guards import KEY
 from app.work import Kit, Work, run
 
+log = logging.getLogger("latchkey.web")
 STATIC = Path(__file__).with_name("static")
 FILES = frozenset(path.name for path in STATIC.iterdir())
 KEYS_AGE_S = 300  # for which a backend may keep the public keys; a new one is listed for longer before it signs
@@ -55,7 +59,8 @@ REDOC_POLICY = PAGE_POLICY.replace("style-src", f"style-src {SCROLL_BARS}")
 def install(app: Flask, kit: Kit, limiter: Limiter, courier: Courier, surfaces: list[Surface]) -> None:
     """Register the routes on an app; the document and its pages only where settings serve them."""
     ops, edge = Blueprint("ops", __name__), app.extensions["edge"]
-    ops.get("/health", endpoint="health")(lambda: health(kit, limiter, courier))
+    fits = threading.Event()  # set once the schema was found to be new enough: it does not go back under a service
+    ops.get("/health", endpoint="health")(lambda: health(kit, limiter, courier, fits))
     ops.get("/health/live", endpoint="live")(lambda: _json({"status": OK}))
     ops.get("/metrics", endpoint="metrics")(lambda: figures(kit, limiter, edge))
     ops.get("/.well-known/jwks.json", endpoint="jwks")(lambda: public_keys(kit))
@@ -68,20 +73,32 @@ def install(app: Flask, kit: Kit, limiter: Limiter, courier: Courier, surfaces: 
     app.register_blueprint(ops)
 
 
-def health(kit: Kit, limiter: Limiter, courier: Courier) -> Response:
-    """503 when the database is away, for it is needed for everything; `degraded` when something else is."""
-    checks = {"database": _database(kit), "redis": _redis(kit, limiter)}
+def health(kit: Kit, limiter: Limiter, courier: Courier, fits: threading.Event) -> Response:
+    """503 when the database is away or its schema older than this version, for it is needed for everything; `degraded`
+    when something else is.
+    """
+    checks = {"database": _database(kit, fits), "redis": _redis(kit, limiter)}
     checks["courier"] = _courier(kit, courier) if checks["database"] == OK else DEGRADED
     status = next((bad for bad in (DOWN, DEGRADED) if bad in checks.values()), OK)
     return _json({"status": status, "version": VERSION, "checks": checks}, 503 if status == DOWN else 200)
 
 
-def _database(kit: Kit) -> str:
+def _database(kit: Kit, fits: threading.Event) -> str:
     try:
         run(kit, lambda work: work.db.execute(select(1)), reads=True)
     except Unavailable:
         return DOWN
-    return OK
+    return OK if fits.is_set() or _is_migrated(kit, fits) else DOWN
+
+
+def _is_migrated(kit: Kit, fits: threading.Event) -> bool:
+    try:
+        run(kit, schema.probe, reads=True)
+    except (Unavailable, DBAPIError):
+        log.warning("the database is there, and its schema is not of this version: run flask db upgrade")
+        return False
+    fits.set()
+    return True
 
 
 def _redis(kit: Kit, limiter: Limiter) -> str:

@@ -27,6 +27,24 @@ def test_the_page_shows_the_last_messages_with_their_codes(world: World) -> None
     assert "script-src" not in shown.headers["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize(
+    ("peer", "headers"),
+    [
+        ("10.0.0.1", {}),
+        ("203.0.113.9", {}),
+        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}),
+        ("127.0.0.1", {"Forwarded": "for=203.0.113.9"}),
+        ("::1", {"X-Real-IP": "203.0.113.9"}),
+    ],
+)
+def test_it_is_there_for_this_machine_alone(world: World, peer: str, headers: dict[str, str]) -> None:
+    """Whoever forgets ENVIRONMENT=production behind a proxy shows nobody's code to anybody."""
+    world.person().ask_signup().ok()
+    asked = world.app.test_client().get("/dev/inbox", headers=headers, environ_overrides={"REMOTE_ADDR": peer})
+    assert (asked.status_code, asked.get_json()["code"]) == (404, "not_found")
+    assert page(world).status_code == 200
+
+
 @pytest.mark.parametrize("how", ["accept", "query"])
 def test_a_program_gets_json(world: World, how: str) -> None:
     person = world.person(phone="+919876543210")
