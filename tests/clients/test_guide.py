@@ -132,6 +132,21 @@ def test_the_pyjwt_sample_lets_no_stranger_in(mint: Mint, stub: Stub) -> None:
     assert [name for name in passed if not SLOPPY.match(name)] == []
 
 
+@pytest.mark.covers("asvs 9.1.2", "attack A41")
+def test_the_pyjwt_sample_takes_no_blank_and_no_short_secret(mint: Mint, stub: Stub) -> None:
+    """An unset JWT_PREVIOUS_SECRET_KEYS, split at its commas, is one blank secret, by which anybody can sign."""
+    [sample] = blocks("PyJWT alone", "python")
+    caller = run(sample, stub)["caller"]
+    for blank in ("", "  "):
+        forged = replace(shared(blank), now=mint.now, audience="latchkey").token(role="admin")
+        with pytest.raises(jwt.InvalidTokenError):
+            caller(forged, [KEY, blank], "latchkey", "latchkey")
+        assert caller(mint.token(), [KEY, blank], "latchkey", "latchkey")["role"] == "user"
+    for weak in ([""], [KEY, "x" * 31], []):
+        with pytest.raises(ValueError, match="32 bytes"):
+            caller(mint.token(), weak, "latchkey", "latchkey")
+
+
 def test_the_way_to_public_keys(mint: Mint, stub: Stub) -> None:
     [sample] = blocks("Public keys", "python")
     keys = replace(private("EdDSA", "ed"), now=mint.now, audience="latchkey")
