@@ -23,7 +23,7 @@ from app import logs, start
 from app.config import SettingsError
 from app.delivery.senders import Reason, SendFailed
 from app.models import OutboxMessage
-from app.web import sentry
+from app.web import headers, sentry
 from tests import canaries, lanes
 from tests.canaries import IN_A_PATH, a_day
 from tests.conftest import World
@@ -125,9 +125,9 @@ def test_a_request_its_statements_and_its_log_line_are_one_trace(traced: World, 
     monitor.emit = lambda record: seen.append({**logs.subject(), "message": record.getMessage()})  # type: ignore[method-assign]
     logging.getLogger("latchkey").addHandler(monitor)
     theirs = "4bf92f3577b34da6a3ce929d0e0e4736"
-    headers = {"traceparent": f"00-{theirs}-00f067aa0ba902b7-01", "X-Request-ID": "mine"}
+    sent = {"traceparent": f"00-{theirs}-00f067aa0ba902b7-01", "X-Request-ID": "mine"}
     traced.app.test_client().post(
-        "/api/auth/login", json={"identifier": "a@example.com", "password": "x" * 8}, headers=headers
+        "/api/auth/login", json={"identifier": "a@example.com", "password": "x" * 8}, headers=sent
     )
     logging.getLogger("latchkey").removeHandler(monitor)
     ours = [span for span in spans(traced, receiver) if span.trace_id.hex() == theirs]
@@ -135,6 +135,18 @@ def test_a_request_its_statements_and_its_log_line_are_one_trace(traced: World, 
     assert (told(request)["latchkey.request_id"], told(request)["latchkey.code"]) == ("mine", "invalid_credentials")
     assert {span.name for span in ours if span.parent_span_id == request.span_id} >= {"SELECT", "INSERT"}
     assert {line["trace_id"] for line in seen if line["message"] == "request"} == {theirs}
+    assert logs.subject() == {}
+
+
+@pytest.mark.one_lane("sqlite")
+def test_what_is_answered_before_its_trace_begins_is_answered_the_same(traced: World) -> None:
+    """What comes under too much load, and a path that is no path."""
+    client = traced.app.test_client()
+    misspelt = client.get("/", headers={"X-Request-ID": "mine"}, environ_overrides={"PATH_INFO": "//api/admin"})
+    assert (misspelt.status_code, misspelt.headers["X-Request-ID"]) == (404, "mine")
+    late = client.get("/api/auth/me", environ_overrides={headers.WAITED: 5.0})
+    assert (late.status_code, late.get_json()["code"]) == (503, "overloaded")
+    assert late.headers["Retry-After"].isdigit()
     assert logs.subject() == {}
 
 

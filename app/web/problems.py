@@ -113,6 +113,8 @@ def install(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         status = error.code or 500
+        if status >= 500:  # Flask's own, for what was raised while an answer was being completed
+            return fault(getattr(error, "original_exception", None) or error)
         if status not in by_status:
             return problem(400, errors.MalformedJson.code, "The request cannot be read.")
         response = answer(by_status[status](**getattr(error, "extra", {})))

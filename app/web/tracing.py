@@ -65,11 +65,14 @@ def _trace_requests(app: Flask, tracer: Tracer) -> None:
 
     @app.after_request
     def answered(response: Response) -> Response:
-        g.span.set_attribute("http.response.status_code", response.status_code)
+        span: Span | None = g.get("span")
+        if span is None:  # answered before it began
+            return response
+        span.set_attribute("http.response.status_code", response.status_code)
         if code := g.get("code"):
-            g.span.set_attribute("latchkey.code", code)
+            span.set_attribute("latchkey.code", code)
         if response.status_code >= 500:
-            g.span.set_status(StatusCode.ERROR)
+            span.set_status(StatusCode.ERROR)
         return response
 
     @app.teardown_request

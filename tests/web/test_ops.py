@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import jsonschema
 import pytest
@@ -11,6 +12,7 @@ from openapi_spec_validator import validate
 from app.core.api_keys import Scope
 from app.db import Base
 from app.version import VERSION
+from app.web import metrics
 from app.web.ops import STATIC
 from tests.conftest import World
 from tests.lanes import SECRETS
@@ -198,6 +200,23 @@ def test_an_unexpected_fault_tells_nothing(world: World, person: Person, monkeyp
     assert (response.status_code, response.get_json()["code"]) == (500, "internal_error")
     assert "Zero" not in response.text
     assert set(response.get_json()) == {"type", "title", "status", "detail", "code", "request_id"}
+
+
+@pytest.mark.covers("asvs 16.5.1")
+def test_a_fault_while_an_answer_is_completed_is_no_fault_of_the_caller(world: World, monkeypatch, caplog) -> None:
+    count, broken = metrics.count, [ZeroDivisionError()]
+
+    def once(*given: Any) -> None:
+        if broken:
+            raise broken.pop()
+        count(*given)
+
+    monkeypatch.setattr(metrics, "count", once)
+    response = world.app.test_client().get("/health/live")
+    assert (response.status_code, response.get_json()["code"]) == (500, "internal_error")
+    assert "Zero" not in response.text
+    assert response.headers["X-Request-ID"] == response.get_json()["request_id"]
+    assert "unexpected ZeroDivisionError" in caplog.messages
 
 
 @pytest.mark.covers("attack A08", "asvs 15.3.4", "asvs 4.1.3")
