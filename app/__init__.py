@@ -131,7 +131,7 @@ def _install_web(app: Flask, kit: Kit, courier: Courier) -> None:
     app.extensions["edge"] = edge = Edge(kit)
     for surface in SURFACES:
         surface.install(app, kit, limiter, edge)
-    webhooks.install(app, kit, edge)
+    webhooks.install(app, kit, limiter, edge)
     if not kit.settings.production:
         inbox.install(app, kit)
     ops.install(app, kit, limiter, courier, SURFACES)

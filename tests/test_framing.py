@@ -16,6 +16,7 @@ from bench.fuzz_people import Line, Told
 from bench.fuzz_wire import BODY, HIDDEN, POST
 from tests import lanes
 from tests.service import Service, running
+from tests.web.test_webhooks import PUBLIC, TOKEN
 
 SIZE = len(BODY)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -74,7 +75,8 @@ PROBES = probes()
 def service(worker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with lanes.database("sqlite", f"framing_{worker}") as url:
         lanes.migrate(url)
-        with running(url, tmp_path_factory.mktemp("framing"), web_concurrency=1, docs="false") as started:
+        given = {"web_concurrency": 1, "docs": "false", "public_url": PUBLIC, "twilio_token": TOKEN}
+        with running(url, tmp_path_factory.mktemp("framing"), **given) as started:
             yield started
 
 
@@ -99,6 +101,26 @@ def answers(service: Service, data: bytes, *, ends: bool = False) -> list[Told]:
 def test_a_request_of_two_lengths_is_refused_and_hides_none(service: Service, name: str) -> None:
     found = answers(service, PROBES[name])
     assert [told.status for told in found] in ([400], [501], []), name
+
+
+NO_CHUNKS = {
+    "a trailer that is none": b"0\r\nbad header\r\n\r\n",
+    "a trailer that is not allowed": b"0\r\nHost: x\r\n\r\n",
+    "an extension without a name": b"1;=\r\na\r\n" + LAST,
+    "no size": b"zz\r\n\r\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
+@pytest.mark.parametrize("name", NO_CHUNKS)
+def test_broken_chunks_from_a_stranger_are_no_fault_of_the_door_for_reports(
+    service: Service, name: str, kind: str
+) -> None:
+    head = f"POST /api/webhooks/twilio HTTP/1.1\r\nHost: bench\r\nContent-Type: {kind}\r\n".encode()
+    found = answers(service, head + CHUNKED + b"\r\n" + NO_CHUNKS[name], ends=True)
+    assert [told.status for told in found] == [400]
+    assert "Traceback" not in service.log.read_text()
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ class Surface:
             handler.__qualname__ = f"{self.name}.{endpoint.name}"
             limited = limiter.limit(endpoint.limit)(handler) if endpoint.limit else handler
             blueprint.add_url_rule(
-                endpoint.path, endpoint.name, _outer(limited, limiter, edge), methods=[endpoint.method]
+                endpoint.path, endpoint.name, refusing(limited, limiter, edge), methods=[endpoint.method]
             )
         app.register_blueprint(blueprint)
 
@@ -191,7 +191,7 @@ def _reply(kit: Kit, answer: Any, status: int) -> Response:
     return response
 
 
-def _outer(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> Callable[..., Response]:
+def refusing(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> Callable[..., Response]:
     """Turn what is refused into its problem document, and see that each refusal is in the audit log."""
 
     def view(**path: Any) -> Response:

@@ -34,8 +34,8 @@ def install(app: Flask, kit: Kit) -> None:
 
 
 def inbox(kit: Kit) -> Response:
-    """A page for a browser, JSON for whoever asks for it by `Accept` or `?format=json`. Neither is there elsewhere than on
-    this machine, nor through a proxy.
+    """A page for a browser, JSON for whoever asks for it by `Accept` or `?format=json`; to this machine alone, and not
+    through a proxy.
     """
     if not request.environ.get("REMOTE_ADDR", "").startswith(LOOPBACK) or any(map(request.headers.get, FORWARDED)):
         return problems.answer(errors.NotFound())

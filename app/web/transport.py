@@ -122,19 +122,25 @@ def _checked(model: type[B], found: dict[str, Any]) -> B:
         raise ValidationFailed(errors=[_field(e) for e in error.errors(include_input=False)]) from None
 
 
-def _text() -> str:
+def content() -> bytes:
+    """The body as it was sent; it is kept, and a form is read from it. Raises PayloadTooLarge, MalformedJson."""
     if (request.content_length or 0) > LONGEST_BODY:
         raise PayloadTooLarge()
+    request.max_content_length = LONGEST_BODY + 1  # where reading ends, whatever comes in chunks
     try:
-        found = request.stream.read(LONGEST_BODY + 1)
+        found = request.get_data()
     except RequestEntityTooLarge:  # by the server, which read no more of it
         raise PayloadTooLarge() from None
     except Exception:  # each server has errors of its own for a body that breaks off, or whose chunks are none
         raise MalformedJson() from None
     if len(found) > LONGEST_BODY:  # sent in chunks, with no length ahead
         raise PayloadTooLarge()
+    return found
+
+
+def _text() -> str:
     try:
-        return found.decode()
+        return content().decode()
     except UnicodeDecodeError:
         raise MalformedJson() from None
 

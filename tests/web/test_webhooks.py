@@ -14,6 +14,7 @@ from twilio.request_validator import RequestValidator
 
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 from app.models import OutboxMessage, User
+from app.web import limits
 from tests.conftest import World
 from tests.people import MemorySender
 
@@ -181,6 +182,23 @@ def test_unknown_parameters_and_the_explicit_port_are_fine(hooked: World) -> Non
 def test_without_a_public_url_or_token_nothing_is_taken(make_world: Any) -> None:
     for settings in ({"public_url": PUBLIC}, {"twilio_token": TOKEN}):
         assert twilio(make_world(**settings), STATUS) == 403
+        flood = post(make_world(**settings), "/api/webhooks/twilio", data=b"a" * 70_000)
+        assert flood == 403, "nobody reads what nobody can prove"
+
+
+def test_refused_reports_are_limited_by_address_and_right_ones_are_not(make_world: Any) -> None:
+    world = make_world(public_url=PUBLIC, twilio_token=TOKEN, webhook_secret=SECRET, ratelimit=True)
+    most = int(limits.GUESSES.split()[0])
+    assert {twilio(world, STATUS) for _ in range(most + 10)} == {204}
+    refused = [twilio(world, STATUS, token=TOKEN[:-1] + "3") for _ in range(most + 10)]
+    assert set(refused) == {403, 429}
+    assert refused.count(429) in range(9, 12)
+    wrong = [post(world, "/api/webhooks/msg91/x", json={}) for _ in range(most + 10)]
+    assert set(wrong) == {404, 429}, "each route has its own"
+    assert wrong.count(429) in range(9, 12)
+    late = world.app.test_client().post("/api/webhooks/twilio")
+    assert (late.status_code, late.get_json()["code"]) == (429, "rate_limited")
+    assert 1 <= int(late.headers["Retry-After"]) <= 60
 
 
 PROVIDERS: dict[str, dict[str, Any]] = {
