@@ -226,6 +226,9 @@ class Edge:
         try:
             if self._is_new(kind):
                 run(self._kit, lambda work: _record(work, refused, route), caller=by, client=client)
+        except errors.Unavailable as away:
+            told = {"code": refused.code, "cause": away.extra.get("cause")}
+            log.warning("a refusal has no audit row", extra={"fields": told})
         except Exception:
             log.exception("a refusal could not be recorded")
 

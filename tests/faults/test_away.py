@@ -22,6 +22,7 @@ from app import create_app
 from app.errors import Unavailable
 from app.models import AuditLog, Throttle
 from app.work import Kit, Work, run
+from bench.faults import UNFORESEEN
 from bench.proxy import Proxy, proxy
 from tests.conftest import World
 from tests.lanes import Lane
@@ -253,6 +254,21 @@ def test_a_database_that_only_reads_refuses_acts_and_goes_on_knowing_who_is_who(
     assert person.me().status == 200
     for answer in (person.ask_signin(), person.refresh(), person.ask_signin(password="wrong horse 7")):
         assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "unavailable", "2")
+
+
+@pytest.mark.covers("fault F04")
+def test_a_refusal_that_a_database_does_not_take_is_one_line_and_no_fault(
+    world: World, read_only: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    read_only()
+    assert world.api().get("/api/auth/me", "no.good.token").code == "token_invalid"
+    assert world.api().post("/api/auth/login", {}).code == "validation_failed"
+    said = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage() for record in said] == ["a refusal has no audit row"] * 2
+    assert [record.__dict__["fields"]["code"] for record in said] == ["token_invalid", "validation_failed"]
+    assert all(record.__dict__["fields"]["cause"] for record in said)
+    assert not any(record.exc_info for record in caplog.records)
+    assert not UNFORESEEN.search(caplog.text)
 
 
 @pytest.mark.covers("fault F05", "asvs 13.1.2", "asvs 13.2.6")
