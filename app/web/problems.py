@@ -70,8 +70,6 @@ def answer(refused: Refusal) -> Response:
     response = problem(status, refused.code, refused.message, **extra)
     if "retry_after" in extra:
         response.headers["Retry-After"] = str(extra["retry_after"])
-    if status == 413:
-        response.headers["Connection"] = "close"  # the rest of the body is not read
     if status == 401:
         response.headers["WWW-Authenticate"] = _challenge(refused)
     return response

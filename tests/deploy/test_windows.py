@@ -5,17 +5,21 @@ starts it. `python -m bench windows` runs them in Wine's cmd.
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from app.web.transport import LONGEST_BODY
 from tests import lanes
 from tests.deploy.checkout import ROOT, Started
 from tests.lanes import SECRETS
@@ -85,29 +89,60 @@ def test_what_windows_has_not_is_imported_only_where_it_is_there() -> None:
         assert path.name == "listening.py" or not {name.split(".")[0] for name in names} & UNIX_ALONE, path
 
 
-@pytest.mark.slow
-def test_waitress_serves_as_run_bat_starts_it_and_knows_the_client_behind_a_proxy(tmp_path: Path, worker: str) -> None:
-    port = str(servers.free_port())
+@pytest.fixture(scope="module")
+def service(worker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """On waitress, as run.bat starts it."""
+    port, home = str(servers.free_port()), tmp_path_factory.mktemp("waitress")
     given = {
         **{name.upper(): value for name, value in SECRETS.items()}, "ENVIRONMENT": "production", "ALLOW_SQLITE": "true",
         "ALLOW_CONSOLE_DELIVERY": "true", "PORT": port, "TRUSTED_PROXIES": "2", "PYTHONUTF8": "1",
     }  # fmt: skip
     with lanes.database("sqlite", f"waitress_{worker}") as url:
         lanes.migrate(url)
-        log = tmp_path / "waitress.log"
+        log = home / "waitress.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-c", AS_ON_WINDOWS, body("run.bat")[-2].split()[-1]], cwd=ROOT, stdout=out, stderr=out,
-                env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": url, **given}, start_new_session=True,
+                env={"PATH": os.environ["PATH"], "HOME": str(home), "DATABASE_URL": url, **given}, start_new_session=True,
             )  # fmt: skip
-        service = Started(f"http://127.0.0.1:{port}", process, log)
+        started = Started(f"http://127.0.0.1:{port}", process, log)
         try:
-            service.wait()
-            headers = {"X-Forwarded-For": "198.51.100.7, 104.22.17.40"}
-            answer = requests.get(f"{service.base}/health", headers=headers, timeout=10)
+            started.wait()
+            yield started
         finally:
-            service.stop()
+            started.stop()
+
+
+@pytest.mark.slow
+def test_waitress_serves_and_knows_the_client_behind_a_proxy(service: Started) -> None:
+    headers = {"X-Forwarded-For": "198.51.100.7, 104.22.17.40"}
+    answer = requests.get(f"{service.base}/health", headers=headers, timeout=10)
     assert (answer.status_code, answer.json()["checks"]["courier"]) == (200, "ok")
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
     [line] = [line for line in lines if line.get("route") == "/health"]
     assert line["client"] == "198.51.100.7"
+
+
+def connected(service: Started) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", urlsplit(service.base).port or 0), timeout=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [LONGEST_BODY + 1, 100_000_000])
+def test_waitress_refuses_too_long_a_body(service: Started, length: int) -> None:
+    """One that is far too long before it comes; of one that is a little too long, the service says what is wrong."""
+    given = ["POST /api/auth/login HTTP/1.1", "Host: x", "Content-Type: application/json", "Connection: close"]
+    head = "\r\n".join([*given, f"Content-Length: {length}", "", ""])
+    with connected(service) as line:
+        line.sendall(head.encode() + b"a" * (length if length < LONGEST_BODY * 2 else 0))
+        said = line.makefile("rb").read().decode()
+    assert said.startswith("HTTP/1.1 413 ")
+    assert ("payload_too_large" in said) == (length < LONGEST_BODY * 2)
+
+
+@pytest.mark.slow
+def test_waitress_serves_beside_those_who_hold_connections_and_ask_nothing(service: Started) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(150):
+            held.enter_context(connected(service))
+        assert requests.get(f"{service.base}/health/live", timeout=10).ok
