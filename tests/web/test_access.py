@@ -11,6 +11,7 @@ import pytest
 
 from app import SURFACES
 from app.core.api_keys import Scope
+from app.web import limits
 from app.web.endpoint import Endpoint
 from tests.authenticator import enrol
 from tests.conftest import World
@@ -69,6 +70,22 @@ def check(answer: Answer, name: str, caller: str) -> None:
 def test_the_table_names_every_endpoint() -> None:
     assert {name: row["asks for"] for name, row in TABLE.items()} == {n: e.guard.name for n, e in ENDPOINTS.items()}
     assert len(TABLE) > 60
+
+
+def test_what_anybody_may_post_is_limited_by_address() -> None:
+    """Those with an API key are not: one server asks for everybody."""
+    posted = {n: e for n, e in ENDPOINTS.items() if e.method == "POST" and e.guard.scope is None}
+    assert len(posted) > 30
+    assert [name for name, endpoint in posted.items() if not endpoint.limit] == []
+
+
+@pytest.mark.one_lane
+def test_the_limit_of_consents_is_met(make_world: Any) -> None:
+    world = make_world()
+    most = int(limits.TOKENS.split()[0])
+    statuses = [world.api().post("/api/auth/me/consents", {}).status for _ in range(most + 20)]
+    assert set(statuses) == {401, 429}
+    assert statuses.count(429) in range(18, 22)
 
 
 def visit(world: World, caller: str, make: Any, token: Any) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from app import errors
 from app.core import consent
 from app.flows import consents
-from app.web import present
+from app.web import limits, present
 from app.web.auth.surface import auth
 from app.web.fields import ConsentBody
 from app.web.guards import BEARER
@@ -22,7 +22,8 @@ def list_consents(work: Work) -> Any:
     return {"items": [present.consent(row) for row in consent.of_user(work, work.caller.account.id)]}
 
 
-@auth.add("POST", "/me/consents", status=201, body=ConsentBody, reply=ConsentReply, guard=BEARER, repeatable=True)
+@auth.add("POST", "/me/consents", status=201, body=ConsentBody, reply=ConsentReply, guard=BEARER, limit=limits.TOKENS,
+          repeatable=True)  # fmt: skip
 def give_consent(work: Work, body: ConsentBody) -> Any:
     """Agree to the terms, to a new version for example."""
     return present.consent(consents.give(work, **body.model_dump()))
