@@ -15,6 +15,7 @@ const LONGEST = 4096
 const SHAPE = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const BEARER = /^bearer +([\w.~+/=-]+)$/i
 const SHORTEST_SECRET = 32 // bytes
+const LOCAL = ["localhost", "127.0.0.1", "[::1]"]
 const TITLES = {401: "Unauthorized", 403: "Forbidden", 503: "Service Unavailable"}
 // What is wrong with the way to the keys, and not with the token.
 const AWAY = ["ERR_JOSE_GENERIC", "ERR_JWKS_TIMEOUT", "ERR_JWKS_INVALID"]
@@ -33,12 +34,16 @@ const unavailable = () =>
 /**
  * `secrets`: the current one first, then those before it; or `jwksUrl`; or both while one gives way to the other. With `revocationsUrl` and an `apiKey` of the scope
  * `tokens:introspect`, ended sessions are refused within `pollEvery` seconds; after `maxStale` seconds without an answer
- * of the feed everything is refused with 503. `leeway`: seconds that clocks may differ.
+ * of the feed everything is refused with 503. `leeway`: seconds that clocks may differ. `plainHttp`: allow `http://`
+ * addresses on a network that you trust.
  */
-export function latchkey({issuer, audience, secrets, jwksUrl, revocationsUrl, apiKey, pollEvery = 3, maxStale = 60, leeway = 10}) {
+export function latchkey({
+  issuer, audience, secrets, jwksUrl, revocationsUrl, apiKey, pollEvery = 3, maxStale = 60, leeway = 10, plainHttp = false,
+}) {
   if (!issuer || !audience) throw new TypeError("issuer and audience are needed")
   if (!secrets && !jwksUrl) throw new TypeError("secrets or jwksUrl is needed")
   if (!revocationsUrl !== !apiKey) throw new TypeError("revocationsUrl and apiKey belong together")
+  for (const url of [jwksUrl, revocationsUrl]) if (url) check(url, plainHttp)
   const rings = [...(secrets ? [sharedSecrets(secrets)] : []), ...(jwksUrl ? [publicKeys(jwksUrl)] : [])]
   const revocations = revocationsUrl && feed({url: revocationsUrl, apiKey, every: pollEvery, maxStale, leeway})
   const options = {issuer, audience, typ: TYPE, clockTolerance: leeway}
@@ -110,6 +115,13 @@ export function latchkey({issuer, audience, secrets, jwksUrl, revocationsUrl, ap
     user: ({maxAge} = {}) => guard(null, maxAge),
     role: (roles, {maxAge} = {}) => guard([...roles], maxAge),
   }
+}
+
+/** Throws unless keys and sign-outs may come from an address: over https, or from this machine. */
+function check(url, plainHttp) {
+  const {protocol, hostname} = new URL(url)
+  if (protocol === "https:" || (protocol === "http:" && (plainHttp || LOCAL.includes(hostname)))) return
+  throw new TypeError(`${url}: use https, or allow a private network by plainHttp: true`)
 }
 
 const isTime = (at) => Number.isSafeInteger(at) && !Number.isNaN(new Date(at * 1000).getTime())

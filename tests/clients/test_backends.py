@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -179,6 +180,39 @@ def nobody_else(base: str, genuine: Mint) -> None:
             answer = call(base, "/me", token)
             assert answer.status == 401, name
             assert answer.headers["content-type"].startswith("application/problem+json"), name
+
+
+TRIED = """
+import {latchkey} from "./latchkey.js"
+const common = {issuer: "latchkey", audience: "clinic"}
+for (const given of JSON.parse(process.env.TRIED)) {
+  try {
+    latchkey({...common, ...given})
+    console.log("taken")
+  } catch (error) {
+    console.log(`${error.name}: ${error.message}`)
+  }
+}
+"""
+
+
+@pytest.mark.skipif(node.missing(), reason="Node.js is missing")
+def test_the_express_example_asks_for_keys_and_sign_outs_as_safely_as_the_package(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    shutil.copytree(EXPRESS.folder, folder, ignore=backends.LEFT_OUT)
+    (folder / EXPRESS.installs).symlink_to(backends.installed(EXPRESS))
+    (folder / "tried.js").write_text(TRIED)
+    far, here = "http://auth.example.com/x", ("http://127.0.0.1:5000/x", "http://localhost/x", "http://[::1]:5000/x")
+    feed = {"secrets": [NEW_SECRET], "revocationsUrl": far, "apiKey": "lk_x"}
+    refused = [{"jwksUrl": far}, feed, {"jwksUrl": "ftp://localhost/x"}, {"jwksUrl": "http://localhost.example.com/x"}]
+    taken = [*({"jwksUrl": url} for url in (SERVICE, *here)), {"jwksUrl": far, "plainHttp": True}]
+    told = shell(f"cd {folder} && node tried.js", TRIED=json.dumps([*refused, *taken])).splitlines()
+    assert len(told) == len(refused) + len(taken)
+    assert all(line.startswith("TypeError: ") and "use https" in line for line in told[: len(refused)]), told
+    assert set(told[len(refused) :]) == {"taken"}
+    for given in refused:
+        with pytest.raises(ValueError, match="use https"):
+            latchkey_client.fetch.checked(given.get("revocationsUrl") or given["jwksUrl"], plain_http=False)
 
 
 @pytest.mark.covers("asvs 8.3.2")
