@@ -175,6 +175,25 @@ def test_a_port_that_is_taken_ends_the_courier_with_one_line() -> None:
             raise AssertionError("it must not run")
 
 
+def test_the_courier_s_port_serves_beside_a_client_that_drips_and_lets_go_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(port, "PATIENCE_S", 2.0)
+    settings, app = Settings(_env_file=None, metrics_port=servers.free_port(), **SECRETS), Flask("x")
+    app.get("/health/live")(lambda: "alive")
+    with port.serving(app, settings), contextlib.ExitStack() as held:
+        at, began = ("127.0.0.1", settings.metrics_port), time.monotonic()
+        slow = [held.enter_context(socket.create_connection(at, timeout=10)) for _ in range(3)]
+        for line in slow:
+            line.sendall(b"GET /health/live HTTP/1.1\r\nX: ")
+        assert requests.get(f"http://127.0.0.1:{at[1]}/health/live", timeout=1).text == "alive"
+        with pytest.raises(OSError):
+            while time.monotonic() - began < 8:
+                slow[0].sendall(b"x")
+                time.sleep(0.1)
+        assert time.monotonic() - began < 5
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_takes_nothing_with_it_and_leaves_no_file(run: Running) -> None:
     for _ in range(20):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from socketserver import TCPServer
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -18,18 +19,35 @@ from app.start import host
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-SHOWN = ("/metrics", "/health", "/health/live")
-PATIENCE_S = 5.0  # with a slow reader: one is served at a time
+# What is shown, and what to hold meanwhile: one at a time asks the database, and leaves the courier its connections.
+_asking = threading.Lock()
+SHOWN: dict[str, AbstractContextManager[Any]] = {"/metrics": _asking, "/health": _asking, "/health/live": nullcontext()}
+PATIENCE_S = 10.0  # from a connection to the end of its answer
 
 
 class Handler(WSGIRequestHandler):
-    timeout = PATIENCE_S
+    def handle(self) -> None:
+        """As the parent's, in bounded time, however slowly the other side writes or reads."""
+        late = threading.Timer(PATIENCE_S, _cut, [self.connection])
+        late.daemon = True
+        late.start()
+        try:
+            super().handle()
+        finally:
+            late.cancel()
 
     def log_message(self, *_: Any) -> None:
         """The service writes its own line a request."""
 
 
-class Server(WSGIServer):
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):  # it has ended by itself
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
     def server_bind(self) -> None:
         """As the parent's, which also asks the name server for the name of this machine, and may wait for it."""
         TCPServer.server_bind(self)
@@ -48,8 +66,9 @@ def serving(app: Flask, settings: Settings) -> Iterator[None]:
         return
 
     def shown(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") in SHOWN:
-            return app.wsgi_app(environ, start_response)
+        if held := SHOWN.get(environ.get("PATH_INFO", "")):
+            with held:
+                return app.wsgi_app(environ, start_response)
         start_response("404 Not Found", [("Content-Length", "0")])
         return []
 
