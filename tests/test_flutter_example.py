@@ -181,6 +181,12 @@ def test_only_the_answers_to_a_refresh_and_a_sign_out_are_read_elsewhere() -> No
     assert unread == {"/api/auth/refresh", "/api/auth/logout", "/api/auth/reset-password"}
 
 
+def test_a_sign_out_that_was_not_taken_is_none() -> None:
+    """The token goes only with a success, or with a 401: the session is over already."""
+    method = SERVICE.read_text().partition("Future<void> signOut()")[2].partition("\n  }\n")[0]
+    assert re.findall(r"if \(refusal\.status (.+?)\) rethrow;", method) == ["!= 401"]
+
+
 def made(root: Node, name: str) -> list[dict[str, str]]:
     """The arguments of each `name(...)`, by their names."""
     found = []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -373,6 +375,51 @@ def test_tabs_share_one_session_and_refresh_it_once(visit: Visit) -> None:
     visit.open("/account")
     visit.reads("Welcome back")
     assert visit.driver.get_cookies() == []
+
+
+AWAY = """const real = window.fetch
+window.fetch = (to, ...rest) => to.includes("/logout") && window.away
+  ? Promise.resolve(new Response('{"code": "unavailable"}', {status: window.away})) : real(to, ...rest)"""
+
+
+def test_whoever_signs_out_unheard_stays_signed_in_and_is_told(visit: Visit) -> None:
+    person = visit.person()
+    visit.sign_in(person)
+    run = visit.driver.execute_script
+    run(AWAY)
+    for status in (503, 429):
+        run("window.away = arguments[0]", status)
+        visit.press("Sign out")
+        visit.find("[role=alert]")
+        visit.reads(f"Hello, {person.name}")
+        visit.driver.refresh()
+        visit.reads(f"Hello, {person.name}")
+        run(AWAY)
+    visit.press("Sign out")
+    visit.reads("Welcome back")
+
+
+def test_the_cookie_goes_only_when_the_session_has(tmp_path: Path) -> None:
+    said = []
+
+    class Latchkey(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(said[-1])
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Latchkey) as stub:
+        threading.Thread(target=stub.serve_forever, daemon=True).start()
+        with nextjs.running(f"http://127.0.0.1:{stub.server_port}", tmp_path) as base:
+            for status, goes in ((503, False), (429, False), (500, False), (401, True), (200, True)):
+                said.append(status)
+                given = {"headers": {"Origin": base}, "cookies": {"latchkey-refresh": "x" * 43}}
+                answer = requests.post(f"{base}/api/auth/logout", json={}, timeout=30, **given)
+                assert (answer.status_code, "Max-Age=0" in answer.headers.get("Set-Cookie", "")) == (status, goes)
+        stub.shutdown()
 
 
 def _expired(person: Person) -> str:

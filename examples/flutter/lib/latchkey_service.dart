@@ -155,13 +155,14 @@ class LatchkeyService extends ChangeNotifier {
     }
   }
 
-  /// End the session, here and at Latchkey. Throws a [Refusal] if Latchkey was not reached: then it goes on.
+  /// End the session, here and at Latchkey. Throws a [Refusal] if Latchkey did not hear of it, or will not now: then it
+  /// goes on.
   Future<void> signOut() async {
     final token = await _storage.read(key: _refreshKey);
     try {
       if (token != null) await _send('POST', '/api/auth/logout', {'refresh_token': token});
     } on Refusal catch (refusal) {
-      if (refusal.status == 0 || refusal.status >= 500) rethrow;
+      if (refusal.status != 401) rethrow; // a 401 says that it is over already
     }
     await _leave();
   }

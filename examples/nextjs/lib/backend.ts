@@ -92,7 +92,7 @@ export async function answer(path: string, from: Response): Promise<Response> {
   if (from.ok && !kind.startsWith("application/json")) return problem(502, "unavailable", "LATCHKEY_URL is not Latchkey's.");
   const text = await from.text();
   const jar = await cookies();
-  const over = path === "logout" || (path === "refresh" && from.status === 401);
+  const over = path === "logout" ? from.ok || from.status === 401 : path === "refresh" && from.status === 401;
   if (over) jar.set(REFRESH, "", { ...GUARDED, maxAge: 0 });
   if (!from.ok) return new Response(text, { status: from.status, headers });
 

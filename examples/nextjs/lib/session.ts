@@ -48,11 +48,11 @@ export function signedIn(tokens: Tokens): void {
   if (held) say({ kind: "in", held });
 }
 
-/** End the session everywhere. Throws a Refusal if the server was not reached: then nobody is signed out. */
+/** End the session everywhere. Throws a Refusal if Latchkey did not hear of it, or will not now: then it goes on. */
 export async function signOut(): Promise<void> {
   await alone(async () => {
     await call("POST", "logout", {}).catch((refusal: Refusal) => {
-      if (refusal.status === 0) throw refusal; // any other answer has taken the cookie away
+      if (refusal.status !== 401) throw refusal; // a 401 says that it is over already
     });
     leave();
     say({ kind: "out" });
