@@ -163,3 +163,35 @@ def test_every_program_of_a_page_is_there() -> None:
     for page in PAGES:
         for name in re.findall(r"python -m bench (\w+)", page.read_text()):
             assert (ROOT / "bench" / f"{name}.py").exists(), (page.name, name)
+
+
+def units(page: str) -> list[dict[str, list[tuple[str, str]]]]:
+    """The systemd units that a page shows: the settings of each section, in their order."""
+    found = []
+    for block in re.findall(r"^```ini\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
+        unit: dict[str, list[tuple[str, str]]] = {}
+        for line in block.splitlines():
+            if line.startswith("["):
+                section = unit.setdefault(line.strip("[]"), [])
+            elif "=" in line and not line.startswith("#"):
+                name, _, value = line.partition("=")
+                section.append((name, value))
+        found.append(unit)
+    return found
+
+
+def test_the_socket_of_systemd_is_the_one_that_the_unit_binds_and_takes_nothing_of_the_unit_away() -> None:
+    [bound] = re.findall(r"--bind (127\.0\.0\.1:\d+)$", (ROOT / "deploy/latchkey.service").read_text(), re.MULTILINE)
+    shown = units("docs/upgrading.md")
+    assert [value for unit in shown for name, value in unit.get("Socket", []) if name == "ListenStream"] == [bound]
+    assert all("EnvironmentFile" in dict(unit["Service"]) for unit in shown if "Service" in unit)
+    assert {"Requires", "After"} <= {name for unit in shown for name, _ in unit.get("Unit", [])}
+
+
+def test_the_settings_for_production_name_the_proxies_that_an_https_address_means() -> None:
+    [block] = re.findall(r"^```ini\n(ENVIRONMENT=production\n.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    given = dict(line.split("=", 1) for line in block.splitlines() if not line.startswith("#"))
+    assert given["PUBLIC_URL"].startswith("https://")
+    assert given["TRUSTED_PROXIES"] == "1"
+    assert given.keys() <= {name.upper() for name in Settings.model_fields}
+    assert " #" not in block, "neither systemd nor docker takes a comment behind a value"
