@@ -4,10 +4,12 @@ such, and in step with the image and the settings.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 from configparser import ConfigParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,25 @@ def test_the_unit_runs_the_same_commands_for_the_proxy_alone() -> None:
     given = dict(pair.split("=") for pair in service["Environment"].split())
     assert given.keys() - {"PYTHONDONTWRITEBYTECODE"} <= NAMES
     assert given["TRUSTED_PROXIES"] == "1"
+
+
+def test_a_command_runs_with_the_settings_and_in_the_folder_of_the_unit(tmp_path: Path) -> None:
+    """With something in the place of systemd-run that says its words: no systemd runs here."""
+    (tmp_path / "systemd-run").write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+    (tmp_path / "systemd-run").chmod(0o755)
+    words = ["sh", str(ROOT / "deploy" / "latchkey-flask"), "create-admin", "--email", "a b@example.com"]
+    given = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run(words, env=given, capture_output=True, text=True, check=True).stdout.splitlines()
+    unit = UNIT.read_text()
+    assert said[-4:] == ["/srv/latchkey/.venv/bin/flask", *words[2:]]
+    assert {"DynamicUser=yes", "WorkingDirectory=/srv/latchkey", "EnvironmentFile=/etc/latchkey.env"} <= set(said)
+    assert [line for p, line in pairwise(said) if p == "-p" and f"\n{line}\n" not in unit] == []
+    [environment] = re.findall(r"^Environment=(.*)$", unit, re.MULTILINE)
+    assert [line for e, line in pairwise(said) if e == "-E"] == environment.split()
+
+
+def test_no_migration_is_ended_by_systemd() -> None:
+    assert "\nTimeoutStartSec=infinity\n" in UNIT.read_text()
 
 
 def test_nginx_reads_its_file(tmp_path: Path) -> None:

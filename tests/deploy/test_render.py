@@ -148,7 +148,7 @@ def test_its_own_commands_make_a_service_that_answers(
 
 def first_admin(checkout: Checkout, name: str, given: dict[str, str]) -> list[tuple[str, str]]:
     """As the guide says: in the service's shell, or where there is none from somebody's own machine."""
-    shell, own = re.findall(r"^ *(\S.*flask create-admin .*|flask create-admin .*)$", GUIDE, re.MULTILINE)
+    shell, own = re.findall(r"^ *(\S.* \S*/flask create-admin .*|flask create-admin .*)$", GUIDE, re.MULTILINE)
     if name == "render.yaml":
         checkout.run(shell, given, typed=f"{PASSWORD}\n{PASSWORD}\n")
         assert not (checkout.folder / ".env").exists()
