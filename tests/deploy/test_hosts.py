@@ -129,11 +129,16 @@ def manifest(kind: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "command"), [("Deployment", None), ("Job", PROCFILE["release"].split())])
-def test_a_pod_runs_as_the_image_is_meant_to_run(kind: str, command: list[str] | None) -> None:
-    pod = manifest(kind)["spec"]["template"]["spec"]
-    [container] = pod["containers"]
+@pytest.mark.parametrize(("part", "command"), [("containers", None), ("initContainers", PROCFILE["release"].split())])
+def test_a_pod_runs_as_the_image_is_meant_to_run_once_the_database_is_up_to_date(
+    part: str, command: list[str] | None
+) -> None:
+    pod = manifest("Deployment")["spec"]["template"]["spec"]
+    [container] = pod[part]
     assert container.get("command") == command
+    assert container["image"] == pod["containers"][0]["image"]
+    assert pod["enableServiceLinks"] is False
+    assert "Job" not in [one["kind"] for one in MANIFESTS], "it would be applied beside the pods, and not before them"
     assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 10001)
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
