@@ -344,6 +344,13 @@ def test_prometheus_is_told_of_the_rules_and_of_both_kinds_of_process() -> None:
     assert all(re.fullmatch("latchkey.*", job) for job in jobs), "as LatchkeyDown asks"
 
 
+def test_whoever_sets_prometheus_up_reads_which_key_tells_that_the_database_is_away() -> None:
+    assert "latchkey-key # API_KEY\n" in (DEPLOY / "prometheus.yml").read_text()
+    rows = {row[0].strip("`"): row[2] for row in table("what is usual with you.")}
+    assert all("`API_KEY`" in rows[name] for name in ("LatchkeyDatabaseAway", "LatchkeyDown"))
+    assert "database" in rows["LatchkeyDown"]
+
+
 def test_the_dashboard_has_the_form_that_grafana_imports() -> None:
     assert {"uid", "title", "schemaVersion", "panels", "templating", "time"} <= set(DASHBOARD)
     assert "id" not in DASHBOARD, "a number of another Grafana would clash"
