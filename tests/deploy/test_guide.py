@@ -20,11 +20,12 @@ BLUEPRINT = yaml.safe_load((ROOT / "render.yaml").read_text())["services"][0]
 # Where each command of the two pages is run by a test, or what keeps it from being run here.
 COMMANDS = {
     "flask create-admin --email you@example.com": "tests/deploy/test_render.py",
-    "DATABASE_URL='postgres://...' SECRET_KEY='...' .venv/bin/flask create-admin --email you@example.com": "tests/deploy/test_render.py",
+    "(read -rsp 'DATABASE_URL: ' DATABASE_URL && read -rsp 'SECRET_KEY: ' SECRET_KEY && export DATABASE_URL SECRET_KEY && "
+    ".venv/bin/flask create-admin --email you@example.com)": "tests/deploy/test_render.py",
     "curl -s https://YOUR-SERVICE.onrender.com/api/auth/signup": "the README's, run by tests/test_readme.py, to another host",
     "docker build -t latchkey .": "no engine; its lines run in tests/deploy/test_image.py",
-    "docker run --read-only --tmpfs /tmp -p 8000:8000 --env-file .env latchkey": "no engine",
-    "docker run --read-only --tmpfs /tmp --env-file .env latchkey flask db upgrade": "no engine",
+    "docker run --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 --env-file .env latchkey": "no engine",
+    "docker run --rm --read-only --tmpfs /tmp --env-file .env latchkey flask db upgrade": "no engine",
     "python3 -m venv .venv && .venv/bin/pip install --require-hashes -r requirements.txt": "as tools/venv.sh, run by test_readme.py",
     "test -e /etc/latchkey.env || install -m 600 .env.example /etc/latchkey.env": "another machine",
     "install -m 755 -t /usr/local/sbin deploy/latchkey-flask": "tests/deploy/test_hosts.py runs it without systemd",
@@ -53,6 +54,14 @@ def commands(page: str) -> list[str]:
 def test_every_command_is_known() -> None:
     assert set(commands(GUIDE) + commands(SECURITY)) == set(COMMANDS)
     assert set(commands((ROOT / "docs" / "dependencies.md").read_text())) <= set(COMMANDS)
+
+
+def test_no_secret_is_typed_into_a_command_and_the_database_is_up_to_date_before_the_service_runs() -> None:
+    said = commands(GUIDE)
+    assert [line for line in said if re.search(r"(SECRET|KEY|URL|PASSWORD)=", line)] == []
+    upgrade, serve = (i for i, line in enumerate(said) if line.startswith("docker run"))
+    assert said[upgrade].endswith("flask db upgrade")
+    assert "-p 127.0.0.1:" in said[serve], "TRUSTED_PROXIES believes whoever comes past the proxy"
 
 
 def test_the_four_commands_are_those_of_the_platforms() -> None:

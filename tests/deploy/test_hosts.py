@@ -110,6 +110,13 @@ def test_nginx_reads_its_file(tmp_path: Path) -> None:
     assert "test is successful" in checked(nginx, "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
 
 
+def test_the_secret_of_a_delivery_report_s_path_is_in_no_log_of_nginx() -> None:
+    [block] = re.findall(r"location /api/webhooks/ \{(.*?)\}", (ROOT / "deploy" / "nginx.conf").read_text(), re.DOTALL)
+    said = [line.strip() for line in block.strip().splitlines()]
+    assert said == ["access_log off;", "error_log /dev/null;", "proxy_pass http://127.0.0.1:8000;"]
+    assert "proxy_set_header" not in block, "one of its own would take away those of the server"
+
+
 def test_caddy_reads_its_file() -> None:
     caddy = program("caddy")
     checked(caddy, "validate", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "Caddyfile"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -153,10 +154,14 @@ def test_compose_keeps_its_schema() -> None:
 
 def test_compose_starts_with_the_secrets_that_its_own_lines_make(tmp_path: Path) -> None:
     text = (ROOT / "compose.yaml").read_text()
-    [recipe] = re.findall(r"^#   (for .*?done > \.env)$", text, re.MULTILINE | re.DOTALL)
+    [recipe] = re.findall(r"^#   (\(set -C.*?done > \.env\))$", text, re.MULTILINE | re.DOTALL)
     script = recipe.replace("\n#   ", "\n")
     subprocess.run(["sh", "-euc", script], cwd=tmp_path, env={"PATH": os.environ["PATH"]}, check=True)
-    given = dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines())
+    made = (tmp_path / ".env").read_text()
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    again = subprocess.run(["sh", "-euc", script], cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True)
+    assert (again.returncode != 0, (tmp_path / ".env").read_text()) == (True, made), "it made other secrets"
+    given = dict(line.split("=", 1) for line in made.splitlines())
     assert set(given) == set(re.findall(r"\$\{(\w+)", text))
     environment = composed(given)
     assert set(environment) <= {name.upper() for name in Settings.model_fields}

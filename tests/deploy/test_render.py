@@ -148,13 +148,14 @@ def test_its_own_commands_make_a_service_that_answers(
 
 def first_admin(checkout: Checkout, name: str, given: dict[str, str]) -> list[tuple[str, str]]:
     """As the guide says: in the service's shell, or where there is none from somebody's own machine."""
-    shell, own = re.findall(r"^ *(\S.* \S*/flask create-admin .*|flask create-admin .*)$", GUIDE, re.MULTILINE)
+    [shell] = re.findall(r"^ *(flask create-admin .*)$", GUIDE, re.MULTILINE)
+    [own] = re.findall(r"^(\(read -rsp .*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
     if name == "render.yaml":
         checkout.run(shell, given, typed=f"{PASSWORD}\n{PASSWORD}\n")
         assert not (checkout.folder / ".env").exists()
     else:
-        words = own.replace("'postgres://...'", given["DATABASE_URL"]).replace("'...'", given["SECRET_KEY"])
-        checkout.run(words, {}, typed=f"{PASSWORD}\n{PASSWORD}\n")
+        typed = [given["DATABASE_URL"], given["SECRET_KEY"], PASSWORD, PASSWORD]
+        checkout.run(own, {}, typed="".join(f"{line}\n" for line in typed))
     engine = sa.create_engine(given["DATABASE_URL"].replace("postgres://", "postgresql+psycopg2://"))
     with engine.connect() as connection:
         found = [tuple(row) for row in connection.execute(sa.select(User.email, User.role))]
