@@ -65,6 +65,21 @@ def test_systemd_reads_what_keeps_the_service_from_every_address_but_those_allow
     assert "Unknown" not in told
 
 
+def test_systemd_reads_the_socket_that_keeps_requests_over_a_restart(tmp_path: Path) -> None:
+    verify = program("systemd-analyze")
+    page = (ROOT / "docs" / "upgrading.md").read_text()
+    for where, block in re.findall(
+        r"^```ini\n# /etc/systemd/system/([\w./]+)(.*?)^```", page, re.MULTILINE | re.DOTALL
+    ):
+        (tmp_path / where).parent.mkdir(exist_ok=True)
+        (tmp_path / where).write_text(f"# {block}")
+    unit = tmp_path / UNIT.name
+    unit.write_text(re.sub(r"=/srv/\S+", "=/bin/true", UNIT.read_text()).replace("WorkingDirectory=/bin/true", ""))
+    told = checked(verify, "verify", "--man=no", str(tmp_path / "latchkey.socket"), str(unit))
+    assert "Unknown" not in told
+    assert (tmp_path / "latchkey.service.d" / "socket.conf").exists()
+
+
 def test_the_unit_runs_the_same_commands_for_the_proxy_alone() -> None:
     unit = ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
