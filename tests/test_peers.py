@@ -38,7 +38,7 @@ REACHING = {
     "psycopg2", "psycopg", "pymysql", "flask_sqlalchemy", "twilio", "sendgrid", "resend", "sentry_sdk", "opentelemetry", "wsgiref",
 }  # fmt: skip
 HARMLESS = {"urllib.parse", "twilio.request_validator", "http.cookies"}
-HOLDERS = {"app.web.ops", "app.web.endpoint", "app.web.metrics"}  # of the limiter that web.limits makes
+HOLDERS = {"app.web.ops", "app.web.endpoint", "app.web.metrics", "app.web.webhooks"}  # of the limiter that web.limits makes
 CONSTANT = re.compile(r"`((?:\w+\.)+)([A-Z_]+)` = ((?:\d+ days?, )?\d+(?:[.:]\d+)*(?: per minute)?)")
 
 
