@@ -38,7 +38,7 @@ REACHING = {
     "psycopg2", "psycopg", "pymysql", "flask_sqlalchemy", "twilio", "sendgrid", "resend", "sentry_sdk", "opentelemetry", "wsgiref",
 }  # fmt: skip
 HARMLESS = {"urllib.parse", "twilio.request_validator", "http.cookies"}
-HOLDERS = {"app.web.ops", "app.web.endpoint", "app.web.metrics", "app.web.webhooks"}  # of the limiter that web.limits makes
+HOLDERS = {f"app.web.{name}" for name in ("ops", "endpoint", "metrics", "webhooks")}  # of the limiter of web.limits
 CONSTANT = re.compile(r"`((?:\w+\.)+)([A-Z_]+)` = ((?:\d+ days?, )?\d+(?:[.:]\d+)*(?: per minute)?)")
 
 
