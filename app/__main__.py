@@ -5,7 +5,7 @@ from __future__ import annotations
 from waitress.server import create_server
 
 from app import start
-from app.web.transport import LONGEST_BODY
+from app.framing import LONGEST_BODY
 from app.wsgi import app
 
 LARGEST = 2 * LONGEST_BODY  # with the frames of chunks; of what is longer the service would hear once all has come

@@ -34,6 +34,7 @@ LEAVES = {
     "pulse",
     "logs",
     "figures",
+    "framing",
     "workers",
     "version",
 }
@@ -46,7 +47,7 @@ LAYERS = {
     "flows": {"core", "delivery", "models"},
     "web": {"flows", "core", "delivery", "models", "crypto"},
 }
-ENTRANCES = {"__init__", "__main__", "cli", "framing", "listening", "stopping", "wsgi"}
+ENTRANCES = {"__init__", "__main__", "cli", "listening", "stopping", "wsgi"}
 FLOWS_OPEN_TO_FLOWS = {"app.flows.asking", "app.flows.proof", "app.flows.door", "app.flows.signin"}
 
 

@@ -125,7 +125,7 @@ class Courier:
     def _keep_up(self) -> None:
         """Upkeep has a thread of its own: no code waits for it."""
         upkeep = None
-        while not self._stopping.wait(UPKEEP_S * random.uniform(0.8, 1.2)):  # noqa: S311 (jitter, not a secret)
+        while not self._stopping.wait(_about(UPKEEP_S)):
             try:
                 upkeep = upkeep or Upkeep(self.kit)
                 upkeep.tick()

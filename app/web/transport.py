@@ -14,10 +14,10 @@ from app.config import Settings
 from app.crypto.keys import new_token
 from app.delivery import messages
 from app.errors import MalformedJson, PayloadTooLarge, TokenMissing, UnsupportedMediaType, ValidationFailed
+from app.framing import LONGEST_BODY
 from app.web import hops
 from app.work import Client
 
-LONGEST_BODY = 64 * 1024
 LONGEST_AGENT = 255
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,128}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from app.web.transport import LONGEST_BODY
+from app.framing import LONGEST_BODY
 from tests import lanes
 from tests.deploy.checkout import ROOT, Started
 from tests.lanes import SECRETS
