@@ -26,7 +26,7 @@ from bench.report import Report, no_faults
 from bench.rig import Rig, rig
 from tests import lanes
 
-SHARES = {"document": 0.15, "life": 0.02, "wire": 0.33, "bodies": 0.5}
+SHARES = {"document": 0.05, "life": 0.02, "wire": 0.45, "bodies": 0.48}
 TIME = {"document": 0.4, "life": 0.1, "wire": 0.25, "bodies": 0.25}  # of each round, where --seconds bounds it
 ROUNDS = 4  # of all parts; what is there after the first is what the last is held against
 THREADS = 2  # that attack at once

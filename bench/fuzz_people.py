@@ -13,7 +13,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 import sqlalchemy as sa
 
 from app.core.api_keys import Scope
@@ -273,6 +273,6 @@ def judge(method: str, path: str, told: Told, *, astray: bool = False) -> str:
     try:
         check_rules(given)
         check_document(method, path, given)
-    except (AssertionError, KeyError, TypeError, jsonschema.ValidationError) as error:
+    except (AssertionError, KeyError, TypeError, jsonschema_rs.ValidationError) as error:
         return f"not as documented: {type(error).__name__} {str(error)[:200]}"
     return ""
