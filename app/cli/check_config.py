@@ -7,6 +7,7 @@ from flask.cli import with_appcontext
 
 from app.cli import output
 from app.config import Settings
+from app.production import remarks
 from app.web import hops
 
 
@@ -16,12 +17,13 @@ from app.web import hops
 def command(*, forwarded_for: str | None) -> None:
     """Print every setting that is in force, secrets masked. An unsafe one ends with a line that says why.
 
-    What TRUSTED_PROXIES makes of a request goes to stderr.
+    What TRUSTED_PROXIES makes of a request, and what may not be meant, goes to stderr.
     """
     settings = output.kit().settings
     for name, value in settings.masked().items():
         click.echo(f"{name}={value}")
-    click.echo(_rule(settings.trusted_proxies), err=True)
+    for line in (_rule(settings.trusted_proxies), *remarks(settings)):
+        click.echo(line, err=True)
     if forwarded_for is not None:
         click.echo(_seen(settings, hops.split([forwarded_for])), err=True)
 
