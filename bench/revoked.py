@@ -12,10 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import sqlalchemy as sa
 
 from app.models import User
@@ -24,7 +26,6 @@ from bench.rig import PASSWORD, Rig, address, rig, soon
 from tests import lanes
 from tests.service import Service
 
-BURST = 8  # connections at once, until each worker has taken one
 # What is done, by whom, and what undoes it.
 ACTS: dict[str, tuple[str, str, str, Any, tuple[str, str, Any] | None]] = {
     "lock": ("admin", "POST", "/lock", {}, ("POST", "/unlock", {})),
@@ -93,23 +94,29 @@ def _line(service: Service) -> HTTPConnection:
 
 @contextmanager
 def _a_line_to_each(service: Service) -> Iterator[list[HTTPConnection]]:
-    """A connection to each worker. Whose it is shows by its port, among the connections that the worker has."""
-    every: dict[int, HTTPConnection] = {}
-
-    def each() -> list[HTTPConnection]:
-        for line in (_line(service) for _ in range(BURST)):
-            every[line.sock.getsockname()[1]] = line
-        theirs = [
-            [every[at.raddr.port] for at in worker.net_connections("tcp") if at.raddr and at.raddr.port in every]
-            for worker in service.workers()
-        ]
-        return [lines[0] for lines in theirs if lines] if all(theirs) else []
-
+    """A connection to each worker, which takes it because all others are held still meanwhile."""
+    lines: list[HTTPConnection] = []
     try:
-        yield soon(each)
+        workers = service.workers()
+        for worker in workers:
+            others = [each for each in workers if each.pid != worker.pid]
+            for other in others:
+                other.suspend()
+            try:
+                lines.append(_line(service))
+                soon(partial(_has, worker, lines[-1]))
+            finally:
+                for other in others:
+                    other.resume()
+        yield lines
     finally:
-        for line in every.values():
+        for line in lines:
             line.close()
+
+
+def _has(worker: psutil.Process, line: HTTPConnection) -> bool:
+    ours = line.sock.getsockname()[1]
+    return any(at.raddr and at.raddr.port == ours for at in worker.net_connections("tcp"))
 
 
 def _call(line: HTTPConnection, method: str, path: str, token: str, body: Any = None) -> str:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, func, literal, or_, select
+from sqlalchemy import and_, case, delete, func, literal, or_, select
 
 from app.core.audit import Event
 from app.core.challenges import Purpose
@@ -56,9 +56,15 @@ def floor(at: datetime) -> datetime:
 
 
 def roll_next(work: Work) -> bool:
-    """Count the first hour that is over and not counted. False if there is none, or another process was faster."""
+    """Count the first hour that is over and not counted. False if there is none, or another process was faster.
+
+    Hours that were counted and are not over are taken back: the clock was put forward and back, and they come again.
+    """
+    last = _last(work)
+    if last and not _is_over(work, last):
+        work.changes(delete(HourlyCount).where(HourlyCount.hour > work.now - HOUR - SETTLED))
     hour = _next(work)
-    if hour is None or hour + HOUR + SETTLED > work.now:
+    if hour is None or not _is_over(work, hour):
         return False
     marker = HourlyCount(hour=hour, metric=Metric.ROLLED, channel="", country="", count=1)
     if not work.insert_once(marker):
@@ -66,6 +72,10 @@ def roll_next(work: Work) -> bool:
     for (metric, channel, country), count in _count(work, hour).items():
         work.db.add(HourlyCount(hour=hour, metric=metric, channel=channel, country=country, count=count))
     return True
+
+
+def _is_over(work: Work, hour: datetime) -> bool:
+    return hour + HOUR + SETTLED <= work.now
 
 
 def _last(work: Work) -> datetime | None:

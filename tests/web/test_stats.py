@@ -142,6 +142,25 @@ def test_what_was_rolled_up_outlives_its_rows(world: World, admin: Person) -> No
     assert asked(admin, "from=2026-11-21T10:00:00Z&to=2026-11-21T11:00:00Z") == before
 
 
+def test_hours_that_a_clock_put_forward_and_back_had_counted_are_counted_when_they_come(
+    world: World, admin: Person
+) -> None:
+    a_busy_hour(world)
+    world.clock.advance(hours=30)
+    assert upkeep.count(world.kit) == 28
+    world.clock.advance(hours=-29)
+    assert upkeep.count(world.kit) == 0  # within a minute
+    world.person().sign_up()
+    world.clock.advance(hours=4)
+    admin.sign_in()
+    live = asked(admin, "from=2026-11-21T10:00:00Z")
+    assert upkeep.count(world.kit) == 3
+    counted = asked(admin, "from=2026-11-21T10:00:00Z")
+    assert [hour["signups"] for hour in counted] == [3, 1, 0, 0, 0, 0]
+    assert counted == live
+    assert upkeep.count(world.kit) == 0
+
+
 def test_several_processes_count_an_hour_once(world: World, admin: Person) -> None:
     a_busy_hour(world)
     world.clock.advance(hours=9)
