@@ -16,7 +16,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from app.core import throttles
 from app.errors import ValidationFailed
-from app.models import User
+from app.models import Signup, User
 
 LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3 with its erratum
 PHONE_SHAPE = re.compile(r"(?:\+|00)?\(?[0-9][0-9 ().\-/]{4,28}")
@@ -70,8 +70,8 @@ def stand_in(kind: Kind, typed: Identifier) -> Identifier:
     return Identifier(kind, f"nobody/{throttles.key(typed.kind, typed.value)}")
 
 
-def of_user(user: User) -> list[Identifier]:
-    """Every identifier of an account, the proven addresses first."""
+def of_user(user: User | Signup) -> list[Identifier]:
+    """Every identifier of an account, the proven addresses first; or every one that a sign-up gave."""
     named = ((Kind.EMAIL, user.email), (Kind.PHONE, user.phone), (Kind.USERNAME, user.username))
     return [Identifier(kind, value) for kind, value in named if value]
 

@@ -8,7 +8,7 @@ Security BCP (RFC 9700), section 4.14.2.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -47,8 +47,9 @@ class Exchange:
 
 
 def access(work: Work, session: Session, user: User, again: str | None = None) -> str:
-    """A signed access token of a session: who, in which role, how and when it was proven. `again`: a method by which it
-    was proven once more just now, as this one token says; the session stays as it is.
+    """A signed access token of a session: who, in which role, how and when it was proven. `again`: the method by which
+    it was proven once more just now, of which this token tells, and of no method that was proven earlier; the session
+    stays as it is.
     """
     return work.kit.tokens.issue(
         {
@@ -56,7 +57,7 @@ def access(work: Work, session: Session, user: User, again: str | None = None) -
             **_times(work, session),
             "sid": str(session.id),
             "role": user.role,
-            "amr": amr(session, again),
+            "amr": _words([again]) if again else amr(session),
             "auth_time": int((work.now if again else session.auth_time).timestamp()),
         }
     )
@@ -79,9 +80,12 @@ def life(work: Work, session: Session) -> int:
     return max(0, min(work.settings.jwt_access_ttl, left))
 
 
-def amr(session: Session, again: str | None = None) -> list[str]:
-    """How a session was proven, in the words of RFC 8176 where it has one for a method; and by what once more."""
-    methods = [*session.amr.split(), *([again] if again else [])]
+def amr(session: Session) -> list[str]:
+    """How a session was proven at its sign-in, in the words of RFC 8176 where it has one for a method."""
+    return _words(session.amr.split())
+
+
+def _words(methods: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(word for method in methods for word in AMR.get(method, (method,))))
 
 

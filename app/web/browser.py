@@ -10,7 +10,7 @@ from uuid import UUID
 from typing_extensions import TypedDict
 
 from app import errors
-from app.core import challenges, identifiers, lockout
+from app.core import challenges, identifiers, lockout, signups
 from app.core.challenges import Purpose
 from app.core.identifiers import Identifier
 from app.flows import account, asking, recovery, session, signin, signup
@@ -228,16 +228,17 @@ def _challenge(work: Work, identifier: Identifier, purposes: tuple[Purpose, ...]
     named = _uuid(cookies.read(work.settings, Jar.CHALLENGE))
     row = challenges.find(work, named) if named else None
     if row and row.purpose in purposes:
-        return Found(row if _is_about(row, identifier) else None, True)
+        return Found(row if _is_about(work, row, identifier) else None, True)
     sent = tuple(purpose for purpose in purposes if purpose not in account.CHANGES)
     return Found(challenges.newest_of(work, lockout.key(identifier), sent), False)
 
 
-def _is_about(row: OtpChallenge, identifier: Identifier) -> bool:
+def _is_about(work: Work, row: OtpChallenge, identifier: Identifier) -> bool:
     """Of a recovery, what was typed alone counts: its cookie must not tell which other identifiers are the person's."""
     if row.budget_key == lockout.key(identifier) or row.purpose == Purpose.RECOVERY:
         return row.budget_key == lockout.key(identifier)
-    own = row.user is not None and identifier in identifiers.of_user(row.user)
+    whose = row.user or (signups.find_open(work, row.signup_id) if row.signup_id else None)
+    own = whose is not None and identifier in identifiers.of_user(whose)
     return challenges.destination(row) == identifier or own
 
 

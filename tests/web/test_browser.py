@@ -527,6 +527,33 @@ def test_a_wrong_code_never_opens_another_s_sign_up(world: World, browser: Brows
     assert world.count(User) == 0
 
 
+@pytest.mark.parametrize("which", ["email", "username", "phone"])
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "after a login"])
+def test_a_sign_up_is_finished_by_whatever_identifier_it_gave(
+    world: World, browser: Browser, which: str, again: bool
+) -> None:
+    given = {"username": "janedoe", "email": EMAIL, "phone": "+919876543210", "password": PASSWORD}
+    assert browser.post("/register", given).status_code == 200
+    if again:
+        world.clock.advance(minutes=2)
+        assert browser.post("/login", {"identifier": given[which], "password": PASSWORD}).status_code == 200
+    code = browser.code()
+    world.clock.advance(seconds=31)
+    assert browser.post("/resend-otp", {"identifier": given[which]}).status_code == 200
+    assert browser.post("/verify-otp", {"identifier": "johndoe", "otp": code}).status_code == 410
+    assert browser.post("/verify-otp", {"identifier": given[which], "otp": wrong(code)}).status_code == 400
+    assert browser.post("/verify-otp", {"identifier": given[which], "otp": code}).status_code == 200
+
+
+def test_by_a_username_too_a_taken_address_answers_as_a_free_one(world: World, browser: Browser) -> None:
+    world.person(email=EMAIL).sign_up()
+    world.clock.advance(minutes=2)
+    given = {"username": "janedoe", "email": EMAIL, "phone": "+919876543210", "password": PASSWORD}
+    assert browser.post("/register", given).status_code == 200
+    answers = [browser.post("/verify-otp", {"identifier": "janedoe", "otp": f"12345{n}"}) for n in range(2)]
+    assert [(each.status_code, json_of(each)["code"]) for each in answers] == [(400, "invalid_code")] * 2
+
+
 def test_the_second_address_is_asked_of_this_browser(world: World, browser: Browser) -> None:
     body = {"username": "jane", "email": EMAIL, "phone": "+919876543210", "password": PASSWORD}
     browser.post("/register", body)
