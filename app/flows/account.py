@@ -83,15 +83,17 @@ def change_contact(work: Work, address: Identifier) -> OtpChallenge:
 def confirm_contact(work: Work, challenge_id: UUID, code: str) -> User:
     """The code came back: the address is the user's. Old and new addresses are told, every other session ends.
 
-    Raises ChallengeClosed, also when the address has got another owner meanwhile, InvalidCode, AccountLocked.
+    Raises ChallengeClosed, also when the address has got another owner or the session that asked has ended meanwhile,
+    InvalidCode, AccountLocked.
     """
     proven = proof.check(work, challenge_id, code, lambda row: row.purpose in CHANGES)
     row, address = proven.challenge, proven.destination
     user = row.user
-    old = accounts.contacts(user) if user else []
     if user:
         credentials.hold(work, user.id)
-    if user is None or not accounts.set_contact(work, user, address):
+        user = accounts.hold(work, user.id)
+    old = accounts.contacts(user) if user else []
+    if user is None or not (proof.stands(work, row) and accounts.set_contact(work, user, address)):
         raise audit.refusal(work, Event.CONTACT_REFUSED, row.shown, ChallengeClosed(), user_id=row.user_id)
     for told in {*old, address}:
         outbox.notice(work, Notice.CONTACT_CHANGED, told, user, changed=row.channel, now=row.shown)

@@ -7,6 +7,7 @@ everybody's codes to everybody. The codes are derived for the page as they were 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from flask import Blueprint, Flask, Response, request
@@ -21,7 +22,9 @@ from app.work import Kit, Work, run
 
 SHOWN = 50
 LOOPBACK = ("127.", "::1", "::ffff:127.")
-FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+NAMES = ("localhost", "127.0.0.1", "[::1]")  # by which a browser on this machine calls it
+PORT = re.compile(r":[0-9]*\Z")
+FORWARDED = ("Forwarded", "Via", "X-Real-Ip")
 PAGE_POLICY = "style-src 'nonce-{nonce}'"
 _pages = Environment(loader=PackageLoader("app.web", "pages"), autoescape=select_autoescape(["html"]))
 
@@ -37,7 +40,7 @@ def inbox(kit: Kit) -> Response:
     """A page for a browser, JSON for whoever asks for it by `Accept` or `?format=json`; to this machine alone, and not
     through a proxy.
     """
-    if not request.environ.get("REMOTE_ADDR", "").startswith(LOOPBACK) or any(map(request.headers.get, FORWARDED)):
+    if not _is_near():
         return problems.answer(errors.NotFound())
     items = run(kit, _items, reads=True)
     offered = ["text/html", "application/json"]
@@ -46,6 +49,17 @@ def inbox(kit: Kit) -> Response:
         return Response(json.dumps({"items": items}), mimetype="application/json")
     template = _pages.get_template("inbox.html")
     return html.page(lambda nonce: template.render(items=items, nonce=nonce), PAGE_POLICY)
+
+
+def _is_near() -> bool:
+    """True for a request of this machine, by a name of its own: the page of a site whose name was made to lead here
+    (DNS rebinding) calls it by another, and so does a proxy that keeps the name. One that speaks HTTP/1.0, as nginx
+    does by itself, or adds a header that tells of it, is none either.
+    """
+    peer, name = request.environ.get("REMOTE_ADDR", ""), PORT.sub("", request.headers.get("Host", ""))
+    through = any(name in FORWARDED or name.startswith("X-Forwarded-") for name, _ in request.headers)
+    old = request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
+    return peer.startswith(LOOPBACK) and name.lower() in NAMES and not through and not old
 
 
 def _items(work: Work) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from tests.conftest import World
 from tests.people import Answer, Person
 from tests.web.admins import id_of, of_role, path
 
+VERIFY = "/api/auth/verify-otp"
 WAITS = 0.5  # seconds in which a request reaches the held row
 
 
@@ -62,6 +63,19 @@ def test_a_session_that_ends_while_it_waits_changes_no_factor(locking: World, ac
         connection.execute(sa.update(Session).values(**ended))
     assert sent[0].code == "token_revoked"
     assert locking.rows(User)[0].mfa == "totp backup_code"
+
+
+@pytest.mark.covers("attack A36", "asvs 7.4.1")
+def test_a_session_that_ends_while_it_waits_changes_no_address(locking: World) -> None:
+    person = locking.person().sign_up()
+    old = person.email
+    asked = person.api.post("/api/auth/change-email", {"email": "new@example.com"}, person.token).ok()["challenge_id"]
+    given = {"challenge_id": asked, "otp": locking.read("email", "new@example.com")}
+    sent: list[Answer] = []
+    with holding(locking, person, sent, lambda: person.api.post(VERIFY, given, person.token)) as connection:
+        connection.execute(sa.update(Session).values(revoked_at=locking.clock.now, revoked_why="signed_out"))
+    assert sent[0].code == "challenge_closed"
+    assert locking.rows(User)[0].email == old
 
 
 def becomes(connection: sa.Connection, world: World, person: Person, role: str) -> None:

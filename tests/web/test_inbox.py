@@ -35,6 +35,11 @@ def test_the_page_shows_the_last_messages_with_their_codes(world: World) -> None
         ("127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}),
         ("127.0.0.1", {"Forwarded": "for=203.0.113.9"}),
         ("::1", {"X-Real-IP": "203.0.113.9"}),
+        ("127.0.0.1", {"Via": "1.1 front"}),
+        ("127.0.0.1", {"X-Forwarded-Proto": "https"}),
+        ("127.0.0.1", {"Host": "codes.example.com"}),
+        ("127.0.0.1", {"Host": "evil.example:5000"}),
+        ("127.0.0.1", {"Host": "127.0.0.1.evil.example:5000"}),
     ],
 )
 def test_it_is_there_for_this_machine_alone(world: World, peer: str, headers: dict[str, str]) -> None:
@@ -43,6 +48,17 @@ def test_it_is_there_for_this_machine_alone(world: World, peer: str, headers: di
     asked = world.app.test_client().get("/dev/inbox", headers=headers, environ_overrides={"REMOTE_ADDR": peer})
     assert (asked.status_code, asked.get_json()["code"]) == (404, "not_found")
     assert page(world).status_code == 200
+
+
+def test_nor_for_a_proxy_that_says_nothing_of_itself(world: World) -> None:
+    """nginx, as it comes, asks by HTTP/1.0 and by the name of what it asks."""
+    told = {"SERVER_PROTOCOL": "HTTP/1.0"}
+    assert world.app.test_client().get("/dev/inbox", environ_overrides=told).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:5000", "127.0.0.1:5055", "[::1]:5000", "[::1]"])
+def test_it_is_there_by_each_name_of_this_machine(world: World, host: str) -> None:
+    assert page(world, Host=host).status_code == 200
 
 
 @pytest.mark.parametrize("how", ["accept", "query"])
