@@ -105,6 +105,20 @@ async def over_asgi(app: FastAPI, where: str, token: str | None, method: str) ->
     return Answer(start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, json.loads(body))
 
 
+def test_a_preflight_passes_the_guard_of_a_blueprint_where_no_view_would_see_it() -> None:
+    auth, app = latchkey_client.flask.Auth(judge()), flask.Flask(__name__)
+    closed = flask.Blueprint("closed", __name__)
+    closed.before_request(auth.check())
+    closed.get("/by-itself", endpoint="itself")(lambda: told(auth.caller))
+    closed.route("/by-view", endpoint="view", methods=["GET", "OPTIONS"])(lambda: told(auth.caller))
+    app.register_blueprint(closed)
+    client = app.test_client()
+    assert client.options("/by-itself").status_code == 200
+    assert client.options("/by-itself").data == b""
+    refused = (client.options("/by-view"), client.get("/by-itself"), client.head("/by-itself"))
+    assert [each.status_code for each in refused] == [401] * 3
+
+
 def of_flask() -> Call:
     auth, app = latchkey_client.flask.Auth(judge()), flask.Flask(__name__)
     auth.install(app)

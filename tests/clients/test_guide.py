@@ -151,8 +151,10 @@ def test_the_way_to_public_keys(mint: Mint, stub: Stub) -> None:
     [sample] = blocks("Public keys", "python")
     keys = replace(private("EdDSA", "ed"), now=mint.now, audience="latchkey")
     assert run(sample, stub)["verifier"].verify(keys.token(role="doctor")).role == "doctor"
-    [named] = re.findall(r"`jwt\.(PyJWKClient\(.+?\)\.get_signing_key_from_jwt)\(token\)`", GUIDE)
-    key = eval(f"jwt.{named.replace(SERVICE, stub.base)}")(keys.token())
+    [made] = re.findall(r"`keys = (jwt\.PyJWKClient\(.+?\))`", GUIDE)
+    [asked] = re.findall(r"`(keys\.get_signing_key_from_jwt\(token\))`", GUIDE)
+    client = eval(made.replace(SERVICE, stub.base))
+    key = eval(asked, {"keys": client, "token": keys.token()})
     assert jwt.decode(keys.token(), key, algorithms=["EdDSA"], audience="latchkey")["role"] == "user"
 
 

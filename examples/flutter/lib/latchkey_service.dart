@@ -9,6 +9,8 @@ import 'package:http/http.dart' as http;
 import 'answers.dart';
 
 const _patience = Duration(seconds: 15);
+// For the first try of a refresh: the second must come within 10 seconds of it, or Latchkey takes the token for stolen.
+const _refreshPatience = Duration(seconds: 4);
 const _refreshKey = 'latchkey.refresh_token';
 const _deviceKey = 'latchkey.device_token';
 
@@ -181,7 +183,7 @@ class LatchkeyService extends ChangeNotifier {
     if (spent == null) throw Refusal(status: 401, code: 'token_missing');
     final body = {'refresh_token': spent};
     try {
-      final answered = await _send('POST', '/api/auth/refresh', body).onError<Refusal>(
+      final answered = await _send('POST', '/api/auth/refresh', body, patience: _refreshPatience).onError<Refusal>(
         // The answer may be what was lost. The same token again within 10 seconds gets the same successor.
         (refusal, _) => _send('POST', '/api/auth/refresh', body),
         test: (refusal) => refusal.status == 0,
@@ -222,7 +224,14 @@ class LatchkeyService extends ChangeNotifier {
 
   /// Call Latchkey; give what it answered. A repeatable call carries a key and is sent once more if its answer was lost:
   /// Latchkey then gives the first answer and sends no second message. Throws a [Refusal].
-  Future<Json> _send(String method, String path, Json? body, {String? token, bool repeatable = false}) async {
+  Future<Json> _send(
+    String method,
+    String path,
+    Json? body, {
+    String? token,
+    bool repeatable = false,
+    Duration patience = _patience,
+  }) async {
     final headers = {
       'Accept': 'application/json',
       if (body != null) 'Content-Type': 'application/json',
@@ -233,8 +242,7 @@ class LatchkeyService extends ChangeNotifier {
       try {
         final request = http.Request(method, Uri.parse('$base$path'))..headers.addAll(headers);
         if (body != null) request.body = jsonEncode(body);
-        final streamed = await _client.send(request).timeout(_patience);
-        return _read(await http.Response.fromStream(streamed).timeout(_patience));
+        return _read(await _client.send(request).then(http.Response.fromStream).timeout(patience));
       } on http.ClientException {
         if (attempt <= 1) throw Refusal(status: 0, code: 'offline');
       } on TimeoutException {
