@@ -39,7 +39,8 @@ STAND_IN: dict[str, Any] = {  # no times: MariaDB would make texts of them, and 
 }
 WHOLE_STAND_IN = {column.name: STAND_IN.get(column.name) for column in USER}
 THERE = select(select(User.id).where(User.id == bindparam("id")).exists())
-SAME_PASSWORD = User.password_hash.is_not_distinct_from(bindparam("hash"))
+PROVEN = ("password_changed_at", "email", "phone")  # what a proof stands on; a hash may be renewed meanwhile
+SAME = [getattr(User, name).is_not_distinct_from(bindparam(f"read_{name}")) for name in PROVEN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,16 +209,18 @@ def _write(work: Work, user: User, values: Mapping[str, Any], *unchanged: Column
 def set_password(work: Work, user: User, hashed: str, *, recovered_by: str | None = None) -> bool:
     """Change the password, if it still is what was read. False if somebody changed it in the meantime.
 
-    `recovered_by`: the channel whose code it was set with, if no older proof was given.
+    `recovered_by`: the channel whose code it was set with, if no older proof was given; then neither may an address
+    have changed, for the code may have gone to the one of before.
     """
     now = {"password_hash": hashed, "password_changed_at": work.now, "recovered_by": recovered_by}
-    changed = update(User).where(User.id == user.id, SAME_PASSWORD).values(now)
-    return work.changes(changed, hash=user.password_hash) == 1
+    proven = PROVEN if recovered_by else PROVEN[:1]
+    same = [getattr(User, name).is_not_distinct_from(getattr(user, name)) for name in proven]
+    return work.changes(update(User).where(User.id == user.id, *same).values(now)) == 1
 
 
 STAMPED = (
     update(User)
-    .where(User.id == bindparam("who"), locks.unlocked(NOW), SAME_PASSWORD)
+    .where(User.id == bindparam("who"), locks.unlocked(NOW), *SAME)
     .where(User.mfa == bindparam("has"), User.role == bindparam("is"))
     .values(last_login_at=NOW)
 )
@@ -226,12 +229,13 @@ STAMPED_WITH_PASSWORD = STAMPED.values(recovered_by=None)
 
 def note_signin(work: Work, user: User, methods: Sequence[str]) -> bool:
     """Stamp the sign-in, if the account still is what the proofs were checked against: not kept out, its password,
-    factors and role, of which policy may ask more, not changed. The row stays locked until the unit ends, so a change
-    waits and then sees the session. A recovery is over once its password was given with what policy asks beside it: a
-    passkey alone does not tell who set the password.
+    addresses, factors and role, of which policy may ask more, not changed. The row stays locked until the unit ends, so
+    a change waits and then sees the session. A recovery is over once its password was given with what policy asks
+    beside it: a passkey alone does not tell who set the password.
     """
     stamp = STAMPED_WITH_PASSWORD if policy.PASSWORD in methods else STAMPED
-    same = {"who": user.id, "hash": user.password_hash, "has": user.mfa, "is": user.role}
+    read = {f"read_{name}": getattr(user, name) for name in PROVEN}
+    same = {"who": user.id, "has": user.mfa, "is": user.role, **read}
     stamped = work.changes(stamp, now=work.now, **same) == 1
     set_committed_value(user, "last_login_at", work.now)
     return stamped

@@ -44,6 +44,11 @@ class Budget:
     lasts: datetime  # until when wrong guesses in a row are remembered, however old the last one is
 
     @property
+    def stopped(self) -> bool:
+        """A hundred wrong guesses in a row were made at the account."""
+        return self.own.streak >= STREAK_CAP
+
+    @property
     def by_identifier(self) -> bool:
         """False for that of a remembered device, and for what has none."""
         return self.own is not self.shown
@@ -69,8 +74,8 @@ def hold(
 ) -> Budget:
     """Lock the counters of a guess and say whether it may be made. `is_account`: `user_id` is an account's, not a
     sign-up's; only an account's counter is kept as long as there are wrong guesses in a row on it. `rebinding`:
-    recovery, which 100 failures in a row do not stop, because it is the way back. `beside`: other throttles to lock
-    with them.
+    what binds the account again, which 100 failures in a row do not stop, because it is the way back. `beside`: other
+    throttles to lock with them.
     """
     both = keys(identifier_key, user_id)
     rows = throttles.held(work, (*both, *beside))

@@ -52,7 +52,10 @@ def change_password(work: Work, current: str, new: str) -> None:
         sessions.must_last(work)  # hashing took a while
     _settle_guess(work, user, right)
     credentials.hold(work, user.id)
-    if not accounts.set_password(work, user, hashed):
+    compared = user.password_changed_at
+    with audit.recording(work, Event.PASSWORD_REFUSED):
+        user = accounts.own(work, held=True)  # the session may have ended while others were waited for
+    if user.password_changed_at != compared or not accounts.set_password(work, user, hashed):
         raise audit.refusal(work, Event.PASSWORD_REFUSED, None, InvalidCredentials())
     ended = credentials.changed(work, user.id, "password_changed", keep=work.caller.session_id)
     outbox.tell(work, user, Notice.PASSWORD_CHANGED)

@@ -217,26 +217,22 @@ def _settle(
     beside: Iterable[str] = (),
 ) -> Proven:
     """`beside`: other throttles to lock with the budget's."""
-    recovers = row.purpose == Purpose.RECOVERY
-    # A new address has no account yet: counted at the asker's, a guess would tell that nobody else has it.
-    about = None if row.asked_by else challenges.subject(row)
-    budget = lockout.unbounded(work)
-    if guessed:
-        is_account = about is not None and about == row.user_id
-        budget = lockout.hold(work, row.budget_key, about, is_account=is_account, rebinding=recovers, beside=beside)
-    # A lock leaves each recovery one guess, or a stranger could keep the owner from the way back.
-    spared = recovers and holder and bool(budget.wait or budget.silent)
+    budget = _budget(work, row, beside) if guessed else lockout.unbounded(work)
+    spared = holder and _is_spared(row, budget)
     # Whoever is signed in knows whose account it is: to them a spent budget need not look like a wrong code.
     wait = budget.wait or (lockout.own_wait(work, budget) if row.purpose == Purpose.STEP_UP else 0)
     if wait and not spared:
         raise asking.refusal(work, row, AccountLocked(retry_after=wait))
-    cap = 1 if spared else None if holder else row.max_attempts - 1
-    right = (spared or not budget.silent) and is_right(cap) and stands(work, row)
+    # A lock that shows closes after the one guess; a silent one makes each later guess wrong, and shows nothing.
+    cap = 1 if spared and budget.wait else None if holder else row.max_attempts - 1
+    refused = budget.silent or (_is_alone(row) and budget.stopped)
+    right = (spared or not refused) and is_right(cap) and stands(work, row)
+    if right and spared:
+        right = challenges.hold(work, row.id, 1) is not None
     objection = _objection(accept, row) if right else None
     outcome = challenges.answer(work, row, right, burn=objection is None, cap=cap)
     if outcome is Outcome.CLOSED:
-        locked = AccountLocked(retry_after=budget.wait) if budget.wait and challenges.is_open(work, row) else None
-        raise asking.refusal(work, row, locked or ChallengeClosed())
+        raise _closed(work, row, budget)
     if outcome is Outcome.WRONG:
         lockout.count_wrong(work, budget)
         raise asking.refusal(work, row, wrong(attempts_left=challenges.attempts_left(work, row)))
@@ -244,6 +240,35 @@ def _settle(
         raise asking.refusal(work, row, objection)
     tally.note_proof(work, row, method)
     return Proven(row, budget, method)
+
+
+def _budget(work: Work, row: OtpChallenge, beside: Iterable[str]) -> Budget:
+    # A new address has no account yet: counted at the asker's, a guess would tell that nobody else has it.
+    about = None if row.asked_by else challenges.subject(row)
+    is_account = about is not None and about == row.user_id
+    rebinding = row.purpose == Purpose.RECOVERY or _is_alone(row)
+    return lockout.hold(work, row.budget_key, about, is_account=is_account, rebinding=rebinding, beside=beside)
+
+
+def _closed(work: Work, row: OtpChallenge, budget: Budget) -> Refusal:
+    if challenges.find(work, row.id) is None:  # its subject was erased meanwhile, and is nobody now
+        return asking.refusal(work, None, ChallengeClosed())
+    is_locked = budget.wait and challenges.is_open(work, row)
+    return asking.refusal(work, row, AccountLocked(retry_after=budget.wait) if is_locked else ChallengeClosed())
+
+
+def _is_alone(row: OtpChallenge) -> bool:
+    """True for a code to a number that has no password beside it, or no account: it is what binds the number again."""
+    return row.purpose == Purpose.PHONE and not (row.user and row.user.password_hash)
+
+
+def _is_spared(row: OtpChallenge, budget: Budget) -> bool:
+    """True if a budget that is spent leaves this challenge its first guess, or a stranger could keep the owner from the
+    way back: each recovery, and each code to a number alone after a hundred wrong guesses in a row.
+    """
+    if row.purpose == Purpose.RECOVERY:
+        return bool(budget.wait or budget.silent)
+    return _is_alone(row) and budget.stopped and not (budget.wait or budget.silent)
 
 
 def stands(work: Work, row: OtpChallenge) -> bool:

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from app.core import roles, throttles
+from app.core import identifiers, lockout, roles, throttles
 from app.models import Session, Throttle, User, UsernameHold
 from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
-from tests.people import Answer, Person
+from tests.people import PASSWORD, Answer, Person
 from tests.web.admins import id_of, of_role, path
+from tests.web.test_phone import NUMBER, Phone
 
 VERIFY = "/api/auth/verify-otp"
 WAITS = 0.5  # seconds in which a request reaches the held row
@@ -76,6 +77,59 @@ def test_a_session_that_ends_while_it_waits_changes_no_address(locking: World) -
         connection.execute(sa.update(Session).values(revoked_at=locking.clock.now, revoked_why="signed_out"))
     assert sent[0].code == "challenge_closed"
     assert locking.rows(User)[0].email == old
+
+
+@pytest.mark.covers("attack A36", "asvs 7.4.1")
+def test_a_session_that_ends_while_it_waits_changes_no_password(locking: World) -> None:
+    person = locking.person().sign_up()
+    before = locking.rows(User)[0].password_hash
+    given = {"current_password": PASSWORD, "new_password": "another horse 9"}
+    sent: list[Answer] = []
+    change = lambda: person.api.post("/api/auth/change-password", given, person.token)  # noqa: E731
+    with holding(locking, person, sent, change) as connection:
+        connection.execute(sa.update(Session).values(revoked_at=locking.clock.now, revoked_why="signed_out"))
+    assert sent[0].code == "token_revoked"
+    assert locking.rows(User)[0].password_hash == before
+
+
+def waits_for(identifier: str) -> str:
+    return lockout.key(identifiers.parse(identifier, ""))
+
+
+@pytest.mark.covers("attack A36")
+def test_a_code_to_a_number_that_is_no_longer_the_account_s_opens_nothing(locking: World) -> None:
+    phone, sent = Phone(locking), list[Answer]()
+    phone.sign_up()
+    locking.clock.advance(minutes=5)
+    phone.ask().ok()
+    with holding(locking, waits_for(NUMBER), sent, phone.answer) as connection:
+        connection.execute(sa.update(User).values(phone="+919876500000"))
+    assert sent[0].code == "invalid_credentials"
+    assert len(locking.rows(Session)) == 1
+
+
+@pytest.mark.covers("attack A36")
+def test_a_code_to_an_address_that_is_no_longer_the_account_s_sets_no_password(locking: World) -> None:
+    person, sent = locking.person().sign_up(), list[Answer]()
+    before = locking.rows(User)[0].password_hash
+    asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()["challenge_id"]
+    given = {"challenge_id": asked, "otp": person.code(), "new_password": "another horse 9"}
+    reset = lambda: person.api.post("/api/auth/reset-password", given)  # noqa: E731
+    with holding(locking, waits_for(person.email), sent, reset) as connection:
+        connection.execute(sa.update(User).values(email="new@example.com"))
+    assert sent[0].code == "challenge_closed"
+    assert locking.rows(User)[0].password_hash == before
+
+
+@pytest.mark.covers("attack A36")
+def test_a_code_of_somebody_who_is_erased_meanwhile_names_nobody(locking: World) -> None:
+    person, sent = locking.person().sign_up(), list[Answer]()
+    asked, code = person.ask_signin().ok()["challenge_id"], person.code()
+    with holding(locking, waits_for(person.email), sent, lambda: person.verify_signin(asked, code)) as connection:
+        connection.execute(sa.delete(User))
+    assert sent[0].code == "challenge_closed"
+    [row] = locking.audit(event="code.refused")
+    assert (row.user_id, row.subject) == (None, None)
 
 
 def becomes(connection: sa.Connection, world: World, person: Person, role: str) -> None:

@@ -353,6 +353,34 @@ def test_a_lock_leaves_each_recovery_one_guess(world: World, person: Person) -> 
     person.sign_in()
 
 
+@pytest.mark.covers("attack A10", "attack A27")
+def test_recoveries_by_another_identifier_do_not_show_that_the_account_s_budget_is_spent(world: World) -> None:
+    person = world.person(username="jane").sign_up()
+    for _ in range(5):
+        login(world, person.email)
+    seen = []
+    for name in ("jane", "spook"):
+        asked = world.api().post("/api/auth/forgot-password", {"identifier": name}).ok()["challenge_id"]
+        body = {"challenge_id": asked, "otp": wrong(person.code()), "new_password": "another horse 9"}
+        answers = [world.api().post("/api/auth/reset-password", body) for _ in range(5)]
+        seen.append([(each.status, each.code, each.body.get("attempts_left")) for each in answers])
+    assert seen[0] == seen[1]
+    assert [code for _, code, _ in seen[0]][:2] == ["invalid_code"] * 2
+
+
+def test_a_silent_lock_leaves_each_recovery_its_first_guess_and_no_other(world: World) -> None:
+    person = world.person(username="jane").sign_up()
+    for _ in range(5):
+        login(world, person.email)
+    body = {"new_password": "another horse 9"}
+    asked = world.api().post("/api/auth/forgot-password", {"identifier": "jane"}).ok()["challenge_id"]
+    for otp in (wrong(person.code()), person.code()):
+        answer = world.api().post("/api/auth/reset-password", body | {"challenge_id": asked, "otp": otp})
+        assert answer.code == "invalid_code"
+    asked = world.api().post("/api/auth/forgot-password", {"identifier": "jane"}).ok()["challenge_id"]
+    world.api().post("/api/auth/reset-password", body | {"challenge_id": asked, "otp": person.code()}).ok()
+
+
 def test_a_decoy_s_recovery_has_one_guess_under_a_lock_too(world: World) -> None:
     for _ in range(5):
         login(world, "nobody@example.com")

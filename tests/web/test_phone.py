@@ -51,6 +51,30 @@ def phone(world: World) -> Phone:
     return Phone(world)
 
 
+@pytest.mark.covers("nist N30")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_hundred_wrong_guesses_at_a_number_alone_leave_each_code_its_first_guess(
+    world: World, phone: Phone, known: bool
+) -> None:
+    """The code is all that binds such an account again: it must not be off for good."""
+    if known:
+        phone.sign_up()
+    made = 0
+    while made < 100:
+        answer = world.api().post("/api/auth/login", {"identifier": NUMBER, "password": "wrong horse 7"})
+        made += answer.status == 401
+        world.clock.advance(seconds=answer.body.get("retry_after", 0))
+    world.clock.advance(days=2)
+    for _ in range(2):
+        phone.ask().ok()
+        assert phone.answer(wrong(phone.code())).code == "invalid_code"
+        if known:
+            assert phone.answer().code == "invalid_code"
+        world.clock.advance(minutes=20)
+    phone.ask().ok()
+    assert phone.answer().ok()["is_new_user"] is not known
+
+
 def test_a_new_number_is_proven_registers_and_is_in(world: World, phone: Phone) -> None:
     asked = phone.ask().ok()
     assert (asked["channel"], asked["destination"]) == ("sms", "+91******3210")

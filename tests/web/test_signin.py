@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+import sqlalchemy as sa
+
+from app.crypto.passwords import Hasher
 from app.models import AuditLog, OtpChallenge, Throttle, User
 from tests.conftest import World
 from tests.people import PASSWORD, Person, while_hashing, wrong
@@ -286,3 +290,20 @@ def test_a_sign_in_under_way_names_nobody_who_is_erased_meanwhile(world: World, 
     with while_hashing(world, lambda: person.api.delete("/api/auth/me", token).ok()):
         assert person.ask_signin().code == "invalid_credentials"
     assert {(row.subject, row.ip) for row in world.audit(user_id=id_of(person))} == {(None, None)}
+
+
+@pytest.mark.parametrize("act", ["sign in", "change the password"])
+def test_a_password_is_right_also_while_another_sign_in_renews_its_hash(make_world: Any, act: str) -> None:
+    world: World = make_world(mfa_policy="optional")
+    person = world.person().sign_up()
+    older = Hasher(memory_kib=64, time_cost=1, slots=1, queue=1).hash(PASSWORD.encode())
+    with world.engine.begin() as connection:
+        connection.execute(sa.update(User).values(password_hash=older))
+    given = {"identifier": person.email, "password": PASSWORD}
+    with while_hashing(world, lambda: world.api().post("/api/auth/login", given).ok()):
+        if act == "sign in":
+            world.api().post("/api/auth/login", given).ok()
+        else:
+            change = {"current_password": PASSWORD, "new_password": "another horse 9"}
+            person.api.post("/api/auth/change-password", change, person.token).ok()
+    assert world.rows(User)[0].password_hash != older
