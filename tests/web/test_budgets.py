@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -505,6 +506,8 @@ def test_from_one_address_a_crowd_gets_no_more_guesses_than_the_address(make_wor
     world = make_world()
     api = world.api("198.51.100.7")
     names = crowd(world)[: 2 * 300]
+    began = time.monotonic()
     codes = [api.post("/api/auth/login", {"identifier": name, "password": "wrong horse 7"}).code for name in names]
-    assert codes.count("invalid_credentials") in range(295, 306)
+    later = (time.monotonic() - began) * 300 / 60  # that a slow machine has let come free meanwhile
+    assert 295 <= codes.count("invalid_credentials") <= 306 + later
     assert codes.count("invalid_credentials") + codes.count("rate_limited") == len(names)
