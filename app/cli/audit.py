@@ -44,8 +44,15 @@ def seal(*, adopt: bool) -> None:
     click.echo(f"{rows} rows sealed; the head is {seals.head(run(_kit(), seals.newest, reads=True))}")
 
 
+def _head(_: click.Context, __: click.Parameter, head: str | None) -> str | None:
+    """Raises BadParameter for an empty one: a job whose file of heads is not there must not end well."""
+    if head is not None and not head.strip():
+        raise click.BadParameter("It is empty.")
+    return head
+
+
 @click.command("audit-verify")
-@click.option("--head", help="A head that was printed or logged before: the chain must still hold it.")
+@click.option("--head", callback=_head, help="A head that was printed or logged before: the chain must still hold it.")
 @click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object.")
 @click.pass_context
 @with_appcontext
@@ -96,7 +103,7 @@ def _sum_up(seen: Inspection) -> None:
 
 
 @click.command("audit-purge")
-@click.option("--before", required=True, type=DAY, help="A day (UTC): older rows go.")
+@click.option("--before", required=True, type=DAY, help="A day (UTC), today at the latest: older rows go.")
 @click.pass_context
 @with_appcontext
 def purge(context: click.Context, *, before: datetime) -> None:
@@ -105,6 +112,8 @@ def purge(context: click.Context, *, before: datetime) -> None:
     What would go is verified first; if anything is wrong with it, nothing is deleted. The owner of the tables runs it.
     """
     kit, bound, seen = _kit(), before.replace(tzinfo=UTC), Inspection()
+    if bound > kit.clock():
+        raise click.BadParameter("That day is still to come.", param_hint="--before")
     end = _reached(lambda: run(kit, partial(seals.last_older, before=bound), reads=True))
     if found := _reached(lambda: list(islice(inspection.chain(kit, seen, end), SHOWN))):
         for finding in found:
@@ -112,7 +121,7 @@ def purge(context: click.Context, *, before: datetime) -> None:
         click.echo("nothing was deleted: see flask audit-verify")
         context.exit(1)
     rows = 0
-    while taken := _reached(lambda: run(kit, partial(records.purge, before=bound), client=CLIENT)):
+    while taken := _reached(lambda: run(kit, partial(records.purge, before=bound, end=end), client=CLIENT)):
         rows += taken
     click.echo(f"{rows} rows deleted")
 

@@ -69,7 +69,7 @@ def _walk(kit: Kit, seen: Inspection, expected: str | None) -> Iterator[Finding]
     yield from chain(kit, seen, end)
     yield from _beyond(kit, end)
     yield from _unsealed(kit, seen)
-    if expected and not _is_held(kit, seen, expected):
+    if expected is not None and not _is_held(kit, seen, expected):
         yield Finding(f"the chain does not hold the head {expected}: seals were cut off or made anew")
 
 

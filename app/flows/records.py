@@ -17,11 +17,12 @@ def note_export(work: Work, which: Filters, kind: str) -> None:
     audit.record(work, Event.AUDIT_EXPORTED, format=kind, filters=which.names)
 
 
-def purge(work: Work, before: datetime) -> int:
-    """Delete the oldest sealed rows, some at a time, as far as whole seals are older than a date. Returns how many:
-    0 when nothing is left to do. Their last seal stays, and that they were purged is itself recorded.
+def purge(work: Work, before: datetime, end: int) -> int:
+    """Delete the oldest sealed rows, some at a time, as far as whole seals are older than a date, and no further than
+    the seal `end`, up to which they were verified. Returns how many: 0 when nothing is left to do. Their last seal
+    stays, and that they were purged is itself recorded.
     """
-    chosen = seals.up_to(work, seals.last_older(work, before), AT_ONCE)
+    chosen = seals.up_to(work, min(end, seals.last_older(work, before)), AT_ONCE)
     if not chosen:
         return 0
     rows = seals.purge(work, chosen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,7 +19,10 @@ from app.work import Kit
 
 MEDIA = {"ndjson": NDJSON, "csv": CSV}
 COLUMNS = [*AuditReply.__annotations__]
-RUN_BY_SPREADSHEETS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # also in full width
+RUN_BY_SPREADSHEETS = "=+-@\uff1d\uff0b\uff0d\uff20"  # also in full width
+AT_THE_START = tuple(f"{RUN_BY_SPREADSHEETS}\t\r\n")
+# A spreadsheet of another language splits at another sign, within our quotes too.
+AFTER_ANOTHER_SEPARATOR = re.compile(rf'([;\t|\r\n][\s"]*)(?=[{re.escape(RUN_BY_SPREADSHEETS)}])')
 
 
 def chunks(kit: Kit, which: Filters, kind: str) -> Iterator[bytes]:
@@ -46,6 +50,9 @@ def _lines(rows: Iterable[list[str]]) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """Text that a spreadsheet shows and does not run: what begins like a formula gets an apostrophe before it."""
+    """Text that a spreadsheet shows and does not run: what begins like a formula gets an apostrophe before it, also
+    within the text, after what may separate cells.
+    """
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return f"'{text}" if text.startswith(RUN_BY_SPREADSHEETS) else text
+    text = AFTER_ANOTHER_SEPARATOR.sub(r"\1'", text)
+    return f"'{text}" if text.startswith(AT_THE_START) else text

@@ -191,6 +191,9 @@ def test_a_chain_cut_off_at_its_end_is_found_by_the_head_that_was_kept(sealed: W
     told = flask(sealed, "audit-verify", "--head", head)
     assert told.exit_code == 1
     assert head in told.output
+    for empty in ("", " "):  # a job whose file of heads is not there
+        assert flask(sealed, "audit-verify", "--head", empty).exit_code == 2
+    assert findings(sealed, "") != []
 
 
 @pytest.mark.covers("asvs 16.4.2")
@@ -385,13 +388,41 @@ def test_a_purge_refuses_what_does_not_verify(sealed: World) -> None:
     assert sealed.count(AuditLog) == before
 
 
+def test_a_purge_takes_no_day_that_is_still_to_come(sealed: World) -> None:
+    seal(sealed)
+    before = sealed.count(AuditLog)
+    today = sealed.clock().date()
+    told = flask(sealed, "audit-purge", "--before", f"{today + timedelta(days=1)}")
+    assert (told.exit_code, sealed.count(AuditLog)) == (2, before), told.output
+    assert flask(sealed, "audit-purge", "--before", f"{today}").exit_code == 0
+
+
+def test_a_purge_deletes_no_seal_that_was_made_after_it_verified(
+    sealed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of old that come late, of an earlier version: once they are adopted, a seal has nothing but old rows."""
+    original, made = inspection.chain, []
+
+    def then_seal(*span: Any) -> Iterator[Finding]:
+        yield from original(*span)
+        made.append(seal(sealed))
+
+    monkeypatch.setattr(inspection, "chain", then_seal)
+    end = run(sealed.kit, lambda work: seals.newest(work).sequence)
+    sealed.clock.advance(days=3)
+    told = flask(sealed, "audit-purge", "--before", f"{sealed.clock().date()}")
+    assert (told.exit_code, made[0] > 0) == (0, True), told.output
+    [row] = sealed.audit(event="audit.purged")
+    assert row.facts["last"] == end
+
+
 def test_a_purge_deletes_nothing_when_rows_vanish_under_its_hand(sealed: World) -> None:
     with sealed.engine.begin() as connection:
         one = connection.scalar(sa.select(LOGS.c.id).where(LOGS.c.seal == 1).limit(1))
         connection.execute(sa.delete(LOGS).where(LOGS.c.id == one))
     before = sealed.count(AuditLog)
     with pytest.raises(seals.Torn):
-        run(sealed.kit, partial(records.purge, before=sealed.clock() + timedelta(days=1)))
+        run(sealed.kit, partial(records.purge, before=sealed.clock() + timedelta(days=1), end=2))
     assert sealed.count(AuditLog) == before
 
 
@@ -401,7 +432,7 @@ def test_a_purge_in_the_middle_of_an_inspection_is_no_finding(sealed: World, mon
     def then_purge(work: Work, **span: int) -> list[AuditSeal]:
         page = original(work, **span)
         if not purged:
-            purged.append(run(sealed.kit, partial(records.purge, before=sealed.clock() + timedelta(days=1))))
+            purged.append(run(sealed.kit, partial(records.purge, before=sealed.clock() + timedelta(days=1), end=2)))
         return page
 
     monkeypatch.setattr(inspection, "_page_of_seals", then_purge)

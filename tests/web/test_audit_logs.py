@@ -137,6 +137,21 @@ def test_a_spreadsheet_runs_nothing_of_it(world: World, admin: Person, agent: st
         assert audit_export._cell(text) == f"'{text}"
 
 
+@pytest.mark.parametrize("between", [";", "; ", "\t", "|", "\r\n", ';"', ";;"])
+def test_a_spreadsheet_that_splits_at_another_sign_runs_nothing_of_it(
+    world: World, admin: Person, between: str
+) -> None:
+    """In some languages a list's separator is the semicolon, and our quotes do not begin its cells."""
+    agent = f"a{between}=cmd|' /C calc'!A0"
+    shown = f"a{between}'=cmd|' /C calc'!A0"
+    assert audit_export._cell(agent) == shown
+    if between.isprintable():
+        ask = {"identifier": "x@example.com", "password": "wrong horse 7"}
+        world.api(**{"User-Agent": agent}).post("/api/auth/login", ask)
+        header, *cells = csv.reader(io.StringIO(download(world, admin, "format=csv&event=signin.refused").text))
+        assert {line[header.index("user_agent")] for line in cells} == {shown}
+
+
 def test_a_slow_reader_holds_nothing_open(world: World, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail, "AT_ONCE", 2)
     reply = download(world, admin, "format=ndjson")
