@@ -17,6 +17,7 @@ from sqlalchemy import and_, case, delete, func, literal, or_, select
 from app.core.audit import Event
 from app.core.challenges import Purpose
 from app.crypto.ids import EPOCH
+from app.errors import AccountLocked, Forbidden, InvalidCode, InvalidCredentials
 from app.models import AuditLog, HourlyCount, OtpChallenge, OutboxMessage, Session
 from app.work import Work
 
@@ -42,10 +43,10 @@ METRICS = {metric.value: metric for metric in Metric}
 COUNTED = {
     Event.SIGNUP_COMPLETED: Metric.SIGNUPS,
     Event.SIGNIN_COMPLETED: Metric.SIGNINS,
-    Event.SIGNIN_REFUSED: Metric.REFUSED,
     Event.IDENTIFIER_LOCKED: Metric.LOCKOUTS,
 }
-AT_SIGNIN = (Purpose.SIGNIN, Purpose.PHONE, Purpose.FACTOR)  # whose wrong codes are refused sign-ins
+AT_SIGNIN = (Purpose.SIGNIN, Purpose.PHONE, Purpose.FACTOR, Purpose.PASSKEY)  # where an answer is a try to sign in
+TRIED = tuple(refusal.code for refusal in (InvalidCredentials, InvalidCode, AccountLocked, Forbidden))  # not: too often
 Key = tuple[Metric, str, str]  # with channel and country, where they matter
 Counts = dict[datetime, dict[Key, int]]
 
@@ -118,10 +119,10 @@ def _acts(work: Work, hour: datetime) -> dict[Key, int]:
     for event, count in work.db.execute(grouped):
         counts[COUNTED[Event(event)], "", ""] = count
     asked_for = AuditLog.facts["purpose"].as_string()
-    wrong = select(func.count()).where(AuditLog.event == Event.CODE_REFUSED, asked_for.in_(AT_SIGNIN), *then)
-    refused = (Metric.REFUSED, "", "")
-    counts[refused] = counts.get(refused, 0) + (work.db.scalar(wrong) or 0)
-    return counts
+    at_signin = or_(AuditLog.event == Event.SIGNIN_REFUSED, asked_for.in_(AT_SIGNIN))
+    refusals = (AuditLog.event.in_((Event.SIGNIN_REFUSED, Event.CODE_REFUSED)), AuditLog.reason.in_(TRIED))
+    refused = select(func.count()).where(*refusals, at_signin, *then)
+    return counts | {(Metric.REFUSED, "", ""): work.db.scalar(refused) or 0}
 
 
 def _codes(work: Work, hour: datetime) -> dict[Key, int]:

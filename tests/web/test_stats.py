@@ -13,7 +13,9 @@ from app.delivery import upkeep
 from app.models import HourlyCount, OutboxMessage
 from tests.conftest import World
 from tests.people import Person, wrong
+from tests.security_key import Authenticator
 from tests.web.admins import of_role
+from tests.web.test_passkeys import sign_in, start_options
 
 PATH = "/api/admin/stats"
 
@@ -58,6 +60,28 @@ def test_what_happened_stands_in_its_hour(world: World, admin: Person) -> None:
     [mail_before] = before["codes"]
     assert (mail["channel"], mail["country"], mail["delivered"]) == ("email", None, 0)
     assert (mail["sent"] - mail_before["sent"], mail["verified"] - mail_before["verified"]) == (2, 2)
+
+
+def test_a_refused_sign_in_is_one_that_was_tried(world: World, admin: Person) -> None:
+    """A wrong code, and a passkey that is none here; not what was asked too often."""
+    person = world.person().sign_up()
+
+    def refused() -> int:
+        count: int = asked(admin, "from=2026-11-21T10:00:00Z")[0]["signins"]["refused"]
+        return count
+
+    question = person.ask_signin()["challenge_id"]
+    for _ in range(3):
+        assert person.api.post("/api/auth/resend-otp", {"challenge_id": question}).code == "resend_too_soon"
+    while (answer := person.api.post("/api/v1/auth/send-otp", {"mobile_number": "+919876543210"})).status == 200:
+        pass
+    assert (answer.code, refused()) == ("rate_limited", 0)
+    assert person.verify_signin(question, wrong(person.code())).code == "invalid_code"
+    assert refused() == 1
+    stranger = Authenticator()
+    stranger.create(start_options(person))
+    assert sign_in(person.api, stranger).code == "invalid_credentials"
+    assert refused() == 2
 
 
 def test_a_code_that_was_sent_twice_is_verified_once(world: World, admin: Person) -> None:
