@@ -193,13 +193,15 @@ def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
 
 def forget_person(work: Work, user: User) -> None:
     """Delete the messages of a user, sent or not. What others are told of what the user asked is theirs: it stays, and
-    lets go of the question, which ends with the user.
+    lets go of the question, which ends with the user; with it go those that were to nobody.
     """
     work.changes(delete(OutboxMessage).where(OutboxMessage.user_id == user.id))
     theirs = select(Signup.id).where(signups.is_of(user))
     asked = or_(OtpChallenge.user_id == user.id, OtpChallenge.signup_id.in_(theirs))
     decoys = select(OtpChallenge.id).where(OtpChallenge.decoy.is_(True), asked)
-    work.changes(update(OutboxMessage).where(OutboxMessage.challenge_id.in_(decoys)).values(challenge_id=None))
+    to_others = (OutboxMessage.user_id.is_not(None), OutboxMessage.user_id.not_in(theirs))
+    told = update(OutboxMessage).where(OutboxMessage.challenge_id.in_(decoys), *to_others)
+    work.changes(told.values(challenge_id=None))
 
 
 def claimable(now: Any) -> Any:
@@ -218,9 +220,7 @@ DUE = (
 
 
 def due(work: Work, channel: str, limit: int) -> list[UUID]:
-    """The messages of a channel that a courier may claim now, newest first: somebody still waits for those. Decoys
-    last.
-    """
+    """The messages of a channel that a courier may claim now, newest first, for which somebody waits. Decoys last."""
     return list(work.db.scalars(DUE, {"now": work.now, "on": channel, "most": limit}))
 
 

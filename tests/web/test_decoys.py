@@ -179,3 +179,21 @@ def test_the_messages_of_a_decoy_are_nobodys_to_see(world: World, person: Person
     person.api.post("/api/auth/resend-otp", {"challenge_id": challenge}).ok()
     assert len(world.rows(OutboxMessage, kind="decoy")) == 1
     assert world.inbox(owner.email)[-1] == "notice.change_tried"
+
+
+@pytest.mark.parametrize("by_signup", [False, True])
+def test_an_erasure_leaves_no_address_that_was_asked_for_and_reached_no_mailbox(
+    make_world: Callable[..., World], by_signup: bool
+) -> None:
+    """The day of an address is spent: the question is a decoy, its message is dropped."""
+    world = make_world(sends_per_day_email=4, ratelimit=False)
+    person = with_phone(world, world.person().sign_up(), "+447400111222")
+    for _ in range(3):
+        if by_signup:
+            body = {"email": FREE, "phone": person.phone, "password": PASSWORD, "channel": "email"}
+            person.api.post("/api/auth/signup", body).ok()
+        else:
+            asked(person, "email", FREE)
+    assert "dropped" in {row.state for row in world.rows(OutboxMessage, recipient=FREE)}
+    person.api.delete("/api/auth/me", person.token).ok()
+    assert world.rows(OutboxMessage, recipient=FREE) == []
