@@ -35,6 +35,7 @@ class Event(StrEnum):
     SIGNUP_STARTED = "signup.started", "channel", "decoy"
     SIGNUP_REFUSED = "signup.refused"
     SIGNUP_COMPLETED = "signup.completed", "channel", "password"
+    SIGNUP_ERASED = "signup.erased"
     SIGNIN_STARTED = "signin.started", "channel"
     SIGNIN_REFUSED = "signin.refused"
     NUMBER_PROVEN = "number.proven"
@@ -105,7 +106,7 @@ class Event(StrEnum):
     AUDIT_EXPORTED = "audit.exported", "format", "filters"
 
 
-ERASURES = (Event.ACCOUNT_ERASED, Event.USER_DELETED)  # what alone takes the person out of rows
+ERASURES = (Event.ACCOUNT_ERASED, Event.SIGNUP_ERASED, Event.USER_DELETED)  # what alone takes the person out of rows
 
 
 def record(
@@ -192,8 +193,10 @@ def page_about(work: Work, about: UUID, limit: int, before: UUID | None) -> list
     return list(work.db.scalars(newest.limit(limit)))
 
 
-def forget_person(work: Work, user_id: UUID) -> None:
-    """Take the person out of their rows: address, client and network go, the act stays, and so does its seal."""
+def forget_person(work: Work, *ids: UUID) -> None:
+    """Take the person out of the rows of their account and sign-ups: address, client and network go, the act stays, and
+    so does its seal.
+    """
     work.db.flush()
     blank = dict.fromkeys((*signatures.PERSONAL, "salt"))
-    work.db.execute(update(AuditLog).where(AuditLog.user_id == user_id).values(blank))
+    work.db.execute(update(AuditLog).where(AuditLog.user_id.in_(ids)).values(blank))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.core import accounts, audit, challenges, lockout, revocations, signups
+from app.core.audit import Event
 from app.models import User
 from app.work import Work
 
@@ -13,8 +14,10 @@ def erase(work: Work, user: User) -> None:
     """
     accounts.hold(work, user.id)  # whoever is signing in just now has done so, or will find no account
     revocations.note_erased(work, user.id)
-    audit.forget_person(work, user.id)
     challenges.forget_destinations(work, accounts.contacts(user))
+    unproven = signups.hold_unproven(work, user)
+    audit.record_each(work, Event.SIGNUP_ERASED, {each: {} for each in unproven})
+    audit.forget_person(work, user.id, *unproven)
     signups.forget_person(work, user)
     lockout.forget(work, user)
     accounts.erase(work, user)

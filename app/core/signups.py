@@ -131,6 +131,12 @@ def is_of(user: User) -> ColumnElement[bool]:
     return or_(Signup.id == user.id, *addresses)
 
 
+def hold_unproven(work: Work, user: User) -> list[UUID]:
+    """The ids of sign-ups of somebody's addresses that nobody has completed, nor can until the unit ends."""
+    open_rows = (is_of(user), Signup.id != user.id, Signup.completed_at.is_(None))
+    return list(work.db.scalars(select(Signup.id).where(*open_rows).with_for_update()))
+
+
 def forget_person(work: Work, user: User) -> None:
     """Delete the sign-up of an account, those of its addresses, and what it holds of usernames."""
     work.changes(delete(Signup).where(is_of(user)))

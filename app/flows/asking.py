@@ -17,13 +17,15 @@ from app.models import OtpChallenge, User
 from app.work import Work
 
 
-def ask_leave(work: Work, event: Event, typed: Identifier, to: Identifier | None = None) -> None:
+def ask_leave(
+    work: Work, event: Event, typed: Identifier, to: Identifier | None = None, *, user_id: UUID | None = None
+) -> None:
     """Take one message from the budget of what was typed, before anything else is changed. `to`: where the message
-    goes, if that is another address. Raises RateLimited.
+    goes, if that is another address. `user_id`: whose refusal it is, if that is known. Raises RateLimited.
     """
     wait = sends.ask(work, typed, to)
     if wait:
-        raise audit.refusal(work, event, typed.masked, RateLimited(retry_after=wait))
+        raise audit.refusal(work, event, typed.masked, RateLimited(retry_after=wait), user_id=user_id)
 
 
 def ask_for(

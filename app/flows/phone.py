@@ -39,7 +39,8 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
         locked = AccountLocked(retry_after=budget.wait)
         raise audit.refusal(work, Event.SIGNIN_REFUSED, number.masked, locked, user_id=user_id)
     waiting, alive = signups.of_number(work, number), challenges.newest(work, Purpose.PHONE, number)
-    asking.ask_leave(work, Event.SIGNIN_REFUSED, number)
+    about = user_id or (waiting.id if waiting else None)
+    asking.ask_leave(work, Event.SIGNIN_REFUSED, number, user_id=about)
     if alive and challenges.is_open(work, alive):
         return asking.repeat(work, alive)
     signup = waiting or signups.start_by_phone(work, number)  # whether or not there is an account: the same work
@@ -74,7 +75,7 @@ def _may_register(work: Work, proven: Proven) -> Registration:
     signup_id = proven.challenge.signup_id
     signup = signups.find_open(work, signup_id) if signup_id else None
     if signup is None:
-        raise audit.refusal(work, Event.SIGNIN_REFUSED, proven.challenge.shown, ChallengeClosed())
+        raise audit.refusal(work, Event.SIGNIN_REFUSED, proven.challenge.shown, ChallengeClosed(), user_id=signup_id)
     audit.record(work, Event.NUMBER_PROVEN, proven.challenge.shown, user_id=signup.id)
     return Registration(signups.grant(work, signup), int(signups.GRANT_LIFE.total_seconds()))
 

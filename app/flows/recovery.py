@@ -28,7 +28,7 @@ def start(work: Work, identifier: Identifier, channel: str | None = None) -> Otp
     typed = identifier.kind is not Kind.USERNAME and challenges.channel_of(identifier) == wished
     found = accounts.contact(user, wished) if user and locks.may_enter(user, work.now) else None
     destination = identifier if typed else found or stand_in(Kind.PHONE if wished == "sms" else Kind.EMAIL, identifier)
-    asking.ask_leave(work, Event.RECOVERY_REFUSED, identifier, destination)
+    asking.ask_leave(work, Event.RECOVERY_REFUSED, identifier, destination, user_id=user.id if user else None)
     question = Question(
         Purpose.RECOVERY,
         destination,
@@ -68,7 +68,8 @@ def finish(work: Work, challenge_id: UUID | None, code: str, new_password: str, 
     if user:
         credentials.hold(work, user.id)
     if user is None or not accounts.set_password(work, user, hashed, recovered_by=by):
-        raise audit.refusal(work, Event.RECOVERY_REFUSED, proven.challenge.shown, ChallengeClosed())
+        about = proven.challenge.user_id
+        raise audit.refusal(work, Event.RECOVERY_REFUSED, proven.challenge.shown, ChallengeClosed(), user_id=about)
     _settle(work, user)
 
 
@@ -88,8 +89,11 @@ def finish_granted(work: Work, identifier: Identifier, token: str, new_password:
 
     Raises ValidationFailed, which does not use the grant up, ChallengeClosed, Overloaded.
     """
-    with audit.recording(work, Event.RECOVERY_REFUSED, identifier.masked):
-        row = _granted(work, identifier, token)
+    row = _granted(work, identifier, token)
+    about = row.user_id if row else None
+    with audit.recording(work, Event.RECOVERY_REFUSED, identifier.masked, user_id=about):
+        if row is None:
+            raise ChallengeClosed()
         passwords.accept(work, new_password, _about(row), field="new_password")
     hashed = passwords.hashed(work, new_password)
     user = row.user
@@ -103,11 +107,9 @@ def finish_granted(work: Work, identifier: Identifier, token: str, new_password:
     _settle(work, user)
 
 
-def _granted(work: Work, identifier: Identifier, token: str) -> OtpChallenge:
+def _granted(work: Work, identifier: Identifier, token: str) -> OtpChallenge | None:
     row = grants.find(work, token)
-    if row is None or row.user is None or row.budget_key != lockout.key(identifier):
-        raise ChallengeClosed()
-    return row
+    return row if row and row.user and row.budget_key == lockout.key(identifier) else None
 
 
 def _about(row: OtpChallenge) -> tuple[str | None, ...]:

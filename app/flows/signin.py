@@ -165,7 +165,7 @@ def _ask_signup_again(work: Work, signup: Signup, identifier: Identifier) -> Ask
     row = challenges.find(work, signup.challenge_id) if signup.challenge_id else None
     if row is None or not challenges.is_open(work, row):
         destination = signups.address(signup, identifier)
-        asking.ask_leave(work, Event.SIGNIN_REFUSED, destination)
+        asking.ask_leave(work, Event.SIGNIN_REFUSED, destination, user_id=signup.id)
         question = Question(Purpose.SIGNUP, destination, lockout.key(destination), signup_id=signup.id)
         row = asking.ask(work, question, accounts.by_identifier(work, destination), Notice.SIGNUP_TRIED)
         signup.challenge_id = row.id

@@ -1,0 +1,66 @@
+"""Of a person who was erased no audit row keeps address, network or program; not those of refusals either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.core import inspection
+from app.core.inspection import Inspection
+from app.models import AuditLog
+from tests.conftest import World
+from tests.people import PASSWORD, Person
+from tests.web.test_browser import Browser
+
+NUMBER = "+919876543210"
+
+
+def often(person: Person, path: str, body: dict[str, Any]) -> None:
+    """Ask until it is too often."""
+    while (answer := person.api.post(path, body)).status == 200:
+        pass
+    assert answer.code == "rate_limited"
+
+
+def erase(world: World, person: Person) -> list[AuditLog]:
+    """Erase their account; the rows of before, in which the person still stands."""
+    before = {row.id for row in world.audit()}
+    person.api.delete("/api/auth/me", person.token).ok()
+    return [row for row in world.audit() if row.id in before and (row.subject or row.ip or row.user_agent or row.salt)]
+
+
+@pytest.mark.covers("nist N53")
+def test_refusals_of_somebody_known_are_theirs_and_are_forgotten_with_them(world: World) -> None:
+    person = world.person(email="", phone=NUMBER).sign_up()
+    often(person, "/api/v1/auth/send-otp", {"mobile_number": NUMBER})
+    often(person, "/api/auth/forgot-password", {"phone": NUMBER, "channel": "sms"})
+    refused = [row for row in world.audit() if row.reason == "rate_limited"]
+    assert {row.event for row in refused} == {"signin.refused", "recovery.refused"}
+    assert {str(row.user_id) for row in refused} == {person.tokens["user"]["id"]}
+    assert erase(world, person) == []
+
+
+def test_a_new_password_that_is_refused_in_the_browser_is_theirs(world: World, person: Person) -> None:
+    browser = Browser(world)
+    browser.post("/forgot-password", {"email": person.email})
+    browser.post("/validate-otp", {"email": person.email, "otp": person.code()})
+    browser.post("/reset-password", {"email": person.email, "new_password": "short"})
+    [row] = world.audit(event="recovery.refused")
+    assert (row.reason, str(row.user_id)) == ("validation_failed", person.tokens["user"]["id"])
+    assert erase(world, person) == []
+
+
+def test_rows_of_earlier_sign_ups_of_the_address_are_forgotten_too(world: World) -> None:
+    """Whoever got no code and signs up once more. Not those of somebody who gave the address beside their own."""
+    person, other = world.person(), world.person("198.51.100.4", email="other@example.com")
+    for _ in range(2):
+        person.ask_signup().ok()
+        world.clock.advance(minutes=1)
+    body = {"email": person.email, "phone": NUMBER, "password": PASSWORD, "channel": "sms"}
+    theirs = other.api.post("/api/auth/signup", body).ok()["challenge_id"]
+    proof = {"challenge_id": theirs, "otp": world.read("sms", NUMBER)}
+    other.api.post("/api/auth/verify-otp", proof).ok()
+    person.sign_up()
+    assert {row.ip for row in erase(world, person)} == {"198.51.100.4"}
+    assert list(inspection.inspect(world.kit, Inspection())) == []
