@@ -79,8 +79,8 @@ def rotate_keys(context: click.Context, *, check: bool, as_json: bool) -> None:
     """Put what is stored under the SECRET_KEY in force, beside a service that runs, and tell what older keys are still
     needed for.
 
-    Run it once every process has the new key. Ends with 0 if the service needs no other key than those in force, else
-    with 1: then keep SECRET_KEY_PREVIOUS and MASTER_SECRET_PREVIOUS as they are.
+    Run it once every process has the new key. Ends with 1 if the service needs keys of SECRET_KEY_PREVIOUS or
+    MASTER_SECRET_PREVIOUS: keep them as they are. Else with 0, also if values are left that no listed key can read.
     """
     kit = output.kit()
     try:
@@ -100,12 +100,22 @@ def _tell(done: dict[str, int], left: list[Dependents], *, needed: bool) -> None
     for name, count in done.items():
         click.echo(f"{name}: {count} renewed")
     for each in left:
-        click.echo(f"{each.kind.name}: {each.rows} of {_named(each)}; {each.kind.then}")
-    click.echo("older keys are still needed" if needed else "the service needs no older key")
+        click.echo(f"{each.kind.name}: {each.rows} of {_named(each)}; {_then(each)}")
+    lost = any(each.kind.serves and not each.listed for each in left)
+    settled = "what was made with keys that no setting has cannot be read" if lost else "the service needs no older key"
+    click.echo("older keys are still needed" if needed else settled)
 
 
 def _plain(each: Dependents) -> dict[str, Any]:
-    return {"what": each.kind.name, "key": _named(each), "rows": each.rows, "then": each.kind.then}
+    return {"what": each.kind.name, "key": _named(each), "rows": each.rows, "then": _then(each)}
+
+
+def _then(each: Dependents) -> str:
+    if each.listed or not each.kind.serves:
+        return each.kind.then
+    setting = each.kind.setting
+    there = f"{setting}_PREVIOUS" if rotation.ring_of(output.kit(), each.kind) else setting
+    return f"cannot be read until that key is put back into {there}"
 
 
 def _named(each: Dependents) -> str:
