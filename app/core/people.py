@@ -1,4 +1,6 @@
-"""Finding people: by the beginning of a name or an address, by role, by state; newest first, in pages."""
+"""Finding people: by the beginning of a name or an address, by role, by state; newest first, in pages. And what the audit
+log says of them.
+"""
 
 from __future__ import annotations
 
@@ -165,3 +167,21 @@ def _starts(work: Work, text: str) -> Iterator[Start]:
         yield Start(User.phone, "+" + re.sub("^00|[^0-9]", "", bare))
         with suppress(ValidationFailed):  # one typed without its country, whole
             yield Start(User.phone, identifiers.phone(bare, work.settings.default_phone_region).value)
+
+
+def shown(user: User, names: Any, now: datetime | None = None) -> dict[str, Any]:
+    """What the audit log says of an account: nothing by which to know a person."""
+    told: dict[str, Any] = {}
+    for name in names:
+        if name == "disabled_at":
+            told["disabled"] = user.disabled_at is not None
+        elif name == "status" and now:
+            told["status"] = status(user, now).value
+        else:
+            value = getattr(user, name)
+            told[name] = value.isoformat() if isinstance(value, datetime) else _masked(name, value)
+    return told
+
+
+def _masked(name: str, value: str | None) -> str | None:
+    return f"{value[0]}***" if value and name in ("name", "username") else value

@@ -77,7 +77,7 @@ def create(work: Work, new: NewUser) -> Opened:
             signups.release_username(work, new.username)  # it is on the account, or not wanted any more
         if user is None:
             raise Conflict()  # somebody was faster
-    after = _shown(user, ("role", "name", "username")) | {"invited": new.invite, "password": hashed is not None}
+    after = people.shown(user, ("role", "name", "username")) | {"invited": new.invite, "password": hashed is not None}
     audit.record(work, Event.USER_CREATED, shown, user_id=user.id, before=None, after=after)
     return Opened(user, _ask(work, user, new.proven[0], outbox.INVITE) if new.invite else None)
 
@@ -126,12 +126,12 @@ def change(work: Work, user_id: UUID, wished: dict[str, Any]) -> User:
         ends = values.get("disabled_at") is not None or "role" in values
         if ends:
             _before_an_end(work, user)
-        before = _shown(user, values)
+        before = people.shown(user, values)
         if "username" in values:
             _reserve(work, wished["username"], user.id.hex)
         _write(work, user, values)
     ended = _end(work, user, "changed_by_admin") if ends else 0
-    facts: dict[str, Any] = {"before": before, "after": _shown(user, values), "sessions_ended": ended}
+    facts: dict[str, Any] = {"before": before, "after": people.shown(user, values), "sessions_ended": ended}
     audit.record(work, Event.USER_CHANGED, _name(user), user_id=user.id, **facts)
     return user
 
@@ -156,6 +156,7 @@ def _before_an_end(work: Work, user: User) -> None:
         if not remains:
             raise LastAdmin()
     credentials.hold(work, user.id)
+    sessions.must_last(work)
 
 
 def _write(work: Work, user: User, values: dict[str, Any]) -> None:
@@ -165,7 +166,12 @@ def _write(work: Work, user: User, values: dict[str, Any]) -> None:
     if written is None:
         raise UsernameTaken()
     if not written:
-        raise Conflict()
+        raise Conflict() if accounts.is_there(work, user.id) else _gone(work)
+
+
+def _gone(work: Work) -> NotFound:
+    """The refusal of an act on somebody who was erased a moment ago, or the audit log would name them again."""
+    return audit.refusal(work, Event.USER_REFUSED, None, NotFound())
 
 
 def _end(work: Work, user: User, why: str) -> int:
@@ -179,12 +185,12 @@ def lock(work: Work, user_id: UUID, until: datetime | None = None) -> User:
     """
     user = _target(work, user_id, "lock")
     values = {"locked_at": work.now, "locked_until": until}
-    before = _shown(user, ("locked_until", "status"), work.now)
+    before = people.shown(user, ("locked_until", "status"), work.now)
     with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
         _before_an_end(work, user)
         _write(work, user, values)
     ended = _end(work, user, "locked_by_admin")
-    facts: dict[str, Any] = {"before": before, "after": _shown(user, before, work.now), "sessions_ended": ended}
+    facts: dict[str, Any] = {"before": before, "after": people.shown(user, before, work.now), "sessions_ended": ended}
     audit.record(work, Event.USER_LOCKED, _name(user), user_id=user.id, **facts)
     return user
 
@@ -194,19 +200,20 @@ def unlock(work: Work, user_id: UUID) -> User:
     once. Raises NotFound, Conflict.
     """
     user = _target(work, user_id, "unlock")
-    before = _shown(user, ("locked_until", "status"), work.now)
+    before = people.shown(user, ("locked_until", "status"), work.now)
     lockout.hold_all(work, user)
     with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
         _write(work, user, {"locked_at": None, "locked_until": None})
     lockout.forgive_all(work, user)
-    after = _shown(user, before, work.now)
+    after = people.shown(user, before, work.now)
     audit.record(work, Event.USER_UNLOCKED, _name(user), user_id=user.id, before=before, after=after)
     return user
 
 
 def revoke_sessions(work: Work, user_id: UUID) -> int:
     """Sign somebody out everywhere; returns of how many sessions. What was begun is void too. Raises NotFound."""
-    user = _target(work, user_id, "revoke_sessions")
+    credentials.hold(work, user_id)
+    user = _target(work, user_id, "revoke_sessions", accounts.hold)
     ended = _end(work, user, "revoked_by_admin")
     before, after = {"sessions": ended}, {"sessions": 0}
     audit.record(work, Event.USER_SIGNED_OUT, _name(user), user_id=user.id, before=before, after=after)
@@ -263,7 +270,7 @@ def delete(work: Work, user_id: UUID) -> None:
     with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
         _before_an_end(work, user)
         _write(work, user, {"disabled_at": work.now})  # locks the row, if the role is still the one of above
-    before = _shown(user, ("role",))
+    before = people.shown(user, ("role",))
     outbox.forget_person(work, user)
     for address in accounts.contacts(user):
         outbox.notice(work, Notice.ACCOUNT_ERASED, address, user, ip="", client="")
@@ -280,21 +287,3 @@ def _target(work: Work, user_id: UUID, act: str, read: Callable[[Work, UUID], Us
 
 def _name(user: User) -> str | None:
     return next((identifier.masked for identifier in identifiers.of_user(user)), None)
-
-
-def _shown(user: User, names: Any, now: datetime | None = None) -> dict[str, Any]:
-    """What the audit log says of an account: nothing by which to know a person."""
-    told: dict[str, Any] = {}
-    for name in names:
-        if name == "disabled_at":
-            told["disabled"] = user.disabled_at is not None
-        elif name == "status" and now:
-            told["status"] = people.status(user, now).value
-        else:
-            value = getattr(user, name)
-            told[name] = value.isoformat() if isinstance(value, datetime) else _masked(name, value)
-    return told
-
-
-def _masked(name: str, value: str | None) -> str | None:
-    return f"{value[0]}***" if value and name in ("name", "username") else value

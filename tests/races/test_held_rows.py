@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.core import identifiers, lockout, roles, throttles
-from app.models import Session, Throttle, User, UsernameHold
+from app.models import OtpChallenge, Session, Throttle, User, UsernameHold
 from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
@@ -25,13 +25,19 @@ WAITS = 0.5  # seconds in which a request reaches the held row
 
 @contextmanager
 def holding(
-    world: World, held: Person | str, sent: list[Answer], send: Callable[[], Answer]
+    world: World, held: Person | str | sa.ColumnElement[bool], sent: list[Answer], send: Callable[[], Answer]
 ) -> Iterator[sa.Connection]:
-    """Hold somebody's row, or a throttle, while a request waits for it; what is done in the block is committed before it
+    """Hold somebody's row, a throttle, or these challenges, while a request waits for it; what is done in the block is committed before it
     goes on.
     """
     with world.engine.begin() as connection:
-        row = Throttle.key == held if isinstance(held, str) else User.id == id_of(held)
+        row = (
+            Throttle.key == held
+            if isinstance(held, str)
+            else User.id == id_of(held)
+            if isinstance(held, Person)
+            else held
+        )
         assert connection.execute(sa.select(sa.literal(1)).where(row).with_for_update()).all()
         waiting = threading.Thread(target=lambda: sent.append(send()))
         waiting.start()
@@ -200,3 +206,33 @@ def test_an_admin_whose_turn_comes_after_their_own_end_ends_nobody(locking: Worl
         with locking.engine.begin() as connection:
             becomes(connection, locking, actor, "admin")
     assert [user.role for user in locking.rows(User)] == ["admin"] * 3
+
+
+@pytest.mark.covers("attack A36", "asvs 8.3.2")
+def test_an_admin_who_is_none_any_more_once_a_code_lets_go_makes_nobody_one(locking: World) -> None:
+    admin, person, sent = of_role(locking, "admin"), locking.person().sign_up(), list[Answer]()
+    person.ask_signin().ok()
+
+    def promote() -> Answer:
+        return admin.api.call("PUT", path(person, "/role"), {"role": "admin"}, admin.token)
+
+    with holding(locking, OtpChallenge.user_id == id_of(person), sent, promote) as connection:
+        becomes(connection, locking, admin, "user")
+    assert sent[0].code == "token_revoked"
+    assert {user.role for user in locking.rows(User)} == {"user"}
+
+
+@pytest.mark.parametrize("what", ["role", "lock", "unlock", "revoke-sessions", "delete"])
+def test_an_act_on_somebody_who_is_erased_meanwhile_names_nobody(locking: World, what: str) -> None:
+    admin, person, sent = of_role(locking, "admin"), locking.person().sign_up(), list[Answer]()
+    ways = {"role": ("PUT", "/role", {"role": "doctor"}), "delete": ("DELETE", "", None)}
+    method, rest, body = ways.get(what, ("POST", f"/{what}", {}))
+    with holding(
+        locking, person, sent, lambda: admin.api.call(method, path(person, rest), body, admin.token)
+    ) as connection:
+        connection.execute(sa.delete(User).where(User.id == id_of(person)))
+    assert sent[0].code == "not_found"
+    [refused] = locking.audit(event="user.refused")
+    assert (refused.subject, refused.reason) == (None, "not_found")
+    assert refused.user_id != id_of(person)
+    assert locking.audit(event="user.signed_out") == []
