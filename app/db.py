@@ -268,10 +268,10 @@ def _returning(statement: Any) -> Any:
     return statement.returning(*statement.table.columns)
 
 
-# Deadlock, serialization failure; and what a row refers to was deleted a moment ago: done again, it is not found.
+# Deadlock, serialization failure; and what a row refers to was deleted a moment ago: done again, it is not found. On
+# MySQL a deadlock undoes its savepoint too: the way back to it is an error of its own (1305), which hides the deadlock.
 RETRY = {"40P01", "40001", "23503", "SQLITE_CONSTRAINT_FOREIGNKEY"}
-MYSQL_RETRY = {1213, 1205, 1020, 1452}  # deadlock, lock wait timeout, record changed since last read; as above
-
+MYSQL_RETRY = {1213, 1305, 1205, 1020, 1452}  # deadlock (two), lock wait timeout, changed since last read; as above
 UNTRUSTED = ("certificate", "SSL was required", "SSL is required")  # as libpq, OpenSSL and PyMySQL say it
 PG_READ_ONLY = "25006"  # a standby, a full managed disk: psycopg2 has it under other errors than those of a server away
 
