@@ -17,10 +17,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, not_, or_, select, update
 from sqlalchemy.orm import joinedload
 
-from app.core import sessions
+from app.core import audit, sessions
 from app.core.identifiers import Identifier, Kind
 from app.crypto import codes
 from app.crypto.ids import uuid7
+from app.errors import ChallengeClosed
 from app.models import OtpChallenge
 from app.work import Work
 
@@ -241,23 +242,19 @@ def resend_in(work: Work, row: OtpChallenge) -> int:
 
 def sent_again(work: Work, row: OtpChallenge, destination: Identifier, shown: str, *, paced: bool = True) -> bool:
     """Take one of the challenge's sends, to the same or another proven destination. False if none is left or one was
-    sent less than `resend_in` ago; not `paced`, only if the challenge has ended.
+    sent less than `resend_in` ago; not `paced`, only if the challenge has ended. Raises ChallengeClosed if it is gone.
     """
     due = work.now - timedelta(seconds=work.settings.otp_resend_in)
     pace = (OtpChallenge.sends < MAX_SENDS, OtpChallenge.last_sent_at <= due) if paced else ()
+    to = {"channel": channel_of(destination), "destination": destination.value, "shown": shown}
     taken = work.changes(
         update(OtpChallenge)
         .where(OtpChallenge.id == row.id, *pace)
         .where(OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None), OtpChallenge.expires_at > work.now)
-        .values(
-            sends=OtpChallenge.sends + 1,
-            last_sent_at=work.now,
-            channel=channel_of(destination),
-            destination=destination.value,
-            shown=shown,
-        )
+        .values(sends=OtpChallenge.sends + 1, last_sent_at=work.now, **to)
     )
-    work.db.refresh(row)
+    if find(work, row.id) is None:  # whom it was about was erased a moment ago, and is not named again
+        raise audit.refusal(work, audit.Event.CODE_REFUSED, None, ChallengeClosed(), purpose=row.purpose)
     return taken == 1
 
 

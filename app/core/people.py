@@ -1,5 +1,5 @@
-"""Finding people: by the beginning of a name or an address, by role, by state; newest first, in pages. And what the audit
-log says of them.
+"""Finding people: by the beginning of a name or an address, by role, by state; newest first, in pages. And what the
+audit log says of them.
 """
 
 from __future__ import annotations

@@ -79,16 +79,15 @@ def granted(work: Work, token: str) -> Signup | None:
 
 
 def spend_grant(work: Work, row: Signup, *, name: str, email: Identifier | None, consent: dict[str, Any]) -> bool:
-    """Use a token up and keep what its bearer said. False if another request did, or it has expired."""
+    """Use a token up and keep what its bearer said. False if another request did, or it has expired or is gone."""
     unspent = (Signup.id == row.id, Signup.grant_digest == row.grant_digest, Signup.grant_expires_at > work.now)
     language = work.client.language or None  # of whoever proved the number, not of who first asked for a code
     said = {"name": name, "email": email and email.value, "consent": consent, "language": language}
-    taken = (
-        work.changes(update(Signup).where(*unspent, Signup.completed_at.is_(None)).values(grant_digest=None, **said))
-        == 1
-    )
+    spent = update(Signup).where(*unspent, Signup.completed_at.is_(None)).values(grant_digest=None, **said)
+    if work.changes(spent) != 1:
+        return False
     work.db.refresh(row)
-    return taken
+    return True
 
 
 def find_open(work: Work, signup_id: UUID) -> Signup | None:

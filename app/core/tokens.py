@@ -150,8 +150,12 @@ def _spent(work: Work, row: RefreshToken) -> bool:
     return work.changes(SPENT, row=row.id, now=work.now) == 1
 
 
+NOW = select(RefreshToken).where(RefreshToken.id == bindparam("row"))
+
+
 def _again(work: Work, token: str, row: RefreshToken, session: Session, user: User) -> Exchange:
-    work.db.refresh(row)
+    if work.db.scalar(NOW, {"row": row.id}, execution_options={"populate_existing": True}) is None:
+        return Exchange(Outcome.UNKNOWN)  # its user was erased a moment ago, and is not named again
     candidates = {token_digest(t): t for t in (_successor(work, token, key_id) for key_id in work.kit.keys.ids)}
     query = select(RefreshToken).where(RefreshToken.digest.in_(candidates), RefreshToken.used_at.is_(None))
     follower = work.db.scalar(query)

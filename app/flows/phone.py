@@ -105,5 +105,5 @@ def register(
         raise audit.refusal(work, Event.SIGNUP_REFUSED, number.masked, ChallengeClosed(), user_id=signup.id)
     said = consent.given(work, **agreed)
     if not signups.spend_grant(work, signup, name=name, email=email, consent=said):
-        raise audit.refusal(work, Event.SIGNUP_REFUSED, number.masked, TokenInvalid(), user_id=signup.id)
+        raise audit.refusal(work, Event.SIGNUP_REFUSED, None, TokenInvalid())  # of nobody: they may be erased by now
     return door.open_account(work, signup, number, (policy.SMS,), budget, device_info=device_info)

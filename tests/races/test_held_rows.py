@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.core import identifiers, lockout, roles, throttles
-from app.models import OtpChallenge, Session, Throttle, User, UsernameHold
+from app.core.identifiers import Kind
+from app.models import OtpChallenge, Session, Signup, Throttle, User, UsernameHold
 from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
@@ -25,20 +26,23 @@ WAITS = 0.5  # seconds in which a request reaches the held row
 
 @contextmanager
 def holding(
-    world: World, held: Person | str | sa.ColumnElement[bool], sent: list[Answer], send: Callable[[], Answer]
+    world: World,
+    held: Person | str | sa.ColumnElement[bool] | sa.Delete,
+    sent: list[Answer],
+    send: Callable[[], Answer],
 ) -> Iterator[sa.Connection]:
-    """Hold somebody's row, a throttle, or these challenges, while a request waits for it; what is done in the block is committed before it
-    goes on.
+    """Hold somebody's row, a throttle, the rows of a condition, or what is deleted, while a request waits for it; what is
+    done in the block is committed before it goes on.
     """
+    if isinstance(held, Person):
+        held = User.id == id_of(held)
+    elif isinstance(held, str):
+        held = Throttle.key == held
     with world.engine.begin() as connection:
-        row = (
-            Throttle.key == held
-            if isinstance(held, str)
-            else User.id == id_of(held)
-            if isinstance(held, Person)
-            else held
-        )
-        assert connection.execute(sa.select(sa.literal(1)).where(row).with_for_update()).all()
+        if isinstance(held, sa.Delete):
+            connection.execute(held)
+        else:
+            assert connection.execute(sa.select(sa.literal(1)).where(held).with_for_update()).all()
         waiting = threading.Thread(target=lambda: sent.append(send()))
         waiting.start()
         time.sleep(WAITS)
@@ -188,6 +192,32 @@ def test_a_change_of_an_account_that_is_erased_meanwhile_is_refused(locking: Wor
     assert sent[0].code == "token_revoked"
     assert (locking.rows(User), locking.rows(UsernameHold)) == ([], [])
     assert [row.user_id for row in locking.audit(reason="token_revoked")] == [None]
+
+
+@pytest.mark.parametrize(("act", "code"), [("refresh", "token_invalid"), ("resend", "challenge_closed")])
+def test_who_waits_behind_an_erasure_finds_nobody(locking: World, act: str, code: str) -> None:
+    person, sent = locking.person().sign_up(), list[Answer]()
+    asked = person.ask_signin().ok()["challenge_id"]
+    locking.clock.advance(minutes=1)
+    acts = {
+        "refresh": person.refresh,
+        "resend": lambda: person.api.post("/api/auth/resend-otp", {"challenge_id": asked}),
+    }
+    with holding(locking, sa.delete(User).where(User.id == id_of(person)), sent, acts[act]):
+        pass
+    assert sent[0].code == code
+    assert [(row.user_id, row.subject) for row in locking.audit(reason=code)] == [(None, None)]
+
+
+def test_a_registration_whose_sign_up_is_erased_meanwhile_is_refused(locking: World) -> None:
+    """As that of a number is, whose other account its owner erases."""
+    phone, sent = Phone(locking), list[Answer]()
+    token = phone.prove()
+    number = throttles.key("guess", Kind.PHONE, phone.number)
+    with holding(locking, number, sent, lambda: phone.register(token)) as connection:
+        connection.execute(sa.delete(Signup))
+    assert sent[0].code == "token_invalid"
+    assert [(row.user_id, row.subject) for row in locking.audit(reason="token_invalid")] == [(None, None)]
 
 
 @pytest.mark.covers("attack A36", "asvs 8.3.2")
