@@ -10,10 +10,12 @@ from app.work import Work
 
 def hold(work: Work, user_id: UUID) -> None:
     """Lock what a sign-in takes before it comes to the user's row, in its order (`docs/adr/0001`): open challenges,
-    then factors. To be called before that row is written or held; else the two would wait for each other.
+    then factors, then remembered devices. To be called before that row is written or held; else the two would wait for
+    each other.
     """
     challenges.hold_all(work, user_id)
     factors.hold_all(work, user_id)
+    trusted_devices.hold_all(work, user_id)
 
 
 def changed(work: Work, user_id: UUID, why: str, *, keep: UUID | None = None) -> int:

@@ -54,7 +54,7 @@ def find(work: Work, token: str, user: User | None) -> TrustedDevice | None:
 
 def note_use(work: Work, device: TrustedDevice) -> bool:
     """Stamp a sign-in. False if the device was forgotten since it was read."""
-    mine = update(TrustedDevice).where(TrustedDevice.id == device.id, _lasting(work))
+    mine = update(TrustedDevice).where(TrustedDevice.id == device.id)  # alone: MariaDB locks entries of other indexes
     return work.changes(mine.values(last_used_at=work.now)) == 1
 
 
@@ -77,6 +77,13 @@ def forget(work: Work, user_id: UUID, device_id: UUID) -> bool:
     """Forget one of the user's. False if it is not theirs."""
     mine = (TrustedDevice.id == device_id, TrustedDevice.user_id == user_id)
     return work.changes(delete(TrustedDevice).where(*mine)) == 1
+
+
+def hold_all(work: Work, user_id: UUID) -> None:
+    """Lock all of the user's: `credentials.hold` says when."""
+    work.begin_writing()
+    mine = select(TrustedDevice.id).where(TrustedDevice.user_id == user_id)
+    work.db.execute(mine.order_by(TrustedDevice.id).with_for_update())
 
 
 def forget_all(work: Work, user_id: UUID) -> int:

@@ -173,6 +173,8 @@ def forget_device(work: Work, device_id: UUID) -> None:
 
 def forget_devices(work: Work) -> int:
     """Ask for the code again everywhere. Returns how many devices were remembered."""
-    count = trusted_devices.forget_all(work, accounts.own(work).id)
+    user = accounts.own(work)
+    trusted_devices.hold_all(work, user.id)  # in their order, as `credentials.hold` does
+    count = trusted_devices.forget_all(work, user.id)
     audit.record(work, Event.TRUSTED_DEVICE_FORGOTTEN, count=count)
     return count

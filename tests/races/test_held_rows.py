@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from app.core import identifiers, lockout, roles, throttles
 from app.core.identifiers import Kind
+from app.db import lost_a_race
 from app.models import OtpChallenge, Session, Signup, Throttle, User, UsernameHold
 from app.work import run
 from tests.authenticator import enrol
@@ -26,29 +27,29 @@ WAITS = 0.5  # seconds in which a request reaches the held row
 
 @contextmanager
 def holding(
-    world: World,
-    held: Person | str | sa.ColumnElement[bool] | sa.Delete,
-    sent: list[Answer],
-    send: Callable[[], Answer],
+    world: World, held: Person | str | sa.Executable, sent: list[Answer], send: Callable[[], Answer]
 ) -> Iterator[sa.Connection]:
-    """Hold somebody's row, a throttle, the rows of a condition, or what is deleted, while a request waits for it; what is
-    done in the block is committed before it goes on.
+    """Hold somebody's row, or a throttle, or what a statement locks, while a request waits for it; what is done in the
+    block is committed before it goes on.
     """
-    if isinstance(held, Person):
-        held = User.id == id_of(held)
-    elif isinstance(held, str):
-        held = Throttle.key == held
     with world.engine.begin() as connection:
-        if isinstance(held, sa.Delete):
+        if isinstance(held, sa.Executable):
             connection.execute(held)
         else:
-            assert connection.execute(sa.select(sa.literal(1)).where(held).with_for_update()).all()
-        waiting = threading.Thread(target=lambda: sent.append(send()))
-        waiting.start()
-        time.sleep(WAITS)
-        assert waiting.is_alive()
+            row = Throttle.key == held if isinstance(held, str) else User.id == id_of(held)
+            assert connection.execute(sa.select(sa.literal(1)).where(row).with_for_update()).all()
+        waiting = sending(sent, send)
         yield connection
     waiting.join(20)
+
+
+def sending(sent: list[Answer], send: Callable[[], Answer]) -> threading.Thread:
+    """A request that waits for a row by now."""
+    waiting = threading.Thread(target=lambda: sent.append(send()))
+    waiting.start()
+    time.sleep(WAITS)
+    assert waiting.is_alive()
+    return waiting
 
 
 @pytest.fixture
@@ -56,6 +57,20 @@ def locking(world: World) -> World:
     if world.lane.name == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     return world
+
+
+@pytest.fixture
+def undone(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
+    """Why units were done again."""
+    met: list[BaseException | None] = []
+
+    def noted(error: sa.exc.DBAPIError) -> bool:
+        again = lost_a_race(error)
+        met.extend([error.orig] if again else [])
+        return again
+
+    monkeypatch.setattr("app.work.lost_a_race", noted)
+    return met
 
 
 @pytest.mark.covers("attack A36", "asvs 7.4.1")
@@ -246,7 +261,8 @@ def test_an_admin_who_is_none_any_more_once_a_code_lets_go_makes_nobody_one(lock
     def promote() -> Answer:
         return admin.api.call("PUT", path(person, "/role"), {"role": "admin"}, admin.token)
 
-    with holding(locking, OtpChallenge.user_id == id_of(person), sent, promote) as connection:
+    theirs = sa.select(OtpChallenge.id).where(OtpChallenge.user_id == id_of(person)).with_for_update()
+    with holding(locking, theirs, sent, promote) as connection:
         becomes(connection, locking, admin, "user")
     assert sent[0].code == "token_revoked"
     assert {user.role for user in locking.rows(User)} == {"user"}
@@ -266,3 +282,16 @@ def test_an_act_on_somebody_who_is_erased_meanwhile_names_nobody(locking: World,
     assert (refused.subject, refused.reason) == (None, "not_found")
     assert refused.user_id != id_of(person)
     assert locking.audit(event="user.signed_out") == []
+
+
+def test_a_remembered_device_and_a_new_password_take_their_locks_in_one_order(
+    locking: World, undone: list[BaseException | None]
+) -> None:
+    person, changed, entered = locking.person().sign_up(), list[Answer](), list[Answer]()
+    asked = person.ask_signin().ok()["challenge_id"]
+    token = person.verify_signin(asked, person.code(), remember_device=True).ok()["device_token"]
+    given = {"current_password": PASSWORD, "new_password": "busy horse 7"}
+    with holding(locking, person, changed, lambda: person.api.post("/api/auth/change-password", given, person.token)):
+        entering = sending(entered, lambda: person.ask_signin(device_token=token))
+    entering.join(20)
+    assert (changed[0].status, entered[0].code, undone) == (200, "invalid_credentials", [])
