@@ -43,6 +43,7 @@ class Purpose(StrEnum):
 
 
 PROVEN = (Purpose.SIGNIN, Purpose.STEP_UP)  # asked of somebody who gave a password or a session: any method answers
+ENDING = (Purpose.CHANGE_EMAIL, Purpose.CHANGE_PHONE, Purpose.NEW_PASSKEY)  # a right answer ends the user's others
 UNSENT = (Purpose.FACTOR, Purpose.PASSKEY, Purpose.NEW_PASSKEY)
 SENT = tuple(purpose for purpose in Purpose if purpose not in UNSENT)  # those that a message asks
 ANYBODYS = (Purpose.RECOVERY, Purpose.PHONE)  # asked of an account by whoever names it
@@ -220,8 +221,10 @@ def answer(work: Work, row: OtpChallenge, right: bool, *, burn: bool = True, cap
     """Count the guess and, if it is right, use the challenge up. One statement decides both.
 
     With `burn=False` a right guess is counted only: the caller refuses something else about the request. `cap`:
-    fewer guesses than the challenge allows.
+    fewer guesses than the challenge allows. One that changes a credential ends others: they are locked with it.
     """
+    if right and row.user_id and row.purpose in ENDING:
+        hold_all(work, row.user_id)
     used = work.now if right and burn else None
     if not work.changes(ANSWERED, row=row.id, now=work.now, cap=cap, used=used):
         return Outcome.CLOSED

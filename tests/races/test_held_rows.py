@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -295,3 +296,24 @@ def test_a_remembered_device_and_a_new_password_take_their_locks_in_one_order(
         entering = sending(entered, lambda: person.ask_signin(device_token=token))
     entering.join(20)
     assert (changed[0].status, entered[0].code, undone) == (200, "invalid_credentials", [])
+
+
+def test_two_new_addresses_of_one_account_take_their_locks_in_one_order(
+    locking: World, undone: list[BaseException | None]
+) -> None:
+    """Each ends the other's challenge, and a sign-in's."""
+    person, first, second = locking.person().sign_up(), list[Answer](), list[Answer]()
+    signin = UUID(person.ask_signin().ok()["challenge_id"])
+
+    def confirm(kind: str, channel: str, address: str) -> Callable[[], Answer]:
+        locking.clock.advance(seconds=1)
+        asked = person.api.post(f"/api/auth/change-{kind}", {kind: address}, person.token).ok()["challenge_id"]
+        given = {"challenge_id": asked, "otp": locking.read(channel, address)}
+        return lambda: person.api.post(VERIFY, given, person.token)
+
+    by_mail, by_phone = confirm("email", "email", "new@example.com"), confirm("phone", "sms", "+919876543210")
+    held = sa.select(OtpChallenge.id).where(OtpChallenge.id == signin).with_for_update()
+    with holding(locking, held, first, by_mail):
+        confirming = sending(second, by_phone)
+    confirming.join(20)
+    assert (first[0].status, second[0].code, undone) == (200, "challenge_closed", [])
