@@ -165,7 +165,7 @@ def hold(work: Work, challenge_id: UUID, cap: int | None = None) -> OtpChallenge
     """
     held = FOUND.with_for_update(of=OtpChallenge)
     row = work.db.scalar(held, {"id": challenge_id}, execution_options={"populate_existing": True})
-    return row if row and is_open(work, row) and row.attempts < (cap or row.max_attempts) else None
+    return row if row and is_open(work, row) and (cap is None or row.attempts < cap) else None
 
 
 NEWEST = (

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
 from app.models import OtpChallenge, Session, User
+from tests.authenticator import enrol
 from tests.conftest import World
 from tests.lanes import ROOT
 from tests.pages import named, table
@@ -447,6 +448,20 @@ def test_guesses_without_cookie_share_the_identifier_s_budget(world: World, brow
             Browser(world).post("/verify-otp", {"email": EMAIL, "otp": wrong(code)}).status_code for _ in range(3)
         ]
     assert statuses == [400, 400, 410, 400, 400, 410, 400, 423, 423]
+
+
+@pytest.mark.parametrize("method", ["totp", "backup_code"])
+def test_where_a_challenge_allows_one_guess_it_is_the_holder_s_and_nobody_uses_a_code_up(
+    make_world: Any, method: str
+) -> None:
+    world = make_world(otp_max_attempts=1)
+    app = enrol(world, world.person(email=EMAIL).sign_up())
+    browser = Browser(world)
+    world.clock.advance(minutes=2)
+    browser.post("/login", {"email": EMAIL, "password": PASSWORD})
+    given = {"email": EMAIL, "otp": app.code() if method == "totp" else app.backup_codes[0], "method": method}
+    assert json_of(Browser(world).post("/verify-otp", given))["code"] == "challenge_closed"
+    assert browser.post("/verify-otp", given).status_code == 200
 
 
 def test_nobody_s_challenge_is_closed(browser: Browser) -> None:
