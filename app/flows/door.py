@@ -74,7 +74,10 @@ def open_account(
 
 def _created(work: Work, signup: Signup, proven: Identifier) -> User | None:
     user = accounts.create(work, signup, proven)
-    if user is None or not signups.complete(work, signup):
+    if user is None:
+        return None
+    if not signups.complete(work, signup):
+        accounts.erase(work, user)  # what is refused is committed
         return None
     if signup.consent:
         consent.record(work, user.id, signup.consent)

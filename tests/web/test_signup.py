@@ -359,3 +359,12 @@ def test_a_sign_up_finished_by_signing_in_asks_for_the_second_address_too(world:
     asked = person.ask_signin().ok()
     tokens = person.verify_signin(asked["challenge_id"], person.code()).ok()
     assert tokens["pending"]["channel"] == "sms"
+
+
+def test_a_sign_up_that_another_proof_used_up_leaves_no_account(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal is committed, and would commit the account with it."""
+    person = world.person()
+    asked = person.ask_signup().ok()["challenge_id"]
+    monkeypatch.setattr("app.flows.door.signups.complete", lambda *_: False)
+    assert person.verify_signup(asked, person.code()).code == "challenge_closed"
+    assert world.count(User) == 0
