@@ -385,15 +385,32 @@ def test_a_second_run_finds_everybody_there_and_refuses_the_same_rows(
 def test_whose_address_is_another_account_s_is_refused(world: World, importing: Callable[..., Done]) -> None:
     world.person(email="jane@example.com", username="jane").sign_up()
     world.person(email="asha@example.com", username="asha").sign_up()
+    world.clock.advance(seconds=1)
     done = importing(
         table(
             {"email": "jane@example.com", "phone": "+919876543210", "username": ""},  # half of it is hers
             {"email": "jane@example.com", "phone": "", "username": "asha"},  # two people's
-            {"email": "", "phone": "", "username": "Asha"},  # hers
+            {"email": "asha@example.com", "phone": "", "username": "Asha"},  # hers
+            {"email": "", "phone": "", "username": "jane"},  # anybody may have registered that
         )
     )
-    assert done.reasons == [(2, "taken"), (3, "taken")]
+    assert done.reasons == [(2, "taken"), (3, "taken"), (5, "taken")]
     assert done.summary["already_there"] == 1
+
+
+def test_a_username_alone_is_known_again_by_when_its_account_was_made(
+    world: World, importing: Callable[..., Done]
+) -> None:
+    rows = table(
+        {"username": "jane", "password_hash": BCRYPT, "created_at": "2019-03-04T05:06:07.123456Z"},
+        {"username": "asha", "password_hash": BCRYPT, "created_at": ""},
+    )
+    assert importing(rows).summary["imported"] == 2
+    world.clock.advance(seconds=1)
+    again = importing(rows)
+    assert (again.summary["already_there"], again.reasons) == (1, [(3, "taken")])
+    other = table({"username": "jane", "password_hash": BCRYPT, "created_at": "2019-03-04T05:06:08Z"})
+    assert importing(other).reasons == [(2, "taken")]
 
 
 def test_who_signs_up_in_that_very_moment_keeps_the_address(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -14,10 +14,10 @@ from sqlalchemy import insert, literal, select, union_all
 
 from app.core import identifiers, people
 from app.core.accounts import COLUMN, DEFAULT_ROLE
-from app.core.identifiers import Identifier
+from app.core.identifiers import Identifier, Kind
 from app.core.text import LONGEST_NAME, named
 from app.crypto import legacy
-from app.crypto.ids import uuid7
+from app.crypto.ids import made_at, uuid7
 from app.errors import ValidationFailed
 from app.models import User
 from app.work import Work
@@ -26,6 +26,7 @@ COLUMNS = ("email", "phone", "username", "name", "role", "password_hash", "creat
 IDENTIFYING = COLUMNS[:3]
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)  # to which an id tells when it was made
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Verdict(Enum):
     NEW = "new"
     THERE = "there"  # every identifier is on one same account: this row was imported before
     REPEATED = "repeated"  # an earlier row of the file has one of them
-    TAKEN = "taken"  # an account has one of them, and not all
+    TAKEN = "taken"  # an account has one of them, and not all, or a username that proves nothing
 
 
 @dataclass(slots=True)
@@ -183,7 +184,16 @@ def judge(candidate: Candidate, owned: Mapping[Identifier, UUID], *claimed: Set[
     accounts = {owned.get(each) for each in candidate.identifiers}
     if accounts == {None}:
         return Verdict.NEW
-    return Verdict.THERE if len(accounts) == 1 else Verdict.TAKEN
+    [account, *others] = accounts
+    return Verdict.THERE if account and not others and _proves(candidate, account) else Verdict.TAKEN
+
+
+def _proves(candidate: Candidate, account: UUID) -> bool:
+    """Whether the account that has all of a row's identifiers is the row's. A username alone may be anybody's, who has
+    registered it since; that of an import was made when the row says.
+    """
+    age = candidate.details["created_at"] - made_at(account)
+    return any(each.kind is not Kind.USERNAME for each in candidate.identifiers) or timedelta(0) <= age < MILLISECOND
 
 
 def refusal(candidate: Candidate, verdict: Verdict) -> Refused:
