@@ -175,16 +175,15 @@ def again(work: Work, row: OutboxMessage) -> bool:
     """Queue a message that failed or was dropped once more. False if it was not, or is on its way again by now."""
     given_up = (OutboxMessage.id == row.id, OutboxMessage.state.in_((State.FAILED, State.DROPPED)))
     fresh = {"state": State.QUEUED, "next_attempt_at": work.now, "settled_at": None, "lease": None, "avoid": None}
-    queued = work.changes(update(OutboxMessage).where(*given_up).values(fresh)) == 1
+    if work.changes(update(OutboxMessage).where(*given_up).values(fresh)) != 1:
+        return False
     work.wakes.add(row.channel)
     work.db.refresh(row)
-    return queued
+    return True
 
 
 def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
-    """The messages to a user. Of the codes of their sign-up only those to an address that they proved: one that was
-    never sent, because somebody else has the address, would be missing.
-    """
+    """The messages to a user; of their sign-up's codes those to an address that they proved, or some would lack."""
     unproven = select(OtpChallenge.id).where(OtpChallenge.signup_id == user_id, OtpChallenge.used_at.is_(None))
     told = or_(OutboxMessage.challenge_id.is_(None), OutboxMessage.challenge_id.not_in(unproven))
     query = select(OutboxMessage).where(OutboxMessage.user_id == user_id, told)

@@ -49,8 +49,8 @@ def start(work: Work, identifier: Identifier, channel: str | None = None) -> Otp
 def finish(work: Work, challenge_id: UUID | None, code: str, new_password: str, *, holder: bool = True) -> None:
     """Set a new password with a recovery code: every session ends, every address is told, locks are lifted.
 
-    A password that may not be set costs a guess, not the code. Raises ValidationFailed, ChallengeClosed,
-    InvalidCode, AccountLocked, Overloaded.
+    A password that may not be set costs a guess, not the code, but for the one guess that a lock leaves. Raises
+    ValidationFailed, ChallengeClosed, InvalidCode, AccountLocked, Overloaded.
     """
     with audit.recording(work, Event.RECOVERY_REFUSED):
         passwords.accept(work, new_password, (), field="new_password")

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from app.core import identifiers, lockout, roles, throttles
 from app.core.identifiers import Kind
 from app.db import lost_a_race
-from app.models import OtpChallenge, Session, Signup, Throttle, User, UsernameHold
+from app.models import OtpChallenge, OutboxMessage, Session, Signup, Throttle, User, UsernameHold
 from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
@@ -317,3 +317,16 @@ def test_two_new_addresses_of_one_account_take_their_locks_in_one_order(
         confirming = sending(second, by_phone)
     confirming.join(20)
     assert (first[0].status, second[0].code, undone) == (200, "challenge_closed", [])
+
+
+def test_a_message_that_is_deleted_while_it_is_queued_again_is_a_conflict(locking: World) -> None:
+    admin, person, sent = of_role(locking, "admin"), locking.person().sign_up(), list[Answer]()
+    person.ask_signin().ok()
+    [row] = locking.rows(OutboxMessage, kind="code.signin", recipient=person.email)
+    with locking.engine.begin() as connection:
+        connection.execute(sa.update(OutboxMessage).where(OutboxMessage.id == row.id).values(state="failed"))
+    gone = sa.delete(OutboxMessage).where(OutboxMessage.id == row.id)
+    retry = f"/api/admin/deliveries/{row.id}/retry"
+    with holding(locking, gone, sent, lambda: admin.api.post(retry, {}, admin.token)):
+        pass
+    assert sent[0].code == "conflict"
