@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, insert, literal, or_, select, update
+from sqlalchemy import and_, insert, or_, select, update
 
 from app import figures
 from app.core import signatures
-from app.crypto.ids import made_at, uuid7
+from app.crypto.ids import uuid7
 from app.errors import Refusal
 from app.models import AuditLog
 from app.work import Work
@@ -186,22 +185,12 @@ def of_user(work: Work, user_id: UUID) -> list[AuditLog]:
 
 def page_about(work: Work, about: UUID, limit: int, before: UUID | None) -> list[AuditLog]:
     """The rows about one user or device, newest first, older than a given row."""
-    newest = (
-        select(AuditLog)
-        .where(AuditLog.user_id == about, *older(before))
-        .order_by(AuditLog.at.desc(), AuditLog.id.desc())
-    )
+    mine = [AuditLog.user_id == about]
+    if before:
+        at = select(AuditLog.at).where(AuditLog.id == before).scalar_subquery()
+        mine += [AuditLog.at <= at, or_(AuditLog.at < at, and_(AuditLog.at == at, AuditLog.id < before))]
+    newest = select(AuditLog).where(*mine).order_by(AuditLog.at.desc(), AuditLog.id.desc())
     return list(work.db.scalars(newest.limit(limit)))
-
-
-def older(before: UUID | None) -> list[ColumnElement[bool]]:
-    """Whether a row is older than a given one; by what this one's id tells of its time, if it was purged meanwhile."""
-    if before is None:
-        return []
-    at, made = select(AuditLog.at).where(AuditLog.id == before).scalar_subquery(), made_at(before)
-    bounds = (made, made + timedelta(milliseconds=1))
-    first, last = (func.coalesce(at, literal(bound, AuditLog.at.type)) for bound in bounds)
-    return [AuditLog.at <= last, or_(AuditLog.at < first, AuditLog.id < before)]
 
 
 def forget_person(work: Work, *ids: UUID) -> None:

@@ -11,7 +11,6 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, or_, select
 
-from app.core import audit
 from app.models import AuditLog
 from app.work import Kit, Work, run
 
@@ -38,8 +37,11 @@ class Filters:
 
 def page(work: Work, which: Filters, limit: int, before: UUID | None) -> list[AuditLog]:
     """Rows, newest first, older than a given row."""
-    mine = (*_conditions(which), *audit.older(before))
-    newest = select(AuditLog).where(*mine).order_by(AuditLog.at.desc(), AuditLog.id.desc())
+    older = []
+    if before:
+        at = select(AuditLog.at).where(AuditLog.id == before).scalar_subquery()
+        older = [AuditLog.at <= at, or_(AuditLog.at < at, and_(AuditLog.at == at, AuditLog.id < before))]
+    newest = select(AuditLog).where(*_conditions(which), *older).order_by(AuditLog.at.desc(), AuditLog.id.desc())
     return list(work.db.scalars(newest.limit(limit)))
 
 
