@@ -67,7 +67,7 @@ def test_a_made_up_header_is_shown_for_what_it_is_and_no_longer_than_a_setting_m
     ],
 )  # fmt: skip
 def test_the_command_line_says_it_too(make_world: Any, trusted: int, header: str | None, said: list[str]) -> None:
-    world = make_world(trusted_proxies=trusted, ratelimit=False)
+    world = make_world(trusted_proxies=trusted, web_concurrency=1)
     words = ["check-config", *(["--forwarded-for", header] if header else [])]
     result = world.app.test_cli_runner().invoke(args=words)
     assert result.exit_code == 0
