@@ -226,7 +226,7 @@ def _settle(
     # A lock that shows closes after the one guess; a silent one makes each later guess wrong, and shows nothing.
     cap = 1 if spared and budget.wait else None if holder else row.max_attempts - 1
     refused = budget.silent or (_is_alone(row) and budget.stopped)
-    right = (spared or not refused) and is_right(cap) and stands(work, row)
+    right = (spared or not refused) and is_right(1 if spared else cap) and stands(work, row)
     if right and spared:
         right = challenges.hold(work, row.id, 1) is not None
     objection = _objection(accept, row) if right else None
@@ -258,13 +258,15 @@ def _closed(work: Work, row: OtpChallenge, budget: Budget) -> Refusal:
 
 
 def _is_alone(row: OtpChallenge) -> bool:
-    """True for a code to a number that has no password beside it, or no account: it is what binds the number again."""
-    return row.purpose == Purpose.PHONE and not (row.user and row.user.password_hash)
+    """True for a code to a number that has no password beside it, or no account, and for the factor that is asked after
+    it: they are what binds the number again.
+    """
+    return row.purpose in (Purpose.PHONE, Purpose.FACTOR) and not (row.user and row.user.password_hash)
 
 
 def _is_spared(row: OtpChallenge, budget: Budget) -> bool:
     """True if a budget that is spent leaves this challenge its first guess, or a stranger could keep the owner from the
-    way back: each recovery, and each code to a number alone after a hundred wrong guesses in a row.
+    way back: each recovery and, after a hundred wrong guesses in a row, each answer for a number alone.
     """
     if row.purpose == Purpose.RECOVERY:
         return bool(budget.wait or budget.silent)

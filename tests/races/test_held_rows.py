@@ -330,3 +330,18 @@ def test_a_message_that_is_deleted_while_it_is_queued_again_is_a_conflict(lockin
     with holding(locking, gone, sent, lambda: admin.api.post(retry, {}, admin.token)):
         pass
     assert sent[0].code == "conflict"
+
+
+@pytest.mark.covers("attack A36")
+def test_a_request_for_too_many_codes_names_nobody_who_is_erased_meanwhile(locking: World) -> None:
+    phone, sent = Phone(locking), list[Answer]()
+    phone.sign_up()
+    while phone.ask().status == 200:
+        pass
+    before = len(locking.audit(event="signin.refused"))
+    with holding(locking, waits_for(NUMBER), sent, phone.ask) as connection:
+        connection.execute(sa.delete(User))
+        connection.execute(sa.delete(Signup))
+    assert sent[0].code == "rate_limited"
+    row = locking.audit(event="signin.refused")[before]
+    assert (row.user_id, row.subject) == (None, None)

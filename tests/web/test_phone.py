@@ -10,6 +10,7 @@ import pytest
 from app.delivery import compose, outbox
 from app.models import Consent, OtpChallenge, Session, Signup, User
 from app.work import run
+from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Api, Person, wrong
 from tests.web.test_sameness import statements
@@ -73,6 +74,31 @@ def test_a_hundred_wrong_guesses_at_a_number_alone_leave_each_code_its_first_gue
         world.clock.advance(minutes=20)
     phone.ask().ok()
     assert phone.answer().ok()["is_new_user"] is not known
+
+
+@pytest.mark.covers("nist N30")
+def test_a_hundred_wrong_guesses_leave_the_factor_after_a_number_alone_its_first_guess(
+    world: World, phone: Phone
+) -> None:
+    person = Person(phone.api, world.read, phone=NUMBER, tokens=phone.sign_up().body)
+    app = enrol(world, person)
+    made = 0
+    while made < 100:
+        answer = world.api().post("/api/auth/login", {"identifier": NUMBER, "password": "wrong horse 7"})
+        made += answer.status == 401
+        world.clock.advance(seconds=answer.body.get("retry_after", 0))
+    world.clock.advance(days=2)
+
+    def asked() -> str:
+        phone.ask().ok()
+        return phone.answer().ok()["challenge_id"]
+
+    backup = app.backup_codes[0]
+    first = asked()
+    assert person.verify_signin(first, "000000").code == "invalid_code"
+    assert person.verify_signin(first, backup).code == "invalid_code"
+    world.clock.advance(minutes=20)
+    assert person.verify_signin(asked(), backup).status == 200, "it was not used up where it was not taken"
 
 
 def test_a_new_number_is_proven_registers_and_is_in(world: World, phone: Phone) -> None:
