@@ -81,7 +81,7 @@ class Siege:
 
     def ask(self, path: str, body: Told, token: str = "") -> Told:
         status, told = self._ask(path, body, token)
-        if status == 429:
+        if status in (423, 429):
             self.turned_away = float(told.get("retry_after", 1))
         return told
 
