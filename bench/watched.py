@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 CONFIG = Path(__file__).resolve().parent.parent / "gunicorn.conf.py"
 _now = threading.local()
 
@@ -70,6 +72,7 @@ def hook() -> None:
     # Not before gunicorn's settings have named the folder of the metrics.
     from app.core import challenges, factors, lockout, passwords  # noqa: PLC0415
     from app.flows import proof  # noqa: PLC0415
+    from app.models import OtpChallenge  # noqa: PLC0415
 
     def watched_matches(work: Any, stored: str | None, password: str, _real: Any = passwords.matches) -> bool:
         right = bool(_real(work, stored, password))
@@ -96,7 +99,9 @@ def hook() -> None:
         seen().live = False
 
         def asked(cap: int | None) -> bool:
-            seen().live = True
+            """Live, unless more were made than it is left: each later one is wrong, whatever it is."""
+            made = work.db.scalar(sa.select(OtpChallenge.attempts).where(OtpChallenge.id == row.id))
+            seen().live = cap is None or (made is not None and made < cap)
             return bool(is_right(cap))
 
         return _real(work, row, asked, method, **how)
