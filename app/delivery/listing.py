@@ -1,14 +1,16 @@
-"""Messages as somebody looks at them: the inbox of development, and administration. Decoys are nobody's to see."""
+"""Messages as somebody looks at them: the inbox of development, administration, and whose they are. Decoys are nobody's
+to see.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from app.delivery.outbox import DECOY, State
-from app.models import OutboxMessage
+from app.models import OtpChallenge, OutboxMessage
 from app.work import Work
 
 
@@ -34,6 +36,14 @@ def page(work: Work, wanted: Wanted, limit: int, before: UUID | None) -> list[Ou
     older = [OutboxMessage.id < before] if before else []
     query = select(OutboxMessage).where(OutboxMessage.kind != DECOY, *fitting, *older)
     return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
+
+
+def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
+    """The messages to a user; of their sign-up's codes those to an address that they proved, or some would lack."""
+    unproven = select(OtpChallenge.id).where(OtpChallenge.signup_id == user_id, OtpChallenge.used_at.is_(None))
+    told = or_(OutboxMessage.challenge_id.is_(None), OutboxMessage.challenge_id.not_in(unproven))
+    query = select(OutboxMessage).where(OutboxMessage.user_id == user_id, told)
+    return list(work.db.scalars(query.order_by(OutboxMessage.created_at)))
 
 
 def by_id(work: Work, message_id: UUID) -> OutboxMessage | None:

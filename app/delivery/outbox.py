@@ -182,14 +182,6 @@ def again(work: Work, row: OutboxMessage) -> bool:
     return True
 
 
-def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
-    """The messages to a user; of their sign-up's codes those to an address that they proved, or some would lack."""
-    unproven = select(OtpChallenge.id).where(OtpChallenge.signup_id == user_id, OtpChallenge.used_at.is_(None))
-    told = or_(OutboxMessage.challenge_id.is_(None), OutboxMessage.challenge_id.not_in(unproven))
-    query = select(OutboxMessage).where(OutboxMessage.user_id == user_id, told)
-    return list(work.db.scalars(query.order_by(OutboxMessage.created_at)))
-
-
 def forget_person(work: Work, user: User) -> None:
     """Delete the messages of a user, sent or not. What others are told of what the user asked is theirs: it stays, and
     lets go of the question, which ends with the user; with it go those that were to nobody.

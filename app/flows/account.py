@@ -27,7 +27,7 @@ from app.core import (
 from app.core.audit import Event
 from app.core.challenges import Purpose
 from app.core.identifiers import Identifier
-from app.delivery import outbox
+from app.delivery import listing, outbox
 from app.delivery.outbox import Notice
 from app.errors import ChallengeClosed, InvalidCredentials, LastAdmin, UsernameTaken, ValidationFailed
 from app.flows import asking, proof
@@ -139,7 +139,7 @@ def export(work: Work) -> dict[str, Any]:
         "backup_codes": backup_codes.of_user(work, user.id),
         "trusted_devices": trusted_devices.all_of_user(work, user.id),
         "consents": consent.of_user(work, user.id),
-        "messages": outbox.of_user(work, user.id),
+        "messages": listing.of_user(work, user.id),
         "audit": audit.of_user(work, user.id),
     }
 
