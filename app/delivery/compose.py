@@ -26,6 +26,7 @@ from app.work import Work
 
 CODE = "code."  # the kinds of messages that carry one
 NOTICED = "notices_spent"  # why a notice by SMS is dropped that is one too many
+MOST_LAPSED = 10  # tries of a message that has no expiry of its own of which nobody said what came of them
 
 log = logging.getLogger("latchkey.courier")
 
@@ -90,11 +91,22 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
         return outbox.NOBODY
     if row.expires_at and row.expires_at <= work.now:
         return "expired"
+    if not row.expires_at and _lapsed(row) >= MOST_LAPSED:
+        return "lapsed"
     if row.kind.startswith(CODE) and (challenge is None or not challenges.is_open(work, challenge)):
         return "closed"
     if row.kind.startswith(CODE) and challenge and challenges.is_decoy(challenge):
         return outbox.SPENT
     return None
+
+
+def _lapsed(row: OutboxMessage) -> int:
+    """How many tries ended with their lease: the courier died, or could not store what came of them. Of a message from
+    before these were counted: none, if one is known to have failed.
+    """
+    before = row.attempts - 1
+    ended: int = row.facts.get(outbox.ENDED, before if row.last_error else 0)
+    return before - ended
 
 
 def _is_counted(row: OutboxMessage) -> bool:

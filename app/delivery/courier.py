@@ -22,12 +22,13 @@ from uuid import UUID
 
 from app import logs
 from app.core import api_keys, sessions
-from app.delivery import compose, outbox, tally
+from app.delivery import compose, outbox, reports, tally
 from app.delivery.compose import Claimed
 from app.delivery.outbox import State
 from app.delivery.senders import Reason, Receipt, Sender, SendFailed
 from app.delivery.upkeep import Upkeep
 from app.errors import Unavailable
+from app.models.outbox import LONGEST_ID, LONGEST_NAME
 from app.work import Client, Kit, Work, run
 
 BATCH = 5
@@ -213,13 +214,14 @@ class Courier:
     def _send(self, claimed: Claimed) -> Receipt | None:
         out, sender = claimed.outgoing, self._senders[claimed.outgoing.channel]
         try:
-            return sender.send(out)
+            return _storable(sender.send(out))
         except SendFailed as failed:
             failure = failed
         except Exception:
             log.exception("sender of %s stumbled over message %s", out.channel, out.id)
             failure = SendFailed(Reason.UNKNOWN, "the sender stumbled")
-        failure.provider = failure.provider or sender.name
+        failure.provider = reports.word(failure.provider or sender.name)[:LONGEST_NAME]
+        failure.text = "".join(filter(str.isprintable, str(failure.text)))
         self._failed(claimed, failure)
         return None
 
@@ -243,6 +245,16 @@ class Courier:
 def _about_it(claimed: Claimed) -> AbstractContextManager[None]:
     out = claimed.outgoing
     return logs.about(message_id=str(out.id), channel=out.channel, kind=out.kind)
+
+
+def _storable(receipt: object) -> Receipt:
+    """What a sender returned, as far as a message can remember it and a report can name it: the sender may be an
+    operator's own, and the id is anybody's words.
+    """
+    if not isinstance(receipt, Receipt):
+        raise TypeError("a sender returned no Receipt")
+    known = reports.word(str(receipt.provider_id or ""))[:LONGEST_ID]
+    return Receipt(reports.word(receipt.provider)[:LONGEST_NAME], known or None)
 
 
 def _note_sent(work: Work, taken: Iterable[tuple[Claimed, Receipt]]) -> None:
@@ -270,9 +282,10 @@ def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
     last = out.expires_at or claimed.created_at + GIVE_UP
     tries = claimed.facts.get(UNKNOWN_TRIES, 0) + unknown
     enough = not out.expires_at and tries >= MOST_UNKNOWN and unknown
-    values: dict[str, Any] = {"last_error": failure.text[:255]}
+    facts = claimed.facts | {outbox.ENDED: claimed.attempts}
+    values: dict[str, Any] = {"last_error": failure.text[:255], "facts": facts}
     if unknown:
-        values |= {"avoid": failure.provider, "facts": claimed.facts | {UNKNOWN_TRIES: tries}}
+        values |= {"avoid": failure.provider, "facts": facts | {UNKNOWN_TRIES: tries}}
     if failure.reason is Reason.PERMANENT or enough or not work.now < at < last:
         if outbox.settle(work, out, claimed.lease, State.FAILED, **values):  # else a report came first, or a courier
             compose.note_dropped(work, out, failure.reason, failure.text)

@@ -56,6 +56,7 @@ class Notice(StrEnum):
 
 INVITE = "invite"  # the code with which somebody sets the first password of an account that was made for them
 UNPAID = "unpaid"  # a fact of a message that has still to be taken from its destination's budget
+ENDED = "ended"  # a fact of a message: up to which of its tries it is known what came of them
 
 
 class Named(Protocol):
@@ -175,6 +176,7 @@ def again(work: Work, row: OutboxMessage) -> bool:
     """Queue a message that failed or was dropped once more. False if it was not, or is on its way again by now."""
     given_up = (OutboxMessage.id == row.id, OutboxMessage.state.in_((State.FAILED, State.DROPPED)))
     fresh = {"state": State.QUEUED, "next_attempt_at": work.now, "settled_at": None, "lease": None, "avoid": None}
+    fresh["facts"] = row.facts | {ENDED: row.attempts}
     if work.changes(update(OutboxMessage).where(*given_up).values(fresh)) != 1:
         return False
     work.wakes.add(row.channel)

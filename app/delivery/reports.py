@@ -49,11 +49,11 @@ GUPSHUP_PERMANENT = {"2", "3", "6", "7"}  # barred, unknown subscriber, do-not-d
 
 def twilio(form: Mapping[str, str], message_id: str) -> list[Report]:
     """A status callback. `message_id`: the `mid` of its URL."""
-    status, code = form.get("MessageStatus") or form.get("SmsStatus") or "", _text(form.get("ErrorCode"))
+    status, code = form.get("MessageStatus") or form.get("SmsStatus") or "", word(form.get("ErrorCode"))
     said = TWILIO_STATUS.get(status)
     if status in TWILIO_FAILED:
         said = Said.FAILED if code in TWILIO_PERMANENT else Said.LOST
-    sid = _text(form.get("MessageSid") or form.get("SmsSid"))
+    sid = word(form.get("MessageSid") or form.get("SmsSid"))
     number = _digits(form.get("To"))
     return [Report("twilio", sid[:128], said, code[:16], _uuid(message_id), number)] if said and sid else []
 
@@ -70,11 +70,11 @@ def msg91(form: Mapping[str, str], text: str) -> list[Report]:
 
 
 def _msg91(event: dict[str, Any]) -> Report | None:
-    said = MSG91_STATUS.get(_text(event.get("status")).lower())
-    provider_id = _text(event.get("requestId"))
+    said = MSG91_STATUS.get(word(event.get("status")).lower())
+    provider_id = word(event.get("requestId"))
     number = _digits(event.get("number") or event.get("telNum"))
     return (
-        Report("msg91", provider_id[:128], said, _text(event.get("status"))[:16], None, number)
+        Report("msg91", provider_id[:128], said, word(event.get("status"))[:16], None, number)
         if (said and provider_id)
         else None
     )
@@ -89,8 +89,8 @@ def gupshup(query: Mapping[str, str], form: Mapping[str, str], text: str) -> lis
 
 
 def _gupshup(event: dict[str, Any]) -> Report | None:
-    said = GUPSHUP_STATUS.get(_text(event.get("eventType") or event.get("status")).upper())
-    provider_id, code = _text(event.get("externalId")), _text(event.get("errCode"))
+    said = GUPSHUP_STATUS.get(word(event.get("eventType") or event.get("status")).upper())
+    provider_id, code = word(event.get("externalId")), word(event.get("errCode"))
     if said is None or not provider_id:
         return None
     if said is Said.LOST and code.lstrip("0") in GUPSHUP_PERMANENT:
@@ -108,7 +108,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
     return [one for one in many if isinstance(one, dict)]
 
 
-def _text(value: Any) -> str:
+def word(value: Any) -> str:
     """A word of a provider: printable ASCII, and short."""
     if not isinstance(value, str):
         value = str(value) if isinstance(value, int) and abs(value) < 10**30 else ""
@@ -116,7 +116,7 @@ def _text(value: Any) -> str:
 
 
 def _digits(value: Any) -> str:
-    return "".join(c for c in _text(value) if c.isascii() and c.isdigit())
+    return "".join(c for c in word(value) if c.isascii() and c.isdigit())
 
 
 def _uuid(text: str) -> UUID | None:

@@ -12,6 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.db import Base, Id, UtcDateTime
 from app.models.otp import OtpChallenge
 
+LONGEST_NAME, LONGEST_ID = 32, 128  # of a provider, and its own of a message
+
 
 class OutboxMessage(Base):
     __tablename__ = "outbox_messages"
@@ -40,9 +42,9 @@ class OutboxMessage(Base):
     lease: Mapped[str | None] = mapped_column(String(32), index=True)
     leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    provider: Mapped[str | None] = mapped_column(String(32))
-    provider_id: Mapped[str | None] = mapped_column(String(128))
-    avoid: Mapped[str | None] = mapped_column(String(32))  # a provider that may have sent it, or could not
+    provider: Mapped[str | None] = mapped_column(String(LONGEST_NAME))
+    provider_id: Mapped[str | None] = mapped_column(String(LONGEST_ID))
+    avoid: Mapped[str | None] = mapped_column(String(LONGEST_NAME))  # a provider that may have sent it, or could not
     last_error: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
+from app.delivery import compose, outbox
 from app.delivery import courier as courier_module
-from app.delivery import outbox
 from app.delivery.courier import Courier, new_bells
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 from app.models import OtpChallenge, OutboxMessage
 from app.work import run
 from tests.conftest import World
 from tests.people import MemorySender, Person
+from tests.web import admins
 
 
 class Failing(MemorySender):
@@ -483,3 +486,110 @@ def test_a_code_is_tried_until_just_before_its_end(quiet: World) -> None:
         quiet.clock.advance(seconds=1)
     assert len(sender.messages) == 1
     assert (quiet.clock.now - started).total_seconds() <= 298
+
+
+class Answering(MemorySender):
+    """Sends, and answers as it is told; then as it should."""
+
+    def __init__(self, *answers: Any) -> None:
+        super().__init__("email")
+        self.answers = list(answers)
+
+    def send(self, message: Outgoing) -> Receipt:
+        receipt = super().send(message)
+        return self.answers.pop(0) if self.answers else receipt
+
+
+def change_password(person: Person) -> None:
+    change = {"current_password": person.password, "new_password": "a new horse 42"}
+    person.api.post("/api/auth/change-password", change, person.token).ok()
+
+
+def test_an_answer_that_cannot_be_stored_as_it_stands_has_nothing_sent_twice(quiet: World) -> None:
+    """One of a provider, or of an operator's own sender: neither its message goes out again nor one beside it."""
+    odd: list[Any] = [UUID(int=7), "x" * 300, "a\x00b\ud800", "\x00"]
+    for _ in range(5):
+        quiet.person().ask_signup().ok()
+    sender = Answering(*[Receipt("memory", each) for each in odd], Receipt("m\x00" * 40))
+    busy = courier(quiet, sender)
+    for _ in range(3):
+        busy.round("email")
+        quiet.clock.advance(seconds=31)
+    assert len(sender.messages) == 5
+    assert states(quiet) == ["sent"] * 5
+    known = {(row.provider, row.provider_id) for row in quiet.rows(OutboxMessage)}
+    assert known == {
+        ("memory", str(UUID(int=7))), ("memory", "x" * 128), ("memory", "ab"), ("memory", None), ("m" * 32, None),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", [None, "an id alone"])
+def test_a_sender_that_returns_no_receipt_may_have_sent_it(quiet: World, person: Person, answer: Any) -> None:
+    change_password(person)
+    sender = Answering(*[answer] * 100)
+    busy = courier(quiet, sender)
+    for _ in range(100):
+        busy.round("email")
+        quiet.clock.advance(seconds=31)
+    assert [m.kind for m in sender.messages] == ["notice.password_changed"] * 3
+    assert states(quiet) == ["failed", "sent"]
+    [dropped] = quiet.audit(event="message.dropped")
+    assert (dropped.reason, dropped.facts["why"]) == ("unknown", "the sender stumbled")
+
+
+def test_the_words_of_a_failure_are_stored_as_far_as_they_can_be(quiet: World) -> None:
+    class Odd(MemorySender):
+        def send(self, _message: Outgoing) -> Receipt:
+            raise SendFailed(Reason.UNKNOWN, "no\x00 answér\ud800", provider="p" * 40)
+
+    quiet.person().ask_signup().ok()
+    courier(quiet, Odd("email")).round("email")
+    [row] = quiet.rows(OutboxMessage)
+    assert (row.state, row.last_error, row.avoid) == ("queued", "no answér", "p" * 32)
+
+
+class Dying(MemorySender):
+    """Sends, and takes the courier with it each time."""
+
+    def send(self, message: Outgoing) -> Receipt:
+        super().send(message)
+        raise SystemExit
+
+
+def test_a_notice_over_which_every_courier_dies_is_given_up_and_can_be_sent_once_more(
+    quiet: World, person: Person
+) -> None:
+    change_password(person)
+    sender = Dying("email")
+    busy = courier(quiet, sender)
+
+    def die_often() -> None:
+        for _ in range(3 * compose.MOST_LAPSED):
+            with suppress(SystemExit):
+                busy.round("email")
+            quiet.clock.advance(seconds=31)
+
+    die_often()
+    assert [m.kind for m in sender.messages] == ["notice.password_changed"] * compose.MOST_LAPSED
+    [row] = quiet.rows(OutboxMessage, kind="notice.password_changed")
+    assert (row.state, row.last_error) == ("dropped", "lapsed")
+    assert [each.reason for each in quiet.audit(event="message.dropped")] == ["lapsed"]
+    admin = admins.of_role(quiet, "admin")
+    quiet.deliver()
+    admin.api.post(f"/api/admin/deliveries/{row.id}/retry", None, admin.token).ok()
+    die_often()
+    assert len(sender.messages) == 2 * compose.MOST_LAPSED
+
+
+def test_tries_of_which_it_is_known_what_came_have_not_lapsed(quiet: World, person: Person) -> None:
+    """As those of a notice that waited for its provider since before this was counted."""
+    change_password(person)
+    with quiet.kit.writes.begin() as db:
+        waits = OutboxMessage.kind == "notice.password_changed"
+        db.execute(sa.update(OutboxMessage).where(waits).values(attempts=50, last_error="busy"))
+    sender = Failing(*[Reason.TRANSIENT] * 20)
+    busy = courier(quiet, sender)
+    for _ in range(21):
+        busy.round("email")
+        quiet.clock.advance(minutes=20)
+    assert [m.kind for m in sender.messages] == ["notice.password_changed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -317,3 +318,42 @@ def test_one_name_needs_no_failover() -> None:
 def test_a_provider_that_is_none_stops_the_start(name: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         senders_of(Settings(_env_file=None, **ACCOUNT, sms_provider=f"twilio,{name}"))
+
+
+class OwnSender:
+    """As an operator's own, whose answers are lost."""
+
+    name: Any = "own"
+    channel = "sms"
+
+    def __init__(self, _settings: Settings) -> None:
+        pass
+
+    def send(self, _: Outgoing) -> Receipt:
+        raise fails(U)
+
+
+OWN = f"{__name__}.OwnSender"
+
+
+@pytest.mark.parametrize("name", ["", "n" * 33, "näme", "two\nlines", None, 7])
+def test_a_name_that_no_message_can_remember_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
+    monkeypatch.setattr(OwnSender, "name", name)
+    with pytest.raises(SettingsError, match=f"SMS_PROVIDER: {OWN} needs a name of 1 to 32"):
+        senders_of(Settings(_env_file=None, **ACCOUNT, sms_provider=OWN))
+
+
+def test_one_of_a_long_path_is_asked_last_too_after_its_answer_was_lost() -> None:
+    """A message remembers 32 characters of who may have sent it."""
+    one = sms(sms_provider=f"{OWN},console", sms_routes=f"IN:{OWN},console")
+    assert len(OWN) > 32
+    with pytest.raises(SendFailed) as failed:
+        one.send(message())
+    assert 0 < len(failed.value.provider) <= 32
+    assert one.send(message(avoid=failed.value.provider)).provider == "console"
+
+
+def test_two_that_no_message_could_tell_apart_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "other.delivery.test_failover", sys.modules[__name__])
+    with pytest.raises(SettingsError, match="SMS_PROVIDER: the last 32 characters of two names are the same"):
+        sms(sms_provider=f"{OWN},other.delivery.test_failover.OwnSender")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 
 from app.config import Settings, SettingsError
+from app.delivery import reports
 from app.delivery.senders import Sender
 from app.delivery.senders.counted import Counted
 from app.delivery.senders.failover import Failover
 from app.delivery_config import PROVIDERS
+from app.models.outbox import LONGEST_NAME
 
 CHANNELS = {"email": "email_provider", "sms": "sms_provider"}
 
@@ -16,17 +18,25 @@ CHANNELS = {"email": "email_provider", "sms": "sms_provider"}
 def senders_of(settings: Settings) -> dict[str, Sender]:
     """One sender for each channel. A provider's module is imported when it is named, and not before: some are large.
 
-    Raises SettingsError for one that cannot be found or whose templates do not fit.
+    Raises SettingsError for one that cannot be found, has no name to be stored, or whose templates do not fit.
     """
     return {channel: _of_channel(settings, channel, setting) for channel, setting in CHANNELS.items()}
 
 
 def _of_channel(settings: Settings, channel: str, setting: str) -> Sender:
     names = getattr(settings, setting)
-    found: dict[str, Sender] = {name: Counted(_one(settings, channel, setting, name)) for name in names}
+    found: dict[str, Sender] = {_remembered(n): Counted(_one(settings, channel, setting, n)) for n in names}
+    if len(found) < len(set(names)):
+        raise SettingsError(f"{setting.upper()}: the last {LONGEST_NAME} characters of two names are the same")
     if len(found) == 1:
-        return found[names[0]]
-    return Failover(channel, found, settings.sms_routes if channel == "sms" else {})
+        return found[_remembered(names[0])]
+    routes = {country: tuple(map(_remembered, route)) for country, route in settings.sms_routes.items()}
+    return Failover(channel, found, routes if channel == "sms" else {})
+
+
+def _remembered(name: str) -> str:
+    """As much of a name as a message remembers of who may have sent it: its end, which tells paths apart."""
+    return name[-LONGEST_NAME:]
 
 
 def _one(settings: Settings, channel: str, setting: str, name: str) -> Sender:
@@ -42,4 +52,6 @@ def _one(settings: Settings, channel: str, setting: str, name: str) -> Sender:
         raise SettingsError(f"{setting.upper()}: cannot find {name} ({type(error).__name__})") from error
     if sender.channel != channel:
         raise SettingsError(f"{setting.upper()}: {name} sends {sender.channel}, not {channel}")
+    if reports.word(sender.name) != sender.name or not 0 < len(sender.name) <= LONGEST_NAME:
+        raise SettingsError(f"{setting.upper()}: {name} needs a name of 1 to {LONGEST_NAME} printable ASCII characters")
     return sender
