@@ -79,6 +79,7 @@ def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
     if why or not words:
         drop(work, row, row.lease, why or "unmade")
         return None
+    _take_off(row, outbox.COUNTED)
     assert row.leased_until is not None
     return Claimed(
         words, row.lease, row.leased_until, work.now, row.attempts, row.created_at, row.challenge_id, row.facts
@@ -111,11 +112,12 @@ def _lapsed(row: OutboxMessage) -> int:
 
 def _is_counted(row: OutboxMessage) -> bool:
     """SMS that cost money. A second try is counted only if the first was stopped, or may have cost something already:
-    a provider had it, or may have had it, or the courier that tried it has not said what came of it.
+    a provider had it, or may have had it, or the courier that tried it has not said what came of it. One that was given
+    back untried is not counted by the next who claims it.
     """
     stopped = (row.last_error or "").startswith((outbox.SHIELD, NOTICED))
     fresh = row.last_error is None or stopped or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)
-    return row.channel == "sms" and row.kind != outbox.DECOY and fresh
+    return row.channel == "sms" and row.kind != outbox.DECOY and fresh and outbox.COUNTED not in row.facts
 
 
 def _is_shielded(work: Work, row: OutboxMessage) -> bool:
@@ -158,8 +160,13 @@ def _in_turn(work: Work, row: OutboxMessage) -> bool:
         at = work.now + timedelta(seconds=wait)
         outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at)
     else:
-        row.facts = {name: value for name, value in row.facts.items() if name != outbox.UNPAID}
+        _take_off(row, outbox.UNPAID)
     return not wait
+
+
+def _take_off(row: OutboxMessage, fact: str) -> None:
+    if fact in row.facts:
+        row.facts = {name: value for name, value in row.facts.items() if name != fact}
 
 
 def _made(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing | None:

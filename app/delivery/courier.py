@@ -164,7 +164,7 @@ class Courier:
     def _give_back(self, untried: list[Claimed]) -> None:
         def release(work: Work) -> None:
             for each in untried:
-                outbox.release(work, each.outgoing, each.lease)
+                outbox.release(work, each.outgoing, each.lease, each.facts)
 
         run(self.kit, release, client=CLIENT)
 

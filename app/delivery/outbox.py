@@ -56,6 +56,7 @@ class Notice(StrEnum):
 
 INVITE = "invite"  # the code with which somebody sets the first password of an account that was made for them
 UNPAID = "unpaid"  # a fact of a message that has still to be taken from its destination's budget
+COUNTED = "counted"  # a fact of a message: it was given back untried, and what it costs is counted already
 ENDED = "ended"  # a fact of a message: up to which of its tries it is known what came of them
 
 
@@ -246,12 +247,11 @@ def claim(work: Work, ids: Sequence[UUID]) -> list[OutboxMessage]:
     return list(work.db.scalars(MINE, {"ours": lease}))
 
 
-def release(work: Work, message: Named, lease: str | None) -> bool:
-    """Give a message back untried, so that it need not wait for its lease to lapse."""
-    ours = (OutboxMessage.id == message.id, OutboxMessage.lease == lease)
-    free = {"state": State.QUEUED, "lease": None, "leased_until": None, "attempts": OutboxMessage.attempts - 1}
+def release(work: Work, message: Named, lease: str | None, facts: dict[str, Any]) -> bool:
+    """Give a message back untried, so that it need not wait for its lease to lapse, nor be counted again."""
+    untried: dict[str, Any] = {"attempts": OutboxMessage.attempts - 1, "facts": facts | {COUNTED: True}}
     work.wakes.add(message.channel)
-    return work.changes(update(OutboxMessage).where(*ours).values(free)) == 1
+    return settle(work, message, lease, State.QUEUED, **untried)
 
 
 SENT = (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.core import sends, shield
+from app.core import identifiers, sends, shield
 from app.delivery import compose
 from app.delivery.courier import Courier, new_bells
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
@@ -290,6 +290,53 @@ def test_what_a_courier_that_died_may_have_sent_is_counted_again(shielded: Any) 
     world.clock.advance(seconds=31)
     assert sent(world) == []
     assert reasons(world) == {"shield_day": 1}
+
+
+class Slow(MemorySender):
+    """Is down, and takes ten seconds to say so."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__("sms")
+        self.world = world
+
+    def send(self, message: Outgoing) -> Receipt:
+        super().send(message)
+        self.world.clock.advance(seconds=10)
+        raise SendFailed(Reason.TRANSIENT, "busy")
+
+
+def test_what_is_given_back_untried_is_counted_once(shielded: Any) -> None:
+    """Of a batch the courier tries as many as a lease has time for, and claims the others anew."""
+    world = shielded(sms_cap_per_day=10, **EVEN)
+    world.sends_at_once = False
+    for n in range(5):
+        ask(world, mobile(70000000 + n * 5000))
+    sender = Slow(world)
+    busy = Courier(world.kit, {"email": MemorySender("email"), "sms": sender}, new_bells())
+    for _ in range(8):
+        busy.round("sms")
+    assert not reasons(world)
+    assert len(sender.messages) == 16
+    at = shield.keys(identifiers.phone(mobile(70000000), "IN"))["day"]
+    assert [row.day_count for row in world.rows(Throttle, key=at)] == [5]
+    assert {row.state for row in world.rows(OutboxMessage)} == {"queued"}
+
+
+def test_a_notice_by_sms_that_is_given_back_untried_takes_one_from_its_day(shielded: Any) -> None:
+    world = shielded(**EVEN)
+    owner = world.person(email="", phone="+919811122233").sign_up()
+    world.sends_at_once = False
+    change = {"current_password": owner.password, "new_password": "a new horse 42"}
+    owner.api.post("/api/auth/change-password", change, owner.token).ok()
+    sender = MemorySender("sms")
+    busy = Courier(world.kit, {"email": MemorySender("email"), "sms": sender}, new_bells())
+    busy._stopping.set()
+    for _ in range(2 * sends.NOTICES_BY_SMS):
+        busy.round("sms")
+    busy._stopping.clear()
+    busy.round("sms")
+    assert [m.kind for m in sender.messages] == ["notice.password_changed"]
+    assert not reasons(world)
 
 
 def test_notices_by_sms_have_a_budget_and_none_keeps_back_another_kind(shielded: Any) -> None:
