@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
@@ -285,9 +285,3 @@ def become(work: Work, message: Named, unchanged: ColumnElement[bool], state: St
         return work.changes(delete(OutboxMessage).where(*same)) == 1
     known = {"state": state, "lease": None, "leased_until": None, "settled_at": work.now if settled else None}
     return work.changes(update(OutboxMessage).where(*same).values(known | values)) == 1
-
-
-def oldest_due(work: Work, *where: Any) -> datetime | None:
-    """Since when the longest waiting message (of some) could have been sent: the courier's lag."""
-    query = select(OutboxMessage.next_attempt_at).where(claimable(work.now), *where)
-    return work.db.scalar(query.order_by(OutboxMessage.next_attempt_at).limit(1))

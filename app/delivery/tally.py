@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -96,8 +97,14 @@ def _waiting(work: Work, channel: str) -> Waiting:
     own = OutboxMessage.channel == channel
     later = (OutboxMessage.state == State.QUEUED, OutboxMessage.next_attempt_at > work.now)
     due, rest = work.db.execute(select(_counted(own, outbox.claimable(work.now)), _counted(own, *later))).one()
-    since = outbox.oldest_due(work, own)
+    since = oldest_due(work, own)
     return Waiting(channel, due, rest, (work.now - since).total_seconds() if since else 0.0)
+
+
+def oldest_due(work: Work, *where: Any) -> datetime | None:
+    """Since when the longest waiting message (of some) could have been sent: the courier's lag."""
+    query = select(OutboxMessage.next_attempt_at).where(outbox.claimable(work.now), *where)
+    return work.db.scalar(query.order_by(OutboxMessage.next_attempt_at).limit(1))
 
 
 def _counted(*where: ColumnElement[bool]) -> Any:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core import api_keys, schema
 from app.core.api_keys import Scope
-from app.delivery import outbox
+from app.delivery import tally
 from app.delivery.courier import Courier
 from app.errors import NotFound, Refusal, Unavailable
 from app.version import VERSION
@@ -109,7 +109,7 @@ def _redis(kit: Kit, limiter: Limiter) -> str:
 
 def _courier(kit: Kit, courier: Courier) -> str:
     def lags(work: Work) -> bool:
-        since = outbox.oldest_due(work)
+        since = tally.oldest_due(work)
         return since is not None and since + LAG < work.now
 
     return DEGRADED if not courier.alive or run(kit, lags, reads=True) else OK
