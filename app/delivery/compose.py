@@ -53,7 +53,17 @@ def claim(work: Work, ids: Sequence[UUID]) -> list[Claimed]:
     for row in rows:
         with logs.about(message_id=str(row.id)):
             found.append(_ready(work, row))
-    return [ready for ready in found if ready]
+    return _in_order([ready for ready in found if ready])
+
+
+def _in_order(claimed: Sequence[Claimed]) -> list[Claimed]:
+    """Between people the newest first; to each of them the oldest, so that the code that comes last is the one that the
+    page asks for.
+    """
+    places: dict[str, int] = {}
+    for place, each in enumerate(claimed):
+        places.setdefault(each.outgoing.recipient, place)
+    return sorted(claimed, key=lambda each: (places[each.outgoing.recipient], each.created_at))
 
 
 def _counters(work: Work, row: OutboxMessage) -> list[str]:

@@ -206,16 +206,29 @@ def claimable(now: Any) -> Any:
 
 
 DUE = (
-    select(OutboxMessage.id)
+    select(OutboxMessage.id, OutboxMessage.recipient)
     .where(claimable(bindparam("now")), OutboxMessage.channel == bindparam("on"))
     .order_by(OutboxMessage.kind == DECOY, OutboxMessage.created_at.desc())
+    .limit(bindparam("most"))
+)
+OLDER = (
+    select(OutboxMessage.id)
+    .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
+    .where(OtpChallenge.destination.in_(bindparam("to", expanding=True)), OutboxMessage.kind != DECOY)
+    .where(claimable(bindparam("now")), OutboxMessage.channel == bindparam("on"))
+    .where(OutboxMessage.id.not_in(bindparam("ids", expanding=True)))
     .limit(bindparam("most"))
 )
 
 
 def due(work: Work, channel: str, limit: int) -> list[UUID]:
-    """The messages of a channel that a courier may claim now, newest first, for which somebody waits. Decoys last."""
-    return list(work.db.scalars(DUE, {"now": work.now, "on": channel, "most": limit}))
+    """What may be claimed of a channel now: the newest, decoys last; of a queue, older codes to the same people too."""
+    given = {"now": work.now, "on": channel, "most": limit}
+    found = work.db.execute(DUE, given).all()
+    ids = [each.id for each in found]
+    if len(found) == limit:  # left for later, they would come after these
+        ids += work.db.scalars(OLDER, given | {"ids": ids, "to": [each.recipient for each in found]})
+    return ids
 
 
 WANTED = (OutboxMessage.id.in_(bindparam("ids", expanding=True)), claimable(bindparam("now")))

@@ -593,3 +593,36 @@ def test_tries_of_which_it_is_known_what_came_have_not_lapsed(quiet: World, pers
         busy.round("email")
         quiet.clock.advance(minutes=20)
     assert [m.kind for m in sender.messages] == ["notice.password_changed"]
+
+
+def test_of_two_codes_that_waited_the_newer_comes_last(quiet: World, person: Person) -> None:
+    """A provider is down: somebody sees no code and begins again. The page asks for the newer one."""
+    sender = Failing(Reason.TRANSIENT)
+    busy = courier(quiet, sender)
+    person.ask_signin().ok()
+    busy.round("email")
+    quiet.person().ask_signup().ok()
+    asked = person.ask_signin().ok()
+    newest = quiet.person()
+    newest.ask_signup().ok()
+    quiet.clock.advance(seconds=2)
+    busy.round("email")
+    assert len(sender.messages) == 4
+    assert sender.messages[0].recipient == newest.email, "between people the newest goes first"
+    last = [m.code for m in sender.messages if m.recipient == person.email][-1]
+    person.verify_signin(asked["challenge_id"], last).ok()
+
+
+def test_the_newer_code_comes_last_also_out_of_a_long_queue(quiet: World, person: Person) -> None:
+    sender = MemorySender("email")
+    busy = courier(quiet, sender)
+    person.ask_signin().ok()
+    for _ in range(2 * courier_module.BATCH):
+        quiet.person().ask_signup().ok()
+    asked = person.ask_signin().ok()
+    quiet.person().ask_signup().ok()
+    while busy.round("email"):
+        pass
+    assert len(sender.messages) == 2 * courier_module.BATCH + 3
+    last = [m.code for m in sender.messages if m.recipient == person.email][-1]
+    person.verify_signin(asked["challenge_id"], last).ok()
