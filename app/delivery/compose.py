@@ -218,9 +218,11 @@ def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Ou
 
 
 def is_wanted(work: Work, claimed: Claimed) -> bool:
-    """False if a code was used, or its question ended, while the messages before it were being sent."""
-    challenge = challenges.find(work, claimed.challenge_id) if claimed.outgoing.code and claimed.challenge_id else None
-    return challenge is None or challenges.is_open(work, challenge)
+    """False if a code was used, or its question ended or is gone, while the messages before it were being sent."""
+    if not claimed.outgoing.code:
+        return True
+    challenge = challenges.find(work, claimed.challenge_id) if claimed.challenge_id else None
+    return challenge is not None and challenges.is_open(work, challenge)
 
 
 def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: str) -> None:

@@ -626,3 +626,20 @@ def test_the_newer_code_comes_last_also_out_of_a_long_queue(quiet: World, person
     assert len(sender.messages) == 2 * courier_module.BATCH + 3
     last = [m.code for m in sender.messages if m.recipient == person.email][-1]
     person.verify_signin(asked["challenge_id"], last).ok()
+
+
+def test_a_code_whose_owner_is_erased_while_others_are_sent_is_not_sent(quiet: World, person: Person) -> None:
+    person.ask_signin().ok()
+    other = quiet.person()
+    other.ask_signup().ok()
+
+    class Slow(MemorySender):
+        def send(self, message: Outgoing) -> Receipt:
+            if not self.messages:
+                person.api.delete("/api/auth/me", person.token).ok()
+                quiet.clock.advance(seconds=2)
+            return super().send(message)
+
+    sender = Slow("email")
+    courier(quiet, sender).round("email")
+    assert [m.recipient for m in sender.messages] == [other.email]
