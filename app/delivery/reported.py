@@ -37,9 +37,16 @@ def fall_back(work: Work, row: OutboxMessage, report: Report, state: State) -> b
     """Note that a provider lost a message: `state` says whether it is queued for another one or has failed."""
     said = f"{report.provider} reported {report.said} {report.code}".strip()
     known = {"provider": report.provider, "provider_id": report.provider_id, "avoid": report.provider}
+    return _reported(work, row, _losable(row, report), state, next_attempt_at=work.now, last_error=said, **known)
+
+
+def _losable(row: OutboxMessage, report: Report) -> Sequence[State]:
+    """In which states a message is still with the provider that says that it is lost."""
     # Of a message that it took, a provider says this once: what is queued or on its way again is another's by now.
-    before = (State.SENT,) if row.provider_id == report.provider_id else (State.QUEUED, State.SENDING)
-    return _reported(work, row, before, state, next_attempt_at=work.now, last_error=said, **known)
+    if row.provider_id == report.provider_id:
+        return (State.SENT,)
+    # So is what goes out again after its answer was lost: whoever has it now says what comes of it.
+    return (State.QUEUED,) if row.avoid == report.provider else (State.QUEUED, State.SENDING)
 
 
 def _reported(work: Work, row: OutboxMessage, before: Sequence[State], state: State, **values: Any) -> bool:

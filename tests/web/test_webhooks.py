@@ -464,6 +464,46 @@ def test_a_loss_that_is_reported_twice_is_one(hooked: World) -> None:
     assert delivery(hooked) == "sent"
 
 
+class Hanging(Named):
+    """Takes messages, and its answers are lost."""
+
+    def send(self, message: Outgoing) -> Receipt:
+        super().send(message)
+        raise SendFailed(Reason.UNKNOWN, "no answer", provider=self.name)
+
+
+@pytest.mark.parametrize("code", ["30008", "30005"])
+def test_a_loss_told_late_takes_no_message_from_the_provider_that_has_it_by_now(hooked: World, code: str) -> None:
+    """The first one's answer was lost, and its report comes while the next one sends."""
+    ask(hooked)
+    deliver(hooked, Hanging("twilio"))
+    hooked.clock.advance(seconds=16)
+
+    class Interrupted(Named):
+        def send(self, out: Outgoing) -> Receipt:
+            receipt = super().send(out)
+            assert twilio(hooked, LOST | {"ErrorCode": code}, query=f"mid={out.id}") == 204
+            return receipt
+
+    other = Interrupted("msg91")
+    for _ in range(3):
+        deliver(hooked, other)
+        hooked.clock.advance(seconds=16)
+    assert len(other.messages) == 1
+    row = message(hooked)
+    assert (row.state, row.provider, row.provider_id) == ("sent", "msg91", "msg91-1")
+    assert hooked.audit(event="message.dropped") == []
+
+
+def test_a_loss_that_is_told_before_the_next_one_has_it_is_not_waited_for(hooked: World) -> None:
+    ask(hooked)
+    deliver(hooked, Hanging("twilio"))
+    assert twilio(hooked, LOST, query=f"mid={message(hooked).id}") == 204
+    other = Named("msg91")
+    deliver(hooked, other)
+    assert [m.avoid for m in other.messages] == ["twilio"]
+
+
 def test_where_there_is_no_other_provider_a_loss_is_the_end(make_world: Any) -> None:
     world = make_world(public_url=PUBLIC, twilio_token=TOKEN, sms_provider="twilio")
     world.sends_at_once = False
