@@ -168,7 +168,8 @@ def _in_turn(work: Work, row: OutboxMessage) -> bool:
     wait = sends.turn(work, outbox.recipient(row), row.created_at)
     if wait:
         at = work.now + timedelta(seconds=wait)
-        outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at)
+        untried = OutboxMessage.attempts - 1
+        outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at, attempts=untried)
     else:
         _take_off(row, outbox.UNPAID)
     return not wait

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from app import figures
 from app.crypto.ids import uuid7
-from app.models import User
+from app.models import OutboxMessage, User
 from tests.conftest import World
 from tests.people import PASSWORD, Person, wrong
 from tests.security_key import Authenticator
@@ -318,6 +318,16 @@ def test_a_code_that_waits_its_turn_is_taken_from_the_budget_when_it_goes(world:
     assert "code.recovery" not in world.inbox(person.email), "the minute's three are gone: it waits its turn"
     world.clock.advance(seconds=61)
     assert world.inbox(person.email)[-1] == "code.recovery"
+
+
+def test_to_wait_for_its_turn_is_not_to_be_tried(world: World, person: Person) -> None:
+    world.clock.advance(minutes=2)
+    for _ in range(7):
+        person.ask_signin().ok()
+    for sent in (3, 6, 7):
+        assert world.inbox(person.email).count("code.signin") == sent
+        world.clock.advance(seconds=61)
+    assert [row.attempts for row in world.rows(OutboxMessage, kind="code.signin")] == [1] * 7
 
 
 @pytest.mark.covers("attack A10")
