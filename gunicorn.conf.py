@@ -16,6 +16,7 @@ _metrics = tempfile.mkdtemp(prefix="latchkey-metrics-")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
 from app import listening, logs, stopping  # noqa: E402
+from app.delivery import dlt  # noqa: E402
 from app.start import greet, host, leave_no_dump, load_or_exit  # noqa: E402
 from app.workers import forget  # noqa: E402
 
@@ -53,7 +54,7 @@ def when_ready(server):
     stopping.stops_gently(server)
     gc.collect()
     gc.freeze()  # else the first collection in a worker writes to every page, and none is shared any more
-    greet(_settings)
+    greet(_settings, dlt.remarks(_settings))
 
 
 def post_worker_init(worker):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from waitress.server import create_server
 
 from app import start
+from app.delivery import dlt
 from app.framing import LONGEST_BODY
 from app.wsgi import app
 
@@ -25,5 +26,5 @@ server = create_server(
     cleanup_interval=LOOKS_EVERY_S,
     clear_untrusted_proxy_headers=False,  # TRUSTED_PROXIES says which of them count, as it does on gunicorn
 )
-start.greet(settings)
+start.greet(settings, dlt.remarks(settings))
 server.run()

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,11 +93,13 @@ def host(settings: Settings) -> str:
     return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104 (a container is reached from outside)
 
 
-def greet(settings: Settings) -> None:
-    """Print the welcome, and log what of production's settings may not be meant. A stdout that is gone is no matter."""
+def greet(settings: Settings, more: Iterable[str] = ()) -> None:
+    """Print the welcome, and log what of production's settings may not be meant, with `more` of it. A stdout that is
+    gone is no matter.
+    """
     with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
         print(welcome(settings), flush=True)  # noqa: T201 - for the person who started it
-    for line in remarks(settings) if settings.production else ():
+    for line in (*remarks(settings), *more) if settings.production else ():
         log.warning(line)
 
 

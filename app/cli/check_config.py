@@ -7,6 +7,7 @@ from flask.cli import with_appcontext
 
 from app.cli import output
 from app.config import Settings
+from app.delivery import dlt
 from app.production import remarks
 from app.web import hops
 
@@ -22,7 +23,7 @@ def command(*, forwarded_for: str | None) -> None:
     settings = output.kit().settings
     for name, value in settings.masked().items():
         click.echo(f"{name}={value}")
-    for line in (_rule(settings.trusted_proxies), *remarks(settings)):
+    for line in (_rule(settings.trusted_proxies), *remarks(settings), *dlt.remarks(settings)):
         click.echo(line, err=True)
     if forwarded_for is not None:
         click.echo(_seen(settings, hops.split([forwarded_for])), err=True)

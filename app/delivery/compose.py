@@ -194,6 +194,8 @@ def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Ou
         code = codes.derive(work.kit.keys, challenge.key_id, challenge.factor, work.settings.otp_length)
         seconds = max(0, int((challenge.expires_at - work.now).total_seconds()))
     minutes = math.ceil(seconds / 60)
+    registered = work.settings.dlt_file and row.channel == "sms"  # then the language may have to be another
+    owner = accounts.by_id(work, row.user_id) if registered and row.user_id else None
     words = messages.render(
         work.settings, row.kind, row.channel, row.facts, language=row.language, code=code, minutes=minutes
     )
@@ -208,6 +210,8 @@ def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Ou
         minutes=minutes,
         seconds=seconds,
         language=row.language,
+        own_language=(owner and owner.language) or "",
+        facts=row.facts,
         country=row.country or "",
         avoid=row.avoid or "",
         brand=work.settings.brand_name,

@@ -13,6 +13,8 @@
 
 At the start our own words are held against each text; one that differs stops it, because the operators would
 drop it in silence. `{#var#}` stands for at most 30 characters: "3 minutes" above, for there is also "1 minute".
+
+A message that has no template in its language goes out in one that has.
 """
 
 from __future__ import annotations
@@ -30,10 +32,12 @@ from app.config import Settings, SettingsError
 from app.core import challenges
 from app.delivery import messages
 from app.delivery.outbox import INVITE, Notice
-from app.delivery.senders import Outgoing
+from app.delivery.senders import Outgoing, Reason, SendFailed
 
 LONGEST_VALUE = 30  # characters a variable may have
 EVERY_CODE = "code.*"
+PROVIDERS: tuple[str, ...] = ("msg91", "gupshup")
+BY_MAIL = f"code.{challenges.Purpose.CHANGE_EMAIL}"  # never by SMS
 CODES = tuple(f"code.{act}" for act in (*challenges.SENT, INVITE))
 NOTICES = tuple(str(notice) for notice in Notice if notice is not Notice.SHIELD_CLOSED)  # that one goes by mail
 
@@ -87,12 +91,30 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    templates: tuple[Template, ...]
+    settings: Settings
+    templates: tuple[Template, ...] = ()
 
     def of(self, message: Outgoing) -> Template | None:
-        """The template of a message: of its own kind before the one of every code."""
-        fitting = [t for t in self.templates if t.language == message.language and _covers(t, message.kind)]
-        return min(fitting, key=lambda t: t.kind != message.kind, default=None)
+        """The template of a message: in its language before the person's own, English and any other; of its own kind
+        before the one of every code.
+        """
+        wanted = (message.language, message.own_language, messages.ENGLISH)
+
+        def rank(template: Template) -> tuple[int, bool]:
+            at = wanted.index(template.language) if template.language in wanted else len(wanted)
+            return at, template.kind != message.kind
+
+        return min((t for t in self.templates if _covers(t, message.kind)), key=rank, default=None)
+
+    def words(self, message: Outgoing, template: Template) -> str:
+        """What a message says in the language of its template. Raises SendFailed."""
+        if template.language == message.language:
+            return message.text
+        said: dict[str, Any] = {"code": message.code, "minutes": message.minutes, "language": template.language}
+        try:
+            return messages.render(self.settings, message.kind, message.channel, dict(message.facts), **said).text
+        except messages.Unmade as error:
+            raise SendFailed(Reason.CONFIGURATION, f"{message.kind} cannot be made in {template.language}") from error
 
 
 def _covers(template: Template, kind: str) -> bool:
@@ -102,7 +124,7 @@ def _covers(template: Template, kind: str) -> bool:
 def load(settings: Settings, provider: str) -> Registered:
     """The templates of a provider, each held against our words. Raises SettingsError, a line for each mistake."""
     if settings.dlt_file is None:
-        return Registered(())
+        return Registered(settings)
     try:
         found = _File.model_validate(tomllib.loads(settings.dlt_file.read_text("utf-8-sig"))).template
     except OSError as error:
@@ -115,7 +137,25 @@ def load(settings: Settings, provider: str) -> Registered:
     wrong = [f"DLT_FILE: template {n} ({t.label}) {why}" for n, t in ours.items() for why in _objections(settings, t)]
     if wrong:
         raise SettingsError("\n".join(wrong))
-    return Registered(tuple(ours.values()))
+    return Registered(settings, tuple(ours.values()))
+
+
+def remarks(settings: Settings) -> Iterator[str]:
+    """What a file leaves out, which may not be meant: a line each. Raises SettingsError."""
+    for provider in PROVIDERS if settings.dlt_file else ():
+        if provider in settings.sms_provider:
+            yield from _gaps(settings, provider, load(settings, provider).templates)
+
+
+def _gaps(settings: Settings, provider: str, templates: tuple[Template, ...]) -> Iterator[str]:
+    said = {kind: {t.language for t in templates if _covers(t, kind)} for kind in CODES if kind != BY_MAIL}
+    unsaid = ", ".join(kind for kind, known in said.items() if not known)
+    if unsaid and not (provider == "msg91" and settings.msg91_template_id):
+        yield f"DLT_FILE has no template of {provider} for {unsaid}: by it none of these goes to India."
+    for language in messages.languages(settings):
+        others = ", ".join(kind for kind, known in said.items() if known and language not in known)
+        if others:
+            yield f"DLT_FILE has no template of {provider} in {language} for {others}: these go in another language."
 
 
 def _mistake(error: ErrorDetails) -> str:

@@ -190,13 +190,14 @@ def test_gupshup_gets_the_ids_of_the_registered_template(taking: Provider, tmp_p
     sender = taking.sender("gupshup", dlt_file=path)
     sender.send(message())
     sender.send(message(kind="code.phone"))
-    sender.send(message(language="hi"))
+    sender.send(message(language="hi", text=HINDI))
     names = ("dltTemplateId", "principalEntityId", "mask")
     assert [[sent.form.get(name) for name in names] for sent in taking.requests] == [
         ["1107160000000000001", "1101160000000000002", "CLINIC"],
         ["1107160000000000003", None, None],
-        [None, None, None],
+        ["1107160000000000001", "1101160000000000002", "CLINIC"],
     ]
+    assert "is your Latchkey code" in taking.requests[-1].form["msg"]
 
 
 def mail(**changes: str) -> Outgoing:

@@ -52,7 +52,7 @@ def outfit(request, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Itera
             yield smtp, lambda: [str(m) for m in mailbox.mails]
             smtp._drop()
     else:
-        (tmp_path / "dlt.toml").write_text(DLT)
+        (tmp_path / "dlt.toml").write_text(DLT + DLT.replace("msg91", "gupshup"))
         with provider() as taking:
             sender = taking.sender(name, dlt_file=tmp_path / "dlt.toml")
             yield sender, lambda: [unquote_plus(r.body) for r in taking.requests]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A message as a sender gets it. `code` is empty for a notice, `seconds` is what is left of its life."""
+    """A message as a sender gets it. `code` is empty for a notice, `seconds` is what is left of its life.
+
+    `facts` and `own_language` are for one that must say it in another language: those told, and the person's own.
+    """
 
     id: UUID
     user_id: UUID | None  # whose message it is, for the audit
@@ -20,9 +24,11 @@ class Outgoing:
     recipient: str
     masked: str
     language: str
+    own_language: str = ""
     subject: str
     text: str
     html: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
     minutes: int = 0
     seconds: int = 0

@@ -19,6 +19,7 @@ CODES = {
     "109": Reason.CONFIGURATION,
     "175": Reason.CONFIGURATION,  # no international SMS in the account
 }
+INDIA = "+91"
 
 
 class GupshupSender:
@@ -28,10 +29,12 @@ class GupshupSender:
         self._url = f"{settings.gupshup_base_url}/GatewayAPI/rest"
         self._account = {"userid": settings.gupshup_user_id, "password": settings.gupshup_password.get_secret_value()}
         self._templates = dlt.load(settings, self.name)
+        self._must_register = settings.dlt_file is not None
 
     def send(self, message: Outgoing) -> Receipt:
-        template = self._templates.of(message)
+        template = self._template(message)
         registered = template.registration() if template else {}
+        text = self._templates.words(message, template) if template else message.text
         reply = http.post(
             self._url,
             form={
@@ -39,9 +42,9 @@ class GupshupSender:
                 "auth_scheme": "plain",
                 "v": "1.1",
                 "format": "text",
-                "msg_type": "TEXT" if message.text.isascii() else "Unicode_text",
+                "msg_type": "TEXT" if text.isascii() else "Unicode_text",
                 "send_to": message.recipient.lstrip("+"),
-                "msg": message.text,
+                "msg": text,
                 **self._account,
                 **registered,
             },
@@ -55,6 +58,17 @@ class GupshupSender:
             code = parts[1] if parts[1] in CODES else "of an unknown kind"
             raise SendFailed(CODES.get(code, Reason.TRANSIENT), f"the provider answered error {code}")
         raise http.refused(reply, "with neither success nor error")
+
+    def _template(self, message: Outgoing) -> dlt.Template | None:
+        """The registered template that a message goes out by. Elsewhere than in India it needs none, and so no other
+        language.
+        """
+        template = self._templates.of(message)
+        if not message.recipient.startswith(INDIA):
+            return template if template and template.language == message.language else None
+        if template is None and self._must_register:
+            raise SendFailed(Reason.CONFIGURATION, f"no template for {message.kind}")
+        return template
 
 
 def build(settings: Settings, _channel: str) -> GupshupSender:

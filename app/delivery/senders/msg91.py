@@ -33,7 +33,7 @@ class Msg91Sender:
         template = self._templates.of(message)
         template_id = template.provider_id if template else self._usual if message.code else ""
         if not template_id:
-            raise SendFailed(Reason.CONFIGURATION, f"no template for {message.kind} in {message.language}")
+            raise SendFailed(Reason.CONFIGURATION, f"no template for {message.kind}")
         variables = template.values(message) if template else {"OTP": message.code}
         body = {
             "template_id": template_id,
