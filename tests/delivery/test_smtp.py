@@ -14,8 +14,10 @@ import pytest
 from app.config import Settings
 from app.delivery.senders import Outgoing, Reason, SendFailed
 from app.delivery.senders import smtp as smtp_module
+from app.delivery.senders.registry import senders_of
 from app.delivery.senders.smtp import SmtpSender
 from tests.mail import make_certificate, smtp_server, terse_server
+from tests.providers import provider
 
 
 def message(**changes: Any) -> Outgoing:
@@ -93,10 +95,28 @@ def test_it_signs_in_where_the_server_asks(sender: Opener, tmp_path: Path, monke
 
 REPLIES = [
     ("RCPT", "550 5.1.1 <jane@example.com> no such user", Reason.PERMANENT),
+    ("RCPT", "556 5.1.10 no mail at all", Reason.PERMANENT),
+    ("RCPT", "552 5.2.2 mailbox full for good", Reason.PERMANENT),
+    ("RCPT", "550 jane@mail.example.com is nobody", Reason.PERMANENT),
+    ("RCPT", "551 User not local", Reason.PERMANENT),
+    ("RCPT", "553 mailbox name not allowed", Reason.PERMANENT),
+    ("RCPT", "554 5.7.1 <jane@example.com>: Relay access denied", Reason.CONFIGURATION),
+    ("RCPT", "554 5.7.1 Client host blocked", Reason.CONFIGURATION),
+    ("RCPT", "553 5.7.1 Sender address rejected: not owned by user", Reason.CONFIGURATION),
+    ("RCPT", "530 5.7.0 Must issue a STARTTLS command first", Reason.CONFIGURATION),
+    ("RCPT", "530 Authentication required", Reason.CONFIGURATION),
+    ("RCPT", "535 Authentication failed", Reason.CONFIGURATION),
+    ("RCPT", "550 5.1.7 Bad sender's address syntax", Reason.CONFIGURATION),
+    ("RCPT", "550 5.1.8 Sender's domain not found", Reason.CONFIGURATION),
+    ("RCPT", "554 5.3.0 Mail system error", Reason.CONFIGURATION),
+    ("RCPT", "550 5.4.6 Routing loop", Reason.CONFIGURATION),
+    ("RCPT", "503 5.5.1 Need MAIL first", Reason.CONFIGURATION),
+    ("RCPT", "550 5.4.5 Daily user sending quota exceeded", Reason.THROTTLED),
     ("RCPT", "450 4.2.1 mailbox busy", Reason.TRANSIENT),
     ("RCPT", "421 4.3.2 shutting down", Reason.TRANSIENT),
     ("RCPT", "452 4.2.2 mailbox full", Reason.TRANSIENT),
     ("DATA", "554 5.7.1 looks like spam", Reason.PERMANENT),
+    ("DATA", "550 5.4.5 Daily user sending quota exceeded", Reason.THROTTLED),
     ("DATA", "451 4.3.0 try later", Reason.TRANSIENT),
 ]
 
@@ -233,6 +253,32 @@ def test_a_server_that_dawdles_at_every_step_is_given_up_in_time(
         started = time.monotonic()
         sender(settings).send(message())
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("step", ["mail", "data"])
+def test_a_spent_quota_is_a_matter_of_time(sender: Opener, step: str) -> None:
+    def refuse(line: bytes) -> bytes:
+        return (
+            b"550-5.4.5 Daily user sending\r\n550 5.4.5 quota exceeded\r\n"
+            if line.startswith(step.encode())
+            else b"250 OK\r\n"
+        )
+
+    with terse_server(refuse) as settings, pytest.raises(SendFailed) as failed:
+        sender(settings).send(message())
+    assert failed.value.reason is Reason.THROTTLED
+
+
+@pytest.mark.parametrize("reply", ["554 5.7.1 <jane@example.com>: Relay access denied", "550 5.4.5 quota exceeded"])
+def test_what_is_not_the_recipient_s_fault_goes_out_by_the_next_provider(tmp_path: Path, reply: str) -> None:
+    with smtp_server(tmp_path) as (mailbox, settings, _), provider() as taking:
+        mailbox.replies = {"RCPT": [reply, "550 5.1.1 no such user"]}
+        given = taking.settings | settings | {"email_provider": "smtp,sendgrid"}
+        both = senders_of(Settings(_env_file=None, **given))["email"]
+        assert both.send(message()).provider == "sendgrid"
+        with pytest.raises(SendFailed):
+            both.send(message())
+    assert (mailbox.mails, len(taking.requests)) == ([], 1)
 
 
 @pytest.mark.parametrize("step", ["greeting", "mail"])

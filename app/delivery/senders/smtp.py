@@ -1,7 +1,8 @@
 """Mail over SMTP: STARTTLS, implicit TLS or none; one connection, kept for the next message.
 
-A reply of 4xx is temporary, 5xx permanent (RFC 5321, section 4.2.1). After the message was handed over a
-time-out is 'unknown': the server may have taken it.
+A reply of 4xx is temporary, 5xx permanent (RFC 5321, section 4.2.1). Whose fault that is says the step, and where the
+recipient was named, the enhanced status code (RFC 3463): servers put off until then what they have against the client
+or the sender. After the message was handed over a time-out is 'unknown': the server may have taken it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate
+from enum import Enum
 
 from app.config import Settings
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
@@ -21,6 +23,19 @@ from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 TIMEOUT_S = 8.0  # for each step of the conversation
 WHOLE_S = 14.0  # for all of it: less than half the lease of a message
 KEEP_S = 30  # an idle connection older than this is not trusted
+ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
+QUOTA = ("5.4.5",)  # of the account, as Gmail says it
+OUR_AUTHENTICATION = (530, 534, 535, 538)  # RFC 4954, section 6
+OF_THE_SENDER = ("5.1.7", "5.1.8")  # among the codes of addresses
+OURS = ("5.3.", "5.4.", "5.5.", "5.7.")  # mail system, routing, protocol, policy
+
+
+class Step(Enum):
+    """How far a conversation had come that was refused."""
+
+    SENDER = 1  # and all before it
+    RECIPIENT = 2
+    MESSAGE = 3
 
 
 class SmtpSender:
@@ -40,23 +55,23 @@ class SmtpSender:
             self._offer(smtp, deadline)
         except (OSError, smtplib.SMTPException) as error:
             self._drop()
-            raise _refused(error, about_us=True) from error
+            raise _refused(error, Step.SENDER) from error
         try:
             self._address(smtp, message.recipient, deadline)
         except (OSError, smtplib.SMTPException) as error:
             self._drop()
-            raise _refused(error) from error
+            raise _refused(error, Step.RECIPIENT) from error
         try:
             code, reply = _hand_over(smtp, mail.as_bytes(), deadline)
         except smtplib.SMTPDataError as error:  # refused before the message was handed over
             self._drop()
-            raise _refused(error) from error
+            raise _refused(error, Step.MESSAGE) from error
         except (OSError, smtplib.SMTPException) as error:
             self._drop()
             raise SendFailed(Reason.UNKNOWN, f"no answer to the message: {type(error).__name__}") from error
         if code != 250:
             self._drop()
-            raise _by_code(code, reply)
+            raise _by_code(code, reply, Step.MESSAGE)
         self._used_at = time.monotonic()
         return Receipt(self.name, mail["Message-ID"])
 
@@ -148,22 +163,30 @@ def _hurry(smtp: smtplib.SMTP, deadline: float, at_most: float | None = None) ->
     smtp.sock.settimeout(min(at_most or TIMEOUT_S, left))
 
 
-def _refused(error: Exception, *, about_us: bool = False) -> SendFailed:
-    """`about_us`: refused before the recipient was named, so it is not the recipient's fault."""
+def _refused(error: Exception, step: Step) -> SendFailed:
     if isinstance(error, (ssl.SSLError, smtplib.SMTPNotSupportedError, smtplib.SMTPAuthenticationError)):
         return SendFailed(Reason.CONFIGURATION, f"{type(error).__name__}: TLS or the mail account")
     if isinstance(error, smtplib.SMTPResponseException):
-        found = _by_code(error.smtp_code, error.smtp_error)
-        return SendFailed(Reason.CONFIGURATION, found.text) if about_us and found.reason is Reason.PERMANENT else found
+        return _by_code(error.smtp_code, error.smtp_error, step)
     return SendFailed(Reason.TRANSIENT, f"cannot reach the mail server: {type(error).__name__}")
 
 
-def _by_code(code: int, reply: bytes | str) -> SendFailed:
+def _by_code(code: int, reply: bytes | str, step: Step) -> SendFailed:
     # Only the numbers: the words of the reply often repeat the recipient.
-    words = reply.decode(errors="replace") if isinstance(reply, bytes) else reply
-    enhanced = next((w for w in words.split()[:1] if w.count(".") == 2), "")
-    reason = Reason.PERMANENT if 500 <= code < 600 else Reason.TRANSIENT
-    return SendFailed(reason, f"the mail server answered {code} {enhanced}".strip())
+    found = ENHANCED.match(reply.decode(errors="replace") if isinstance(reply, bytes) else reply)
+    enhanced = found[1] if found else ""
+    return SendFailed(_meaning(code, enhanced, step), f"the mail server answered {code} {enhanced}".strip())
+
+
+def _meaning(code: int, enhanced: str, step: Step) -> Reason:
+    if not 500 <= code < 600:
+        return Reason.TRANSIENT
+    if enhanced in QUOTA:
+        return Reason.THROTTLED
+    ours = enhanced in OF_THE_SENDER or enhanced.startswith(OURS) or code in OUR_AUTHENTICATION
+    if step is Step.SENDER or (step is Step.RECIPIENT and ours):
+        return Reason.CONFIGURATION
+    return Reason.PERMANENT
 
 
 def build(settings: Settings, _channel: str) -> SmtpSender:

@@ -27,8 +27,15 @@ CODES = {  # what is not here goes by its HTTP status
     21610: Reason.PERMANENT,  # the recipient has opted out
     21612: Reason.CONFIGURATION,  # this sender cannot reach that number
     21614: Reason.PERMANENT,  # not a mobile
+    21657: Reason.CONFIGURATION,  # a sender that is none
     21659: Reason.CONFIGURATION,  # a sender that is not Twilio's
     21660: Reason.CONFIGURATION,  # another account's sender
+    21661: Reason.CONFIGURATION,  # a sender that cannot send SMS
+    21701: Reason.CONFIGURATION,  # there is no such messaging service
+    21702: Reason.CONFIGURATION,  # it sends no new messages
+    21703: Reason.CONFIGURATION,  # none of its numbers can send this one
+    21704: Reason.CONFIGURATION,  # it has no numbers
+    21705: Reason.CONFIGURATION,  # not the id of one
     30003: Reason.TRANSIENT,  # handset unreachable
     30005: Reason.PERMANENT,  # unknown handset
     30006: Reason.PERMANENT,  # landline
