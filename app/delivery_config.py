@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from email.errors import HeaderParseError
+from email.headerregistry import Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -170,6 +172,18 @@ class DeliverySettings(BaseSettings):
     def _an_address(cls, value: str) -> str:
         if value and not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+\.[^@\s<>,;]+", value):
             raise ValueError("must be one e-mail address")
+        return value
+
+    @field_validator("sender_email")
+    @classmethod
+    def _an_address_in_a_header(cls, value: str) -> str:
+        """Read as the senders write it."""
+        try:
+            fits = not value or (value.isascii() and Address(addr_spec=value).addr_spec == value)
+        except (ValueError, HeaderParseError):
+            fits = False
+        if not fits:
+            raise ValueError("must be an e-mail address that a header can hold; a domain of other letters as xn--...")
         return value
 
     @field_validator("email_provider", "sms_provider")

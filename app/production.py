@@ -187,6 +187,11 @@ def incomplete(s: Settings) -> Iterator[str]:
             value = getattr(s, name)
             if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
                 yield f"{name.upper()} is missing; the provider {provider} needs it"
+    if "msg91" in s.sms_provider and not (s.msg91_template_id or s.dlt_file):
+        yield "MSG91_TEMPLATE_ID is missing, and so is DLT_FILE; the provider msg91 needs one of them"
+    if "smtp" in s.email_provider and bool(s.smtp_username) != bool(s.smtp_password.get_secret_value()):
+        alone, other = ("SMTP_USERNAME", "SMTP_PASSWORD")[:: 1 if s.smtp_username else -1]
+        yield f"{other} is missing; {alone} needs it"
     if s.jwt_algorithm == "HS256" and (s.jwt_private_key.get_secret_value() or s.jwt_private_key_file):
         yield "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256; name its algorithm, or drop the key"
     if s.templates_dir and not s.templates_dir.is_dir():

@@ -32,6 +32,7 @@ STRONG = {
     "sender_email": "no-reply@example.com",
     "allow_console_delivery": "true",
 }
+SMTP = {"email_provider": "smtp", "smtp_server": "mail.example.com", "sender_email": "no-reply@example.com"}
 
 
 def load(tmp_path: Path, **values: Any) -> Settings:
@@ -137,7 +138,8 @@ WRONG = {
     "email_provider": ("pigeon", "EMAIL_PROVIDER"),
     "sms_provider": (",", "SMS_PROVIDER"),
     "redis_url": ("foo", "REDIS_URL"),
-    "sender_email": ("notanaddress", "SENDER_EMAIL"),
+    "sender_email": ("a..b@x.example", "SENDER_EMAIL"),
+    "support_email": ("notanaddress", "SUPPORT_EMAIL"),
     "passkey_rp_id": ("https://example.com", "PASSKEY_RP_ID"),
     "metrics_port": ("70000", "METRICS_PORT"),
     "otel_exporter_otlp_endpoint": ("localhost:4318", "OTEL_EXPORTER_OTLP_ENDPOINT"),
@@ -356,6 +358,10 @@ def test_a_default_password_in_a_query_stops_the_start_with_one_line(tmp_path: P
         ({"jwt_private_key": "anything"}, "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256"),
         ({"jwt_private_key_file": "/nonexistent"}, "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256"),
         ({"templates_dir": "/nonexistent"}, "TEMPLATES_DIR is no folder"),
+        ({"sender_email": "notanaddress"}, "SENDER_EMAIL: must be one e-mail address"),
+        ({"sms_provider": "msg91", "msg91_auth_key": "k"}, "MSG91_TEMPLATE_ID is missing, and so is DLT_FILE"),
+        ({**SMTP, "smtp_username": "clinic"}, "SMTP_PASSWORD is missing; SMTP_USERNAME needs it"),
+        ({**SMTP, "smtp_password": "hunter22"}, "SMTP_USERNAME is missing; SMTP_PASSWORD needs it"),
         ({"sms_allowed_countries": "IN,UK"}, "SMS_ALLOWED_COUNTRIES: must be countries by their ISO codes"),
         ({"default_phone_region": "UK"}, "DEFAULT_PHONE_REGION: must be a country by its ISO code"),
         ({"sms_prices": "UK:0.05,*:0.1"}, "SMS_PRICES: must look like"),
@@ -408,6 +414,28 @@ def test_every_provider_that_a_setting_may_name_is_there(setting: str, name: str
     channel = {"email_provider": "email", "sms_provider": "sms"}[setting]
     sender = registry.senders_of(Settings(_env_file=None, **(ACCOUNTS | {setting: name})))[channel]
     assert (sender.name, sender.channel) == (name, channel)
+
+
+@pytest.mark.parametrize(
+    "given", ["info@m\u00fcller.example", "\u00e9@x.example", "a..b@x.example", "a(b)@x.example", "a@x.example."]
+)
+def test_a_sender_that_no_mail_can_carry_stops_the_start(tmp_path: Path, given: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^SENDER_EMAIL: must be an e-mail address that a header can hold"
+    ) as stopped:
+        load(tmp_path, **STRONG | {"sender_email": given})
+    assert given not in str(stopped.value)
+
+
+@pytest.mark.parametrize("given", ["info@xn--mller-kva.example", "No-Reply+x@mail.corp.local", "o'neil_@app.test"])
+def test_a_sender_of_an_inner_network_is_one(tmp_path: Path, given: str) -> None:
+    assert load(tmp_path, **STRONG | {"sender_email": given}).sender_email == given
+
+
+def test_msg91_starts_with_either_kind_of_template(tmp_path: Path) -> None:
+    given = {"sms_provider": "msg91", "msg91_auth_key": "k"}
+    assert load(tmp_path, **given, msg91_template_id="65f0c0ffee").sms_provider == ("msg91",)
+    assert load(tmp_path, **given, dlt_file="/etc/dlt.toml").sms_provider == ("msg91",)
 
 
 @pytest.mark.parametrize("name", [n for names in PROVIDERS.values() for n in names if n != "console"])
