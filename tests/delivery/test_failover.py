@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from app.config import Settings, SettingsError
-from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
+from app.delivery.courier import MARK_S
+from app.delivery.outbox import LEASE
+from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed, http, smtp
 from app.delivery.senders.failover import ENOUGH_S, OPEN_AFTER, REST_S, Circuit, Failover
 from app.delivery.senders.registry import senders_of
 from tests.providers import ACCOUNT, answers, closes, hangs, message, nobody, provider
@@ -217,6 +219,12 @@ def test_no_further_one_is_begun_when_the_message_has_taken_long() -> None:
         sender.before = lambda: setattr(house.clock, "now", house.clock.now + ENOUGH_S * 0.6)
     assert house.refusal().provider == "b"
     assert house.asked == [1, 1, 0]
+
+
+@pytest.mark.parametrize("sender", [http, smtp])
+def test_a_message_is_sent_and_marked_before_another_courier_may_take_it(sender: Any) -> None:
+    """The courier begins one in the first half of its lease, and the last provider may be asked after `ENOUGH_S`."""
+    assert LEASE.total_seconds() / 2 > ENOUGH_S + sender.WHOLE_S + MARK_S
 
 
 def test_fifty_threads_see_one_circuit() -> None:

@@ -17,7 +17,7 @@ from app.delivery_config import route_of
 
 OPEN_AFTER = 3  # failures in a row
 REST_S = 30.0  # then one message probes
-ENOUGH_S = 4.0  # after this no further one is begun: a send begins up to 15 s after its claim, and ends within 30
+ENOUGH_S = 4.0  # after this no further one is begun: all of them together take less than half the lease
 NEXT = (Reason.TRANSIENT, Reason.THROTTLED, Reason.CONFIGURATION)
 
 log = logging.getLogger("latchkey.courier")

@@ -21,7 +21,7 @@ from app.config import Settings
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 
 TIMEOUT_S = 8.0  # for each step of the conversation
-WHOLE_S = 14.0  # for all of it: less than half the lease of a message
+WHOLE_S = 10.0  # for all of it: less than half the lease of a message, also after others that failed
 KEEP_S = 30  # an idle connection older than this is not trusted
 ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 QUOTA = ("5.4.5",)  # of the account, as Gmail says it
