@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ from app.work import Work
 
 LONGEST_DEVICE_INFO = 2048
 MOST_DEVICE_FACTS = 20
+LONGEST_FACT_NAME, LONGEST_FACT = 64, 200
 DEEPEST_CREDENTIAL = 16  # a browser's has five
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})")
 
@@ -73,11 +75,13 @@ def _small_and_flat(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_simple(key: str, value: Any) -> bool:
+    if len(key) > LONGEST_FACT_NAME or not is_printable(key):
+        return False
     if isinstance(value, str):
-        return len(key) <= 64 and len(value) <= 200 and is_printable(key + value)
-    return (
-        len(key) <= 64 and is_printable(key) and (value is None or (type(value) in (bool, int) and abs(value) < 2**53))
-    )
+        return len(value) <= LONGEST_FACT and is_printable(value)
+    if isinstance(value, float):
+        return math.isfinite(value)  # 1e999 is JSON, and more than a double holds
+    return value is None or (isinstance(value, int) and abs(value) < 2**53)
 
 
 def _shallow(credential: dict[str, Any]) -> dict[str, Any]:
@@ -146,8 +150,19 @@ Method = Literal["email", "sms", "totp", "backup_code", "passkey"]
 Language = Annotated[str, _text(16), AfterValidator(_printable)]
 Flag = Annotated[bool, Field(strict=True)]
 DeviceInfo = Annotated[
-    dict[Annotated[str, StringConstraints(strict=True)], Any] | None,
-    AfterValidator(lambda info: None if info is None else _small_and_flat(info)),
+    Annotated[
+        dict[Annotated[str, StringConstraints(strict=True)], Any],
+        AfterValidator(_small_and_flat),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "maxProperties": MOST_DEVICE_FACTS,
+                "propertyNames": {"maxLength": LONGEST_FACT_NAME},
+                "additionalProperties": {"type": ["string", "number", "boolean", "null"], "maxLength": LONGEST_FACT},
+            }
+        ),
+    ]
+    | None,
     Field(description="what the client says of itself; shown in the list of sessions"),
 ]
 Credential = Annotated[

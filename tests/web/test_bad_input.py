@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 
 from app import SURFACES
@@ -16,7 +17,7 @@ from app.web.fields import SOME_ID
 from app.web.paging import Page
 from tests.conftest import World
 from tests.lanes import SECRETS
-from tests.people import PASSWORD, Person, as_json
+from tests.people import DOCUMENT, PASSWORD, Person, as_json
 from tests.web.admins import give, id_of
 
 JSON = {"Content-Type": "application/json"}
@@ -322,6 +323,28 @@ def test_device_info_is_small_and_flat(person: Person, info: Any) -> None:
     asked = person.ask_signin().ok()
     body = {"challenge_id": asked["challenge_id"], "otp": person.code(), "device_info": info}
     assert person.api.post("/api/auth/login/verify", body).code == "validation_failed"
+
+
+def test_device_info_takes_decimal_numbers_that_are_finite(person: Person) -> None:
+    info = {"ratio": 2.5, "tiny": 1e-7, "great": 1e300, "cores": 8, "touch": True, "gpu": None, "model": "Pixel 8"}
+    asked = person.ask_signin().ok()
+    body = {"challenge_id": asked["challenge_id"], "otp": person.code(), "device_info": info}
+    for infinite in (b"1e999", b"-1e999"):  # JSON, and beyond what a double holds
+        text = json.dumps(body).encode().replace(b"2.5", infinite)
+        refused = person.api.call("POST", "/api/auth/login/verify", text, **JSON)
+        assert (refused.status, refused["errors"][0]["field"]) == (422, "device_info")
+    person.verify_signin(asked["challenge_id"], body["otp"], device_info=info).ok()
+    assert person.api.get("/api/auth/sessions", person.token)["items"][0]["device_info"] == info
+
+
+@pytest.mark.one_lane
+def test_the_document_says_what_device_info_is() -> None:
+    schema = DOCUMENT["components"]["schemas"]["AnswerBody"]["properties"]["device_info"]
+    check = jsonschema.Draft202012Validator(schema)
+    for taken in (None, {}, {"a": "b", "c": 2.5, "d": True, "e": None}, {str(n): n for n in range(20)}):
+        assert check.is_valid(taken), taken
+    for refused in ({"a": [1]}, {"a": {}}, {str(n): n for n in range(21)}, {"a": "v" * 201}, {"k" * 65: 1}, "a"):
+        assert not check.is_valid(refused), refused
 
 
 def test_unknown_fields_are_ignored(world: World) -> None:
