@@ -249,7 +249,9 @@ class ConsentBody(Body):
 
 Consent = Annotated[
     ConsentBody,
-    BeforeValidator(lambda given: {"terms": True} if given is True else given),
+    BeforeValidator(
+        lambda given: {"terms": True} if given is True else given, json_schema_input_type=Literal[True] | ConsentBody
+    ),
     Field(description='`true` is short for `{"terms": true}`'),
 ]
 

@@ -347,6 +347,17 @@ def test_the_document_says_what_device_info_is() -> None:
         assert not check.is_valid(refused), refused
 
 
+@pytest.mark.one_lane
+@pytest.mark.parametrize("body", ["RegistrationBody", "SignupBody"])
+def test_the_document_knows_the_short_form_of_consent(body: str) -> None:
+    schema = DOCUMENT["components"]["schemas"][body]["properties"]["consent"]
+    check = jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+    for taken in (True, {"terms": True}, {"terms": True, "privacy": False, "version": "2026-11"}):
+        assert check.is_valid(taken), taken
+    for refused in (False, 1, "true", {}, {"terms": False}):
+        assert not check.is_valid(refused), refused
+
+
 def test_unknown_fields_are_ignored(world: World) -> None:
     world.person().sign_up(unknown={"deep": ["x", None]}, role="admin", **{"$where": 1})
 
