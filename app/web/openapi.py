@@ -46,6 +46,7 @@ HEALTH = {
         "status": {"enum": ["ok", "degraded", "down"]},
         "version": {"type": "string"},
         "checks": {"type": "object", "additionalProperties": {"type": "string"}},
+        "retry_after": {"type": "integer", "description": "seconds, where it is down"},
     },
 }
 PROBLEM_REPLY = {"content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}}
@@ -84,7 +85,11 @@ OPERATIONS = {
             "description": "`degraded` when Redis or the courier is not; 503 `down` when the database is away.",
             "responses": {
                 "200": {"description": "ok or degraded", **HEALTH_REPLY},
-                "503": {"description": "down", **HEALTH_REPLY},
+                "503": {
+                    "description": "down",
+                    "headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
+                    **HEALTH_REPLY,
+                },
             },
         }
     },

@@ -25,7 +25,7 @@ from app.version import VERSION
 from app.web import html, metrics, openapi, problems, transport
 from app.web.endpoint import Edge, Surface
 from app.web.guards import KEY
-from app.work import Kit, Work, run
+from app.work import RETRY_AFTER_S, Kit, Work, run
 
 log = logging.getLogger("latchkey.web")
 STATIC = Path(__file__).with_name("static")
@@ -80,7 +80,12 @@ def health(kit: Kit, limiter: Limiter, courier: Courier, fits: threading.Event) 
     checks = {"database": _database(kit, fits), "redis": _redis(kit, limiter)}
     checks["courier"] = _courier(kit, courier) if checks["database"] == OK else DEGRADED
     status = next((bad for bad in (DOWN, DEGRADED) if bad in checks.values()), OK)
-    return _json({"status": status, "version": VERSION, "checks": checks}, 503 if status == DOWN else 200)
+    told = {"status": status, "version": VERSION, "checks": checks}
+    if status != DOWN:
+        return _json(told)
+    response = _json({**told, "retry_after": RETRY_AFTER_S}, 503)
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
 
 
 def _database(kit: Kit, fits: threading.Event) -> str:

@@ -9,8 +9,10 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from app import work
 from app.core.api_keys import Scope
 from app.db import Base
+from app.errors import Unavailable
 from app.version import VERSION
 from app.web import metrics
 from app.web.ops import STATIC
@@ -50,6 +52,23 @@ def test_health_is_degraded_when_messages_wait_too_long(make_world) -> None:
     finally:
         world.courier.stop()
         world.courier._stopping.clear()
+
+
+def test_health_that_is_down_says_when_to_ask_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise Unavailable(retry_after=work.RETRY_AFTER_S)
+
+    monkeypatch.setattr("app.web.ops.run", away)
+    down = world.api().transport("GET", "/health", None, {})
+    assert (down.status, down["status"], down["checks"]["database"]) == (503, "down", "down")
+    assert down.headers.get("Retry-After") == str(down.body.get("retry_after")) == str(work.RETRY_AFTER_S)
+    told = DOCUMENT["paths"]["/health"]["get"]["responses"]["503"]
+    assert "Retry-After" in told["headers"]
+    assert "retry_after" in DOCUMENT["components"]["schemas"]["Health"]["properties"]
+    monkeypatch.undo()
+    well = world.api().get("/health")
+    assert "Retry-After" not in well.headers
+    assert "retry_after" not in well.body
 
 
 def test_being_alive_asks_nobody(world: World) -> None:
