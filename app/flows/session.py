@@ -114,7 +114,7 @@ def end(work: Work, session_id: UUID) -> None:
     assert work.caller.user_id is not None
     if not sessions.revoke(work, session_id, work.caller.user_id, "ended_by_owner"):
         raise audit.refusal(work, Event.SESSION_REFUSED, None, NotFound())
-    audit.record(work, Event.SESSION_ENDED, why="ended_by_owner", count=1)
+    audit.record(work, Event.SESSION_ENDED, session_id=session_id, why="ended_by_owner", count=1)
 
 
 def end_others(work: Work) -> int:

@@ -186,6 +186,14 @@ def test_one_session_can_be_ended(world: World, person: Person) -> None:
     assert person.api.delete(f"/api/auth/sessions/{first['session_id']}", person.token).code == "not_found"
 
 
+def test_the_audit_row_names_the_session_that_ended(world: World, person: Person) -> None:
+    ended = person.tokens["session_id"]
+    person.sign_in()
+    person.api.delete(f"/api/auth/sessions/{ended}", person.token).ok()
+    [row] = world.audit(event="session.ended")
+    assert (str(row.session_id), row.facts["why"], row.facts["count"]) == (ended, "ended_by_owner", 1)
+
+
 @pytest.mark.covers("asvs 8.2.2", "attack A34")
 def test_somebody_elses_session_is_not_there(world: World, person: Person) -> None:
     other = world.person().sign_up()
