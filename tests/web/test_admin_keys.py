@@ -156,6 +156,23 @@ def test_a_message_that_failed_is_found_and_sent_once_more(world: World, admin: 
     assert (again.status, again.code) == (409, "conflict")
 
 
+def test_a_repeated_retry_gets_the_first_answer_and_sends_nothing(world: World, admin: Person, broken: Broken) -> None:
+    people = [world.person(), world.person()]
+    for person in people:
+        person.ask_signup().ok()
+    world.deliver()
+    ids = [row["id"] for row in admin.api.get(f"{DELIVERIES}?status=failed", admin.token).ok()["items"]]
+    admin.api.headers["Idempotency-Key"] = "k"
+    first = admin.api.post(f"{DELIVERIES}/{ids[0]}/retry", None, admin.token).ok()
+    world.deliver()  # and it failed once more
+    again = admin.api.post(f"{DELIVERIES}/{ids[0]}/retry", None, admin.token)
+    assert (again.status, again.body) == (200, first.body)
+    assert len(world.audit(event="message.retried")) == 1
+    assert [row.state for row in world.rows(OutboxMessage) if str(row.id) in ids] == ["failed", "failed"]
+    other = admin.api.post(f"{DELIVERIES}/{ids[1]}/retry", None, admin.token)
+    assert (other.status, other.code) == (422, "idempotency_mismatch")
+
+
 def test_a_code_that_has_ended_is_not_sent_again(world: World, admin: Person, broken: Broken) -> None:
     world.person().ask_signup().ok()
     world.deliver()

@@ -64,7 +64,7 @@ def list_deliveries(work: Work, page: DeliveriesQuery) -> Any:
 
 
 @admin.add("POST", "/deliveries/<uuid:message_id>/retry", reply=MessageReply,
-           guard=MAY(Permission.DELIVERIES_WRITE, recent=True),
+           guard=MAY(Permission.DELIVERIES_WRITE, recent=True), repeatable=True,
            refusals=(errors.NotFound, errors.Conflict))  # fmt: skip
 def retry_delivery(work: Work, message_id: UUID) -> Any:
     """Send a message that failed or was dropped once more. A code must still be open; after that, 409: let the person
