@@ -39,8 +39,16 @@ def record(work: Work, user_id: UUID, given: dict[str, Any]) -> Consent:
     return row
 
 
-def of_user(work: Work, user_id: UUID) -> list[Consent]:
+def all_of_user(work: Work, user_id: UUID) -> list[Consent]:
+    """The whole history, oldest first."""
     return list(work.db.scalars(select(Consent).where(Consent.user_id == user_id).order_by(Consent.given_at)))
+
+
+def page_of_user(work: Work, user_id: UUID, limit: int, before: UUID | None) -> list[Consent]:
+    """Newest first, older than a given one."""
+    older = [Consent.id < before] if before else []
+    mine = select(Consent).where(Consent.user_id == user_id, *older)
+    return list(work.db.scalars(mine.order_by(Consent.id.desc()).limit(limit)))
 
 
 def withdraw(work: Work, user_id: UUID, consent_id: UUID) -> Consent | None:

@@ -62,10 +62,11 @@ def _lasting(work: Work) -> ColumnElement[bool]:
     return TrustedDevice.expires_at > work.now
 
 
-def of_user(work: Work, user_id: UUID) -> list[TrustedDevice]:
-    """Those that are still trusted, newest first."""
-    query = select(TrustedDevice).where(TrustedDevice.user_id == user_id, _lasting(work))
-    return list(work.db.scalars(query.order_by(TrustedDevice.id.desc())))
+def page_of_user(work: Work, user_id: UUID, limit: int, before: UUID | None) -> list[TrustedDevice]:
+    """Those that are still trusted, newest first, older than a given one."""
+    older = [TrustedDevice.id < before] if before else []
+    mine = select(TrustedDevice).where(TrustedDevice.user_id == user_id, _lasting(work), *older)
+    return list(work.db.scalars(mine.order_by(TrustedDevice.id.desc()).limit(limit)))
 
 
 def all_of_user(work: Work, user_id: UUID) -> list[TrustedDevice]:

@@ -138,7 +138,7 @@ def export(work: Work) -> dict[str, Any]:
         "passkeys": passkeys.of_user(work, user.id),
         "backup_codes": backup_codes.of_user(work, user.id),
         "trusted_devices": trusted_devices.all_of_user(work, user.id),
-        "consents": consent.of_user(work, user.id),
+        "consents": consent.all_of_user(work, user.id),
         "messages": listing.of_user(work, user.id),
         "audit": audit.of_user(work, user.id),
     }

@@ -100,6 +100,7 @@ class ConsentReply(TypedDict):
 
 class ConsentsReply(TypedDict):
     items: list[ConsentReply]
+    next_cursor: str | None
 
 
 class SessionReply(TypedDict):

@@ -115,6 +115,24 @@ def test_every_operation_says_what_it_does() -> None:
 
 
 @pytest.mark.one_lane("sqlite")
+def test_every_list_says_whether_it_goes_on() -> None:
+    """But that of one's factors, which the contract gives another form, and the feed of revocations, whose place is kept."""
+    bare, lists = [], 0
+    for path, operations in DOCUMENT["paths"].items():
+        answer = operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+        fields = _fields(answer.get("application/json", {}).get("schema", {}))
+        fields = _fields(fields.get("data", {})) or fields  # in the envelope of the machines
+        lists += "items" in fields
+        bare += [path] if "items" in fields and "next_cursor" not in fields else []
+    assert (bare, lists > 10) == (["/api/auth/factors", "/api/auth/revocations"], True)
+
+
+def _fields(schema: dict[str, Any]) -> dict[str, Any]:
+    name = schema.get("$ref", "").rsplit("/", 1)[-1]
+    return (DOCUMENT["components"]["schemas"][name] if name else schema).get("properties", {})
+
+
+@pytest.mark.one_lane("sqlite")
 def test_what_is_no_id_is_not_found_and_the_document_says_so(world: World) -> None:
     asked = 0
     for path, operations in DOCUMENT["paths"].items():

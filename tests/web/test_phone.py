@@ -346,10 +346,23 @@ def test_consent_is_given_anew_withdrawn_and_stays_in_the_history(phone: Phone) 
     assert gone["withdrawn_at"]
     assert phone.api.delete(f"/api/auth/me/consents/{newer['id']}", token).code == "not_found"
     history = phone.api.get("/api/auth/me/consents", token)["items"]
-    assert [(c["version"], c["withdrawn_at"] is not None) for c in history] == [("2026-01", False), ("2026-02", True)]
+    assert [(c["version"], c["withdrawn_at"] is not None) for c in history] == [("2026-02", True), ("2026-01", False)]
     exported = phone.api.get("/api/auth/me/export", token)["consents"]
     assert [c["version"] for c in exported] == ["2026-01", "2026-02"]
     assert exported[1]["withdrawn_at"]
+
+
+def test_consents_come_in_pages(phone: Phone) -> None:
+    token, path = phone.sign_up()["access_token"], "/api/auth/me/consents"
+    for version in ("2", "3", "4", "5"):
+        phone.api.post(path, {"terms": True, "version": version}, token).ok()
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = phone.api.get(f"{path}?limit=2{cursor}", token).ok()
+        seen.append([item["version"] for item in page["items"]])
+        cursor = f"&cursor={page['next_cursor']}" if page["next_cursor"] else None
+    assert seen == [["5", "4"], ["3", "2"], ["2026-01"]]
+    assert phone.api.get(f"{path}?limit=201", token).code == "validation_failed"
 
 
 def test_nobody_withdraws_another_s_consent(world: World, phone: Phone) -> None:

@@ -99,6 +99,16 @@ def test_the_owner_sees_and_forgets_them(world: World, person: Person) -> None:
     assert signin(person, first)["status"] == "otp_required"
 
 
+def test_they_come_in_pages(person: Person) -> None:
+    for _ in range(2):
+        remember(person)
+    newest = [device["id"] for device in devices(person)]
+    first = person.api.get("/api/auth/trusted-devices?limit=1", person.token).ok()
+    rest = person.api.get(f"/api/auth/trusted-devices?limit=1&cursor={first['next_cursor']}", person.token).ok()
+    assert [[device["id"] for device in page["items"]] for page in (first, rest)] == [newest[:1], newest[1:]]
+    assert rest["next_cursor"] is None
+
+
 def test_there_is_an_end_to_how_many(make_world) -> None:
     world = make_world(sends_per_minute=1000, sends_per_day_email=1000)
     person = world.person().sign_up()

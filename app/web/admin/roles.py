@@ -22,13 +22,14 @@ class RoleReply(TypedDict):
 
 class RolesReply(TypedDict):
     items: list[RoleReply]
+    next_cursor: None  # all are in one page
 
 
 @admin.add("GET", "/roles", reply=RolesReply, guard=MAY(Permission.ROLES_READ), reads=True)
 def list_roles(work: Work) -> Any:
     """The roles of `ROLES`, how many users have each, and what each may do here. One that `ROLES` no longer names while
     somebody has it is not assignable."""
-    return {"items": [_role(role) for role in roles.held(work)]}
+    return {"items": [_role(role) for role in roles.held(work)], "next_cursor": None}
 
 
 def _role(role: roles.Role) -> RoleReply:

@@ -8,18 +8,22 @@ from uuid import UUID
 from app import errors
 from app.core import consent
 from app.flows import consents
-from app.web import limits, present
+from app.web import limits, paging, present
 from app.web.auth.surface import auth
 from app.web.fields import ConsentBody
 from app.web.guards import BEARER
+from app.web.paging import Page
 from app.web.present import ConsentReply, ConsentsReply
 from app.work import Work
 
 
-@auth.add("GET", "/me/consents", reply=ConsentsReply, guard=BEARER, reads=True)
-def list_consents(work: Work) -> Any:
-    """What you have agreed to, oldest first, with what you took back."""
-    return {"items": [present.consent(row) for row in consent.of_user(work, work.caller.account.id)]}
+@auth.add("GET", "/me/consents", query=Page, reply=ConsentsReply, guard=BEARER, reads=True)
+def list_consents(work: Work, page: Page) -> Any:
+    """What you have agreed to, newest first, with what you took back."""
+    user_id = work.caller.account.id
+    return paging.answer(
+        page, lambda limit, before: consent.page_of_user(work, user_id, limit, before), present.consent
+    )
 
 
 @auth.add("POST", "/me/consents", status=201, body=ConsentBody, reply=ConsentReply, guard=BEARER, limit=limits.TOKENS,

@@ -14,10 +14,11 @@ from app.crypto import totp
 from app.flows import mfa
 from app.flows.mfa import Enrolment
 from app.models import Authenticator, Passkey, TrustedDevice
-from app.web import limits, present
+from app.web import limits, paging, present
 from app.web.auth.surface import auth
 from app.web.fields import Body, Code, Name, example
 from app.web.guards import BEARER, RECENT
+from app.web.paging import Page
 from app.web.present import Message
 from app.work import Work
 
@@ -75,6 +76,7 @@ class TrustedDeviceItem(TypedDict):
 
 class TrustedDevicesReply(TypedDict):
     items: list[TrustedDeviceItem]
+    next_cursor: str | None
 
 
 @auth.add("GET", "/factors", reply=FactorsReply, guard=BEARER, reads=True)
@@ -135,10 +137,13 @@ def remove_factor(work: Work, factor_id: UUID) -> Any:
     return {"message": "It was removed."}
 
 
-@auth.add("GET", "/trusted-devices", reply=TrustedDevicesReply, guard=BEARER, reads=True)
-def list_trusted_devices(work: Work) -> Any:
-    """The devices on which you are not asked for a code."""
-    return {"items": [_device(row) for row in trusted_devices.of_user(work, work.caller.account.id)]}
+@auth.add("GET", "/trusted-devices", query=Page, reply=TrustedDevicesReply, guard=BEARER, reads=True)
+def list_trusted_devices(work: Work, page: Page) -> Any:
+    """The devices on which you are not asked for a code, newest first."""
+    user_id = work.caller.account.id
+    return paging.answer(
+        page, lambda limit, before: trusted_devices.page_of_user(work, user_id, limit, before), _device
+    )
 
 
 def _device(row: TrustedDevice) -> TrustedDeviceItem:
