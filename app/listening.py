@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import socket
 import struct
 import termios
@@ -21,11 +22,22 @@ from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn import http
-from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.errors import (
+    ConfigurationProblem,
+    ExpectationFailed,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+    UnsupportedTransferCoding,
+)
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from app.answers import unread
+from app.crypto.keys import new_token
 from app.framing import LONGEST_HEAD, Framing
 
 ARRIVAL_S = 10.0  # from the first byte of a request, or from the connection, to its last
@@ -36,7 +48,15 @@ MOST_UNREAD = 16 * 1024  # bytes of earlier answers that a client may leave lyin
 READS = (b"GET ", b"HEAD ")
 READERS = 2  # threads of each worker that only requests which read may use: they do not wait behind sign-ins
 MOST_HELD = 16 * 1024 * 1024  # bytes of unfinished requests, all together
-LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n"
+STATUS = {  # of what the parser raises, if it is not 400
+    LimitRequestLine: 414,
+    LimitRequestHeaders: 431,
+    ExpectationFailed: 417,
+    UnsupportedTransferCoding: 501,
+    ConfigurationProblem: 500,
+    InvalidResponseHeader: 500,
+    InvalidResponseHeaderName: 500,
+}
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 M_ARENA_MAX = -8  # of glibc's mallopt
 WAITED = "latchkey.waited_s"  # in the WSGI environment
@@ -127,7 +147,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             self._whole(arriving)
         elif arriving.framing.expects_go_on:
             arriving.framing.expects_go_on = False
-            _say(arriving.conn, GO_ON)
+            _say(arriving.conn.sock, GO_ON)
         while self._held > MOST_HELD:
             self._late(next(each for each in self._arriving.values() if each.data))
 
@@ -147,6 +167,23 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             req.force_close()
         return super().handle_request(req, conn)
 
+    def handle_error(self, _req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Where gunicorn would answer with a page, and the log with a line, that repeat what was sent. The connection
+        ends after it.
+        """
+        unless = 400 if isinstance(exc, ParseException) else 500
+        status = next((STATUS[kind] for kind in STATUS if isinstance(exc, kind)), unless)
+        request_id, ours = _new_id(), status == 500
+        fields = {
+            "request_id": request_id,
+            "status": status,
+            "client": addr[0] if addr else "",
+            "why": type(exc).__name__,
+        }
+        level, exc_info = (logging.ERROR, exc) if ours else (logging.WARNING, None)
+        self.log.log(level, "refused unread", exc_info=exc_info, extra={"fields": fields})
+        _say(client, unread(status, request_id))
+
     def load_wsgi(self) -> None:
         """Tell the application how long each request waited for its thread."""
         super().load_wsgi()
@@ -155,7 +192,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def _late(self, arriving: Arriving) -> None:
         if arriving.data:
-            _say(arriving.conn, LATE)
+            _say(arriving.conn.sock, unread(408, _new_id()))
         self._drop(arriving)
 
     def _drop(self, arriving: Arriving) -> None:
@@ -234,10 +271,15 @@ def _unread(conn: TConn) -> int:
     return int(struct.unpack("i", fcntl.ioctl(conn.sock, termios.TIOCOUTQ, bytes(4)))[0])
 
 
-def _say(conn: TConn, text: bytes) -> None:
+def _say(sock: socket.socket, text: bytes) -> None:
     """To whoever is still there. The connection stays open, since the loop knows it by its descriptor."""
     with suppress(OSError):
-        conn.sock.send(text)
+        sock.setblocking(False)
+        sock.send(text)
+
+
+def _new_id() -> str:
+    return new_token()[:22]
 
 
 def allocates_little() -> None:

@@ -22,6 +22,7 @@ from tools import generate
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "app"
 LEAVES = {
+    "answers",
     "clock",
     "config",
     "delivery_config",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import select
 import shutil
 import socket
@@ -12,8 +13,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -21,6 +24,7 @@ import pytest
 import requests
 from gunicorn import http
 from gunicorn.config import Config
+from gunicorn.http.errors import InvalidResponseHeader
 
 from app.framing import LONGEST_BODY
 from app.listening import Gathered, PatientWorker
@@ -28,6 +32,7 @@ from bench import restarts
 from bench.load import until
 from bench.slow_clients import KINDS, crowd
 from tests import lanes
+from tests.people import Answer, check_rules
 from tests.service import Service, running
 from tests.test_where_requests_end import BODY, CHUNKED, HEAD, SIZED
 
@@ -252,6 +257,58 @@ def test_a_request_that_never_ends_is_let_go(service: Service) -> None:
         client.sendall(HEAD)
         answers(client, 408)
         assert (client.recv(1), silent.recv(1)) == (b"", b"")
+
+
+UNREAD = {
+    "late": (408, HEAD),
+    "no request": (400, b"GET <script> /%s HTTP/1.1\r\n\r\n"),
+    "no header": (400, HEAD + b"<script>: 1\r\n\r\n"),
+    "unknown coding": (501, HEAD + b"Transfer-Encoding: <script>, chunked\r\n\r\n0\r\n\r\n"),
+    "long line": (414, b"GET /<script>" + b"a" * 8000 + b" HTTP/1.1\r\n\r\n"),
+    "long header": (431, HEAD + b"X: <script>" + b"a" * 9000 + b"\r\n\r\n"),
+    "long head": (431, HEAD + b"X: <script>\r\n" * 4000 + b"\r\n"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("status", "request_"), UNREAD.values(), ids=[*UNREAD])
+def test_what_never_becomes_a_request_is_refused_as_any_other(service: Service, status: int, request_: bytes) -> None:
+    """By a problem document with an id, which stands in the log as well, and nothing of what was sent."""
+    with line(service) as client:
+        client.sendall(request_)
+        told = HTTPResponse(client)
+        told.begin()
+        text = told.read().decode()
+        assert client.recv(1) == b""
+    answer = Answer(told.status, json.loads(text or "{}"), dict(told.getheaders()))
+    assert (answer.status, answer.headers["Connection"]) == (status, "close")
+    check_rules(answer)
+    assert answer.code
+    assert answer.body.keys() == {"type", "title", "status", "detail", "code", "request_id"}
+    assert "script" not in text
+    if status != 408:
+        [row] = [row for row in service.log.read_text().splitlines() if answer["request_id"] in row]
+        assert "script" not in row
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a secret"), InvalidResponseHeader("a secret")])
+def test_a_fault_below_the_application_is_ours_and_tells_nothing(error: Exception, caplog: Any) -> None:
+    worker, (ours, theirs) = PatientWorker.__new__(PatientWorker), socket.socketpair()
+    worker.log = logging.getLogger("gunicorn.error")
+    with ours, theirs:
+        worker.handle_error(None, ours, "", error)
+        told = HTTPResponse(theirs)
+        told.begin()
+        text = told.read().decode()
+    assert (told.status, json.loads(text)["code"]) == (500, "internal_error")
+    assert "secret" not in text
+    [row] = caplog.records
+    assert (row.levelname, row.exc_info[1], row.fields["request_id"]) == (
+        "ERROR",
+        error,
+        told.getheader("X-Request-ID"),
+    )
+    worker.handle_error(None, ours, ("192.0.2.1", 1), error)  # to nobody: the socket is closed
 
 
 @pytest.mark.slow

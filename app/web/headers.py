@@ -11,19 +11,13 @@ import time
 from flask import Flask, Response, g, request
 
 from app import logs
+from app.answers import API_POLICY, SECURITY
 from app.config import Settings
 from app.errors import NotFound, Overloaded
 from app.web import metrics, problems, transport
 
-SECURITY = {
-    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 WAITED = "latchkey.waited_s"  # what app/listening.py puts into the WSGI environment
 RETRY_AFTER_S = (2, 8)  # spread: a crowd that comes again at one moment would be too many again
-API_POLICY = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"
 
 log = logging.getLogger("latchkey.request")
 
