@@ -174,7 +174,7 @@ def test_the_phone_changes_by_sms(world: World, person: Person) -> None:
     assert world.inbox(person.email)[-1] == "notice.contact_changed"
 
 
-@pytest.mark.covers("asvs 7.5.1", "nist N22", "nist N46")
+@pytest.mark.covers("nist N22", "nist N46")
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

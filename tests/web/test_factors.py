@@ -173,7 +173,7 @@ def test_there_is_an_end_to_how_many(world: World, person: Person) -> None:
     assert any(str(row.id) == theirs["factor_id"] for row in world.rows(Authenticator))
 
 
-@pytest.mark.covers("asvs 7.5.1", "asvs 6.5.6")
+@pytest.mark.covers("asvs 6.5.6")
 def test_enrolling_and_removing_want_a_recent_sign_in(world: World, person: Person) -> None:
     app = enrol(world, person)
     world.clock.advance(minutes=11)

@@ -26,7 +26,7 @@ def stale(world: World, person: Person) -> Person:
     return person
 
 
-@pytest.mark.covers("asvs 7.5.1", "asvs 7.5.3")
+@pytest.mark.covers("asvs 7.5.3")
 def test_a_code_makes_the_sign_in_recent_again(world: World, stale: Person) -> None:
     refused = stale.api.delete("/api/auth/me", stale.token)
     assert refused.code == "insufficient_user_authentication"
@@ -90,7 +90,7 @@ def test_the_channel_may_be_chosen_and_changed(world: World, person: Person) -> 
     answer(person, asked["challenge_id"], person.code()).ok()
 
 
-@pytest.mark.covers("asvs 7.5.1", "attack A36")
+@pytest.mark.covers("attack A36")
 def test_what_one_session_proved_helps_no_other(world: World, person: Person) -> None:
     elsewhere = world.person(email=person.email).sign_in()
     world.clock.advance(minutes=11)
@@ -144,7 +144,7 @@ def test_it_wants_a_session_and_takes_its_own_challenge_alone(world: World, pers
     assert answer(person, asked["challenge_id"], other.code()).code == "challenge_closed"
 
 
-@pytest.mark.covers("attack A36", "asvs 7.5.1")
+@pytest.mark.covers("attack A36")
 def test_a_refresh_token_brings_nothing_of_a_step_up(world: World, stale: Person) -> None:
     """It may be a thief's, who waits for the owner to prove themselves."""
     before = jwt.decode(stale.token, options={"verify_signature": False})

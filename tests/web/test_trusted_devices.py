@@ -186,7 +186,6 @@ def test_a_stranger_s_made_up_tokens_have_no_budget(world: World, person: Person
     assert len(world.audit(event="identifier.locked")) == 1
 
 
-@pytest.mark.covers("asvs 7.5.1")
 def test_a_code_of_long_ago_is_no_recent_sign_in(world: World, person: Person) -> None:
     token = remember(person)
     world.clock.advance(minutes=11)
