@@ -8,7 +8,7 @@ that nobody learns whose address is behind a username.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from app.core import throttles
@@ -38,12 +38,16 @@ def keys(address: Identifier) -> tuple[str, str]:
     return typed_key(address), key(address)
 
 
+def keys_of(addresses: Iterable[Identifier]) -> list[str]:
+    return [key for address in addresses for key in keys(address)]
+
+
 def keys_of_all(addresses: Sequence[Identifier], typed: Identifier) -> list[str]:
     """The counters of all addresses of an account. Of one with a single address, and of nobody, as many with stand-ins
     that belong to what was typed: how many rows a unit locks is to be seen in its time.
     """
     nobodys = [stand_in(kind, typed) for kind in (Kind.EMAIL, Kind.PHONE)]
-    return [key for address in [*addresses, *nobodys][: len(nobodys)] for key in keys(address)]
+    return keys_of([*addresses, *nobodys][: len(nobodys)])
 
 
 def ask(work: Work, typed: Identifier, to: Identifier | None = None) -> int:

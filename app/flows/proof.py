@@ -20,6 +20,7 @@ from app.core import (
     passkeys,
     passwords,
     policy,
+    sends,
     sessions,
     signups,
 )
@@ -188,7 +189,8 @@ def check_password(work: Work, challenge_id: UUID, password: str) -> Proven:
     stored = row.user.password_hash if row.user else None
     right = passwords.matches(work, stored, password)
     challenges.find(work, row.id)  # as it is now: hashing took a while
-    proven = _settle(work, row, lambda _: right, policy.PASSWORD, wrong=InvalidCredentials)
+    sending = sends.keys_of(accounts.contacts(row.user)) if row.user else ()
+    proven = _settle(work, row, lambda _: right, policy.PASSWORD, wrong=InvalidCredentials, beside=sending)
     if row.user:
         passwords.renew(work, row.user, password)
     return proven

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from app.core import identifiers, lockout, roles, throttles
+from app.core import identifiers, lockout, roles, sends, throttles
 from app.core.identifiers import Kind
 from app.db import lost_a_race
 from app.models import OtpChallenge, OutboxMessage, Session, Signup, Throttle, User, UsernameHold
@@ -20,7 +20,7 @@ from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person
 from tests.web.admins import id_of, of_role, path
-from tests.web.test_phone import NUMBER, Phone
+from tests.web.test_phone import NUMBER, Phone, by_recovery, owner_with_both
 
 VERIFY = "/api/auth/verify-otp"
 WAITS = 0.5  # seconds in which a request reaches the held row
@@ -317,6 +317,27 @@ def test_two_new_addresses_of_one_account_take_their_locks_in_one_order(
         confirming = sending(second, by_phone)
     confirming.join(20)
     assert (first[0].status, second[0].code, undone) == (200, "challenge_closed", [])
+
+
+def test_a_password_after_a_code_by_sms_and_a_sign_in_by_e_mail_take_their_locks_in_one_order(
+    locking: World, undone: list[BaseException | None]
+) -> None:
+    """The password that a code to the phone alone set is followed by a code to the e-mail address."""
+    entered, mailed = list[Answer](), list[Answer]()
+    for n in range(10, 40):  # until what is sent there comes before the account in the order of the keys
+        number = f"+9198765432{n}"
+        owner = owner_with_both(locking, number)
+        to = sends.key(identifiers.parse(owner.email, ""))
+        if to < lockout.keys("", id_of(owner))[1]:
+            break
+    thief = Phone(locking, number)
+    password = by_recovery(locking, thief)
+    thief.ask().ok()
+    step = {"challenge_id": thief.answer().ok()["challenge_id"], "password": password}
+    with holding(locking, to, mailed, lambda: owner.ask_signin(password="wrong horse 7")):
+        entering = sending(entered, lambda: thief.api.post("/api/auth/login/verify", step))
+    entering.join(20)
+    assert (mailed[0].code, entered[0].status, undone) == ("invalid_credentials", 200, [])
 
 
 def test_a_message_that_is_deleted_while_it_is_queued_again_is_a_conflict(locking: World) -> None:

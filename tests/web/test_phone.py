@@ -464,16 +464,16 @@ def test_the_primary_dialect_takes_phones_too(world: World) -> None:
 def by_recovery(world: World, phone: Phone) -> str:
     """Set a new password with nothing but the phone."""
     world.clock.advance(minutes=2)
-    asked = phone.api.post("/api/auth/forgot-password", {"phone": NUMBER}).ok()
+    asked = phone.api.post("/api/auth/forgot-password", {"phone": phone.number}).ok()
     body = {"challenge_id": asked["challenge_id"], "otp": phone.code(), "new_password": "thief horse 99"}
     phone.api.post("/api/auth/reset-password", body).ok()
     world.clock.advance(minutes=2)
     return "thief horse 99"
 
 
-def owner_with_both(world: World) -> Person:
-    owner = world.person(phone=NUMBER).sign_up()
-    body = {"challenge_id": owner.tokens["pending"]["challenge_id"], "otp": world.read("sms", NUMBER)}
+def owner_with_both(world: World, number: str = NUMBER) -> Person:
+    owner = world.person(phone=number).sign_up()
+    body = {"challenge_id": owner.tokens["pending"]["challenge_id"], "otp": world.read("sms", number)}
     owner.api.post("/api/auth/verify-otp", body).ok()
     return owner
 
