@@ -21,6 +21,7 @@ from app.core.repeats import Answered
 from app.errors import Refusal
 from app.web import cookies, limits, problems, streamed, tagged, transport
 from app.web.cookies import Baked
+from app.web.fields import Body
 from app.web.guards import ANYBODY, Guard
 from app.web.streamed import Streamed
 from app.web.tagged import Tagged
@@ -54,17 +55,16 @@ class Endpoint:
         return self.view.__name__
 
     @property
+    def writes(self) -> bool:
+        return self.method != "GET"
+
+    @property
     def all_refusals(self) -> list[type[Refusal]]:
         """Every refusal the endpoint can answer with, for the document and the tests."""
         found: list[type[Refusal]] = [*self.refusals, errors.Overloaded, errors.Unavailable]
-        if self.body:
-            found += [
-                errors.MalformedJson,
-                errors.PayloadTooLarge,
-                errors.UnsupportedMediaType,
-                errors.ValidationFailed,
-            ]
-        if self.query:
+        if self.writes:
+            found += [errors.MalformedJson, errors.PayloadTooLarge, errors.UnsupportedMediaType]
+        if self.body or self.query:
             found.append(errors.ValidationFailed)
         if "<uuid:" in self.path:
             found.append(errors.NotFound)  # what is no id at all
@@ -137,16 +137,17 @@ class Surface:
 
 def _handler(endpoint: Endpoint, kit: Kit, *, cookied: bool) -> Callable[..., Response]:
     def handle(**path: Any) -> Response:
-        if cookied and endpoint.method != "GET":
+        if cookied and endpoint.writes:
             cookies.refuse_other_sites(kit.settings)
         claims = endpoint.guard.claims(kit)
-        given: list[BaseModel] = [transport.query(endpoint.query)] if endpoint.query else []
-        given += [transport.body(endpoint.body)] if endpoint.body else []
-        key = transport.idempotency_key() if endpoint.repeatable else None
+        found = _found(endpoint)
 
         def story(work: Work) -> Any:
             try:
                 work.caller = endpoint.guard.admit(work, claims)
+                if isinstance(found, Refusal):
+                    raise found
+                given, key = found
                 tell = partial(endpoint.view, work, *given, **path)
                 return _once(work, _repeated(work, key, given, path), tell) if key else tell()
             except Refusal as refused:
@@ -161,6 +162,21 @@ def _handler(endpoint: Endpoint, kit: Kit, *, cookied: bool) -> Callable[..., Re
         return _reply(kit, answer, endpoint.status)
 
     return handle
+
+
+def _found(endpoint: Endpoint) -> tuple[list[BaseModel], str | None] | Refusal:
+    """Query, body and Idempotency-Key, or what is wrong with them, which is told to whom the guard admits. Read before
+    the unit of work begins: a slow client holds no connection to the database.
+    """
+    try:
+        given: list[BaseModel] = [transport.query(endpoint.query)] if endpoint.query else []
+        if endpoint.body:
+            given.append(transport.body(endpoint.body))
+        elif endpoint.writes and not transport.is_empty():
+            transport.body(Body)
+        return given, transport.idempotency_key() if endpoint.repeatable else None
+    except Refusal as wrong:
+        return wrong
 
 
 def _repeated(work: Work, key: str, given: list[BaseModel], path: dict[str, Any]) -> repeats.Request:

@@ -16,7 +16,7 @@ from app.web.endpoint import Endpoint
 from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import Answer, Person
-from tests.web.admins import of_role
+from tests.web.admins import id_of, of_role
 from tests.web.test_browser import Browser
 from tests.web.test_machines import make_key
 
@@ -49,14 +49,21 @@ def address(name: str) -> str:
 
 
 def body_of(endpoint: Endpoint, person: Person) -> Any:
-    """What the document gives as an example, for a body that is none is refused before the database is asked. Where
-    nobody is asked who they are, an empty one: what is wrong with it is said inside.
-    """
+    """What the document gives as an example; where nobody is asked who they are, an empty one."""
     if endpoint.body is None:
         return None
     if endpoint.guard.leaving:
         return {"refresh_token": person.tokens["refresh_token"]}
     return endpoint.body.model_config["json_schema_extra"]["examples"][0] if endpoint.guard.needed else {}
+
+
+def test_what_is_wrong_with_a_request_is_told_and_noted_of_who_may_make_it(world: World, person: Person) -> None:
+    for body in ({}, {"name": 7}):
+        answer = person.api.post("/api/admin/api-keys", body, person.token)
+        assert (answer.status, answer.code) == (403, "forbidden")
+    assert person.api.post("/api/auth/change-email", {}, person.token).code == "validation_failed"
+    [row] = world.audit(event="request.refused", reason="validation_failed")
+    assert row.actor_id == id_of(person)
 
 
 def check(answer: Answer, name: str, caller: str) -> None:
@@ -98,6 +105,15 @@ def visit(world: World, caller: str, make: Any, token: Any) -> None:
         if endpoint.guard.leaving and caller == "nobody" and body is None:
             continue  # there is nothing to sign out of: what it says is in the test of the dialect
         check(world.api().call(endpoint.method, address(name), body, token(own, endpoint)), name, caller)
+        if TABLE[name][caller] != "in":
+            check(malformed(world, endpoint, address(name), token(own, endpoint)), name, caller)
+
+
+def malformed(world: World, endpoint: Endpoint, path: str, token: str | None) -> Answer:
+    """What is wrong with a request is told to nobody whom the door does not let in."""
+    query, body = "?limit=none" if endpoint.query else "", b"[" if endpoint.writes else None
+    headers = {"Content-Type": "application/json"} if endpoint.writes else {}
+    return world.api().call(endpoint.method, path + query, body, token, **headers)
 
 
 @pytest.mark.one_lane

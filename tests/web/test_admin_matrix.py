@@ -20,6 +20,7 @@ from app.web.fields import SOME_ID
 from tests.conftest import World
 from tests.people import DOCUMENT, Answer, Person, wrong
 from tests.web.admins import id_of, of_role
+from tests.web.test_access import malformed
 from tests.web.test_machines import make_key
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "administration.md"
@@ -148,6 +149,8 @@ def test_everybody_else_gets_what_the_table_says(world: World, caller: str) -> N
         for whose in subjects(endpoint):
             at = path(world, endpoint, whose, person, admin)
             check(world.api().call(endpoint.method, at, BODIES.get(name), token), name, caller, whose)
+            if int(TABLE[name][caller]) in (401, 403):
+                check(malformed(world, endpoint, at, token), name, caller, whose)
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
