@@ -134,7 +134,7 @@ def exchange(work: Work, token: str) -> Exchange:
     if row.used_at is None and row.expires_at <= work.now:
         return Exchange(Outcome.EXPIRED, session, user)
     if row.used_at is None and _spent(work, row):
-        successor = _successor(work, token, work.kit.keys.current)
+        successor = _successor(work, row, token, work.kit.keys.current)
         return Exchange(Outcome.ROTATED, session, user, successor, _store(work, session, successor))
     return _again(work, token, row, session, user)
 
@@ -156,7 +156,7 @@ NOW = select(RefreshToken).where(RefreshToken.id == bindparam("row"))
 def _again(work: Work, token: str, row: RefreshToken, session: Session, user: User) -> Exchange:
     if work.db.scalar(NOW, {"row": row.id}, execution_options={"populate_existing": True}) is None:
         return Exchange(Outcome.UNKNOWN)  # its user was erased a moment ago, and is not named again
-    candidates = {token_digest(t): t for t in (_successor(work, token, key_id) for key_id in work.kit.keys.ids)}
+    candidates = {token_digest(t): t for t in (_successor(work, row, token, key_id) for key_id in work.kit.keys.ids)}
     query = select(RefreshToken).where(RefreshToken.digest.in_(candidates), RefreshToken.used_at.is_(None))
     follower = work.db.scalar(query)
     in_time = row.used_at is not None and abs(work.now - row.used_at) < GRACE
@@ -165,8 +165,11 @@ def _again(work: Work, token: str, row: RefreshToken, session: Session, user: Us
     return Exchange(Outcome.REPEATED, session, user, candidates[follower.digest], follower.expires_at)
 
 
-def _successor(work: Work, token: str, key_id: str) -> str:
-    mac = work.kit.keys.mac(Purpose.SUCCESSORS, token, key_id=key_id)
+def _successor(work: Work, row: RefreshToken, token: str, key_id: str) -> str:
+    """The same one however often it is asked for. Key and token alone do not tell it: whoever finds a spent token and
+    has SECRET_KEY, also one that was dropped since, would go on in its owner's place.
+    """
+    mac = work.kit.keys.mac(Purpose.SUCCESSORS, token, row.id.hex, key_id=key_id)
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 

@@ -180,7 +180,7 @@ def _found(endpoint: Endpoint) -> tuple[list[BaseModel], str | None] | Refusal:
 
 
 def _repeated(work: Work, key: str, given: list[BaseModel], path: dict[str, Any]) -> repeats.Request:
-    caller = str(work.caller.user_id or work.caller.key_id or limits.network(work.client.address))
+    caller = str(work.caller.session_id or work.caller.key_id or limits.network(work.client.address))
     body = "\n".join([*(part.model_dump_json() for part in given), *map(str, path.values())])
     return repeats.Request(request.endpoint or "", caller, key, body)
 

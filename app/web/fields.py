@@ -28,7 +28,6 @@ from pydantic_core import PydanticCustomError
 from app.core import devices, identifiers
 from app.core.identifiers import Identifier
 from app.core.text import LONGEST_NAME, composed, is_printable
-from app.crypto import jwt
 from app.errors import ValidationFailed
 from app.work import Work
 
@@ -142,7 +141,7 @@ Typed = Annotated[str, _text(320), AfterValidator(_printable)]  # an identifier 
 Password = Annotated[str, _text(256), AfterValidator(_no_nul)]
 Code = Annotated[str, _text(64), AfterValidator(_printable)]
 Token = Annotated[str, _text(512), AfterValidator(_printable)]
-AccessToken = Annotated[str, _text(jwt.LONGEST), AfterValidator(_printable)]
+Presented = Annotated[str, StringConstraints(strict=True)]  # whatever a stranger handed to a backend as a token
 Audience = Annotated[str, _text(64), AfterValidator(_printable)]
 Channel = Literal["email", "sms"]
 Wished = Literal["email", "sms", "totp", "passkey"]  # what a sign-in or step-up shall ask for

@@ -18,7 +18,7 @@ from app.web.paging import Page
 from tests.conftest import World
 from tests.lanes import SECRETS
 from tests.people import DOCUMENT, PASSWORD, Person, as_json
-from tests.web.admins import give, id_of
+from tests.web.admins import id_of, of_role
 
 JSON = {"Content-Type": "application/json"}
 BODIES = [(re.sub(r"<uuid:\w+>", SOME_ID, s.prefix + e.path), e) for s in SURFACES for e in s.endpoints if e.body]
@@ -66,6 +66,12 @@ GOOD: dict[str, Any] = {
 def world(make_world: Any) -> World:
     """Hundreds of bad bodies from one address: without the address limits."""
     return make_world(ratelimit=False)
+
+
+@pytest.fixture
+def person(world: World) -> Person:
+    """Who may call whatever a person can: what is wrong with a request is told to nobody else."""
+    return of_role(world, "admin")
 
 
 def tables(world: World) -> dict[str, int]:
@@ -155,6 +161,21 @@ def test_every_body_must_be_json(world: World, person: Person, path: str, endpoi
     )
 
 
+def test_a_body_that_an_endpoint_has_no_use_for_keeps_the_rules_too(world: World, person: Person) -> None:
+    bare = [(s, e) for s in SURFACES for e in s.endpoints if e.writes and not e.body]
+    assert len(bare) > 15
+    as_form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for surface, endpoint in bare:
+        if surface.cookies:
+            continue
+        path = re.sub(r"<uuid:\w+>", SOME_ID, surface.prefix + endpoint.path)
+        refused = {b"everywhere=1": (as_form, 415), b" " * 70_000: (JSON, 413), b"{": (JSON, 400), b"[]": (JSON, 400)}
+        for raw, (headers, status) in refused.items():
+            answer = person.api.call(endpoint.method, path, raw, token(endpoint, person), **headers)
+            assert answer.status == status, (path, raw[:9])
+    person.api.call("POST", "/api/v1/auth/logout", b"", person.token, **as_form).ok()
+
+
 HOSTILE = {
     "null": None,
     "true": True,
@@ -181,6 +202,7 @@ FREE = {
     "device_info": {"object"},
     "credential": {"object"},
     "/api/v1/otp/verify otp": {"number"},
+    "/api/auth/introspect token": {"empty", "nul", "surrogate", "crlf", "long", "line separator", "newline"},
     "invite": {"true"},
     "disabled": {"true"},
     "seconds": {"number"},
@@ -388,8 +410,6 @@ LISTS = [(s.prefix + e.path, e) for s in SURFACES for e in s.endpoints if e.quer
 @pytest.mark.parametrize("path", [path for path, _ in LISTS])
 @pytest.mark.one_lane
 def test_a_cursor_that_nobody_gave_out_is_some_place_or_a_field_error(world: World, person: Person, path: str) -> None:
-    give(world, person, "admin")
-    person.sign_in()
     endpoint = dict(LISTS)[path]
     world.api().post("/api/v1/devices/register", {"device_id": "till-7", "user_id": "x"}, SECRETS["api_key"])
     place = re.sub("<.*?device_id>", "till-7", path.replace("<uuid:user_id>", str(id_of(person))))

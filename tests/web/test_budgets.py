@@ -234,7 +234,7 @@ def test_a_good_sign_in_of_the_attacker_does_not_clear_the_victims_counter(world
     assert login(world, person.email)[1] == "account_locked"
 
 
-@pytest.mark.covers("attack A03")
+@pytest.mark.covers("attack A03", "attack A04")
 def test_without_address_limits_there_is_no_extra_guess(make_world) -> None:
     world = make_world(ratelimit=False)
     person = world.person().sign_up()

@@ -134,6 +134,10 @@ OTHERS: dict[str, Callable[[World, Person], str]] = {
     "without a session": lambda w, p: forged(w, p, sid=...),
     "spaces around": lambda _, p: f" {p.token} ",
     "with its scheme": lambda _, p: f"Bearer {p.token}",
+    "nothing": lambda *_: "",
+    "longer than any": lambda _, p: p.token + "A" * 4096,
+    "a tab in it": lambda *_: "a\tb",
+    "no text at all": lambda *_: "\ud800\x00",
 }
 
 

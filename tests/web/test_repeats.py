@@ -126,3 +126,13 @@ def test_a_browser_s_repeat_gets_its_cookie_too(world: World) -> None:
     assert answers[0].get_json() == answers[1].get_json()
     assert answers[0].headers["Set-Cookie"] == answers[1].headers["Set-Cookie"]
     assert world.count(OtpChallenge) == 1
+
+
+def test_what_is_shown_once_is_repeated_to_the_same_session_alone(world: World, person: Person) -> None:
+    """A repeat is a client's lost answer: who has another session of the same account gets none of it."""
+    api = world.api(**{"Idempotency-Key": "1"})
+    first = api.post("/api/auth/factors/totp", {}, person.token).ok()
+    assert api.post("/api/auth/factors/totp", {}, person.refresh().ok()["access_token"]).body == first.body
+    world.clock.advance(minutes=2)
+    other = person.sign_in()
+    assert api.post("/api/auth/factors/totp", {}, other.token).ok()["secret"] != first["secret"]

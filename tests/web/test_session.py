@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 
 import pytest
 
+from app.crypto.keys import Purpose
 from app.models import RefreshToken, Session, User
 from tests.conftest import World
 from tests.people import Person
@@ -20,6 +22,14 @@ def test_a_refresh_spends_the_token_and_keeps_the_session(world: World, person: 
     assert person.api.get("/api/auth/me", fresh["access_token"]).status == 200
     again = person.refresh(fresh["refresh_token"]).ok()
     assert again["session_id"] == first["session_id"]
+
+
+def test_key_and_spent_token_do_not_tell_the_token_that_follows(world: World, person: Person) -> None:
+    """An old log and a SECRET_KEY of then would be a session of now."""
+    spent = person.tokens["refresh_token"]
+    follows = person.refresh().ok()["refresh_token"]
+    mac = world.kit.keys.mac(Purpose.SUCCESSORS, spent)
+    assert follows != base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
 @pytest.mark.covers("attack A46")

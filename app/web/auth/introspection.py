@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 from app.core import sessions
 from app.core.api_keys import Scope
 from app.web.auth.surface import auth
-from app.web.fields import AccessToken, Body, example
+from app.web.fields import Body, Presented, example
 from app.web.guards import KEY
 from app.work import Work
 
@@ -19,7 +19,7 @@ CLAIMS = ("iss", "aud", "sub", "iat", "exp", "jti", "sid", "role", "amr", "auth_
 class IntrospectBody(Body):
     model_config = example(token="...")
 
-    token: AccessToken
+    token: Presented
 
 
 class InactiveReply(TypedDict):
