@@ -247,12 +247,10 @@ def _about_it(claimed: Claimed) -> AbstractContextManager[None]:
     return logs.about(message_id=str(out.id), channel=out.channel, kind=out.kind)
 
 
-def _storable(receipt: object) -> Receipt:
+def _storable(receipt: Receipt) -> Receipt:
     """What a sender returned, as far as a message can remember it and a report can name it: the sender may be an
     operator's own, and the id is anybody's words.
     """
-    if not isinstance(receipt, Receipt):
-        raise TypeError("a sender returned no Receipt")
     known = reports.word(str(receipt.provider_id or ""))[:LONGEST_ID]
     return Receipt(reports.word(receipt.provider)[:LONGEST_NAME], known or None)
 

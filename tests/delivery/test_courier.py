@@ -414,6 +414,8 @@ def test_decoys_do_not_keep_honest_messages_waiting(quiet: World) -> None:
 @pytest.mark.one_lane("postgresql")  # MySQL cannot: there a deadlock is done again
 def test_a_message_that_another_courier_marks_is_passed_over(quiet: World) -> None:
     """Whoever waited for it, with other messages locked, could wait for somebody who waits for these."""
+    if quiet.lane.name != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
     for _ in range(2):
         quiet.person().ask_signup().ok()
     marked, free = quiet.rows(OutboxMessage)

@@ -140,14 +140,17 @@ def test_a_report_of_a_message_whose_answer_was_lost_counts_it_as_sent_too(make_
 class Refusing(MemorySender):
     name = "refusing"
 
-    def __init__(self, *failures: Exception) -> None:
+    def __init__(self, *failures: Exception | None) -> None:
         super().__init__("email")
         self.failures = list(failures)
 
     def send(self, outgoing: Any) -> Any:
-        if self.failures:
-            raise self.failures.pop(0)
-        return super().send(outgoing)
+        if not self.failures:
+            return super().send(outgoing)
+        failure = self.failures.pop(0)
+        if failure:
+            raise failure
+        return None
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -155,16 +158,16 @@ def test_each_attempt_of_a_provider_is_counted_by_what_came_of_it(reason: Reason
     def attempts(outcome: str) -> float:
         return figures.SENDS.labels("email", "refusing", outcome)._value.get()
 
-    sender = Counted(Refusing(SendFailed(reason, "said no"), ZeroDivisionError()))
+    sender = Counted(Refusing(SendFailed(reason, "said no"), ZeroDivisionError(), None))
     before = {outcome: attempts(outcome) for outcome in (reason, "unknown", "taken")}
-    for failure in (SendFailed, ZeroDivisionError):
+    for failure in (SendFailed, ZeroDivisionError, TypeError):  # the last forgot to return a Receipt
         with pytest.raises(failure):
             sender.send(message("email"))
     assert sender.send(message("email")).provider == "refusing"
     assert (sender.name, sender.channel) == ("refusing", "email")
     assert attempts("taken") == before["taken"] + 1
-    assert attempts(reason) == before[reason] + (2 if reason is Reason.UNKNOWN else 1)
-    assert attempts("unknown") == before["unknown"] + (2 if reason is Reason.UNKNOWN else 1)
+    assert attempts(reason) == before[reason] + (3 if reason is Reason.UNKNOWN else 1)
+    assert attempts("unknown") == before["unknown"] + (3 if reason is Reason.UNKNOWN else 2)
 
 
 @pytest.mark.one_lane("postgresql")

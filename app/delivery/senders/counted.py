@@ -23,7 +23,9 @@ class Counted:
         outcome: str = Reason.UNKNOWN  # of one that stumbles
         began = time.perf_counter()
         try:
-            receipt = self._sender.send(message)
+            receipt: object = self._sender.send(message)
+            if not isinstance(receipt, Receipt):
+                raise TypeError(f"{self.name} returned no Receipt")
             outcome = TAKEN
         except SendFailed as failure:
             outcome = failure.reason
