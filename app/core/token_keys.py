@@ -24,15 +24,23 @@ def ring(settings: Settings) -> TokenRing:
     Raises SettingsError.
     """
     s = settings
-    signer = signing.shared(s.jwt_secret_key.get_secret_value()) if s.jwt_algorithm == SHARED else private_key(s)
+    signer = _shared(s.jwt_secret_key, "JWT_SECRET_KEY") if s.jwt_algorithm == SHARED else private_key(s)
     others = {
         name: signing.shared(signing.for_audience(s.jwt_secret_key.get_secret_value(), name))
         if s.jwt_algorithm == SHARED
         else signer
         for name in s.jwt_audiences
     }
-    previous = [signing.shared(secret) for secret in _plain(s.jwt_previous_secret_keys)]
+    previous = [_shared(secret, "JWT_PREVIOUS_SECRET_KEYS") for secret in s.jwt_previous_secret_keys]
     return TokenRing([signer, *previous, *_public_keys(s)], s.jwt_issuer, s.jwt_audience, others)
+
+
+def _shared(secret: SecretStr, name: str) -> Key:
+    try:
+        return signing.shared(secret.get_secret_value())
+    except BadKey as why:
+        wanted = "JWT_PRIVATE_KEY or JWT_PREVIOUS_PUBLIC_KEYS"
+        raise SettingsError(f"{name} {why}; it belongs into {wanted}") from None
 
 
 def private_key(settings: Settings) -> Key:

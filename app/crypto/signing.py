@@ -39,6 +39,7 @@ RSA_EXPONENT = 65_537
 NEW_RSA_BITS = 3072
 MEMBERS = {"OKP": ("crv", "kty", "x"), "EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}
 MARK = "-----BEGIN "
+PEM = (MARK, base64.b64encode(MARK.encode()).decode()[:14])  # how a key in PEM begins, and the base64 of it
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
 
 
@@ -63,7 +64,11 @@ def key_id(secret: str) -> str:
 
 
 def shared(secret: str) -> Key:
-    """The key of a shared secret (HS256): who verifies with it can sign with it."""
+    """The key of a shared secret (HS256): who verifies with it can sign with it. Raises BadKey for a key in PEM: of a
+    public one everybody could.
+    """
+    if secret.strip().startswith(PEM):
+        raise BadKey("is a key in PEM and no shared secret")
     return Key(key_id(secret), SHARED, secret, secret)
 
 

@@ -15,6 +15,7 @@ const LONGEST = 4096
 const SHAPE = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const BEARER = /^bearer +([\w.~+/=-]+)$/i
 const SHORTEST_SECRET = 32 // bytes
+const PEM = /^(-----BEGIN |LS0tLS1CRUdJTi)/ // how a key in PEM begins, and the base64 of it
 const LOCAL = ["localhost", "127.0.0.1", "[::1]"]
 const TITLES = {401: "Unauthorized", 403: "Forbidden", 503: "Service Unavailable"}
 // What is wrong with the way to the keys, and not with the token.
@@ -130,6 +131,7 @@ function sharedSecrets(secrets) {
   const kept = secrets.map((secret) => secret.trim()).filter(Boolean)
   if (!kept.length) throw new TypeError("no secret is given")
   if (kept.some((secret) => Buffer.byteLength(secret) < SHORTEST_SECRET)) throw new TypeError("a secret is too short")
+  if (kept.some((secret) => PEM.test(secret))) throw new TypeError("a secret is a key in PEM")
   const id = (secret) => createHmac("sha256", secret).update("latchkey/kid").digest("hex").slice(0, 8)
   const byId = new Map(kept.map((secret) => [id(secret), Buffer.from(secret)]))
   return {algorithms: ["HS256"], candidates: (kid) => (byId.has(kid) ? [byId.get(kid)] : [...byId.values()])}

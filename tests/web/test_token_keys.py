@@ -166,6 +166,22 @@ def test_a_key_that_cannot_be_used_stops_the_start(given: dict[str, Any], line: 
         assert len(value) < 50 or value not in str(refused.value)
 
 
+FORMS: dict[str, Callable[[str], str]] = {
+    "PEM": str, "a line with \\n": lambda pem: pem.replace("\n", "\\n"), "base64": signing.one_line,
+}  # fmt: skip
+
+
+@pytest.mark.covers("attack A40")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["jwt_secret_key", "jwt_previous_secret_keys"])
+def test_a_key_in_pem_is_no_shared_secret(name: str, form: str) -> None:
+    """Anybody can make the text of a public key from what /.well-known/jwks.json tells, and would sign with it."""
+    for pem in (*PUBLIC.values(), *PEM.values()):
+        given = SECRETS | {name: FORMS[form](pem)}
+        with pytest.raises(SettingsError, match=f"^{name.upper()} is a key in PEM and no shared secret"):
+            token_keys.ring(Settings(_env_file=None, **given))
+
+
 PRODUCTION = {"environment": "production", "allow_console_delivery": "true", "database_url": "postgresql://u:p@db/x"}
 
 

@@ -18,6 +18,7 @@ from latchkey_client import fetch
 from latchkey_client.errors import Unavailable
 from latchkey_client.forks import after_fork
 
+PEM = ("-----BEGIN ", "LS0tLS1CRUdJTi")  # how a key in PEM begins, and the base64 of it
 SHORTEST = 32  # bytes of a secret; RFC 7518, section 3.2
 SMALLEST_RSA = 2048  # bits; RFC 7518, section 3.3
 MAX_AGE_S = 300  # the JWKS says the same in its Cache-Control
@@ -63,6 +64,8 @@ class SharedSecrets:
             raise ValueError("no secret is given")
         if any(len(secret.encode()) < SHORTEST for secret in kept):
             raise ValueError(f"a secret is shorter than {SHORTEST} bytes")
+        if any(secret.startswith(PEM) for secret in kept):
+            raise ValueError("a secret is a key in PEM: of a public one everybody could sign")
         self._by_id = {key_id(secret): Key("HS256", secret) for secret in kept}
 
     def candidates(self, kid: str | None) -> Sequence[Key]:
