@@ -399,17 +399,21 @@ def test_whoever_signs_out_unheard_stays_signed_in_and_is_told(visit: Visit) -> 
     visit.reads("Welcome back")
 
 
-def test_the_cookie_goes_only_when_the_session_has(tmp_path: Path) -> None:
-    said = []
+def test_the_cookie_goes_only_when_the_session_has_and_a_lost_refresh_is_asked_for_again(tmp_path: Path) -> None:
+    said, lost = [], ["refresh", "login"]
 
     class Latchkey(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            route = self.path.rpartition("/")[2]
+            if route in lost:  # the answer never arrives
+                return lost.remove(route)
             self.send_response(said[-1])
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"{}")
+            return None
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Latchkey) as stub:
         threading.Thread(target=stub.serve_forever, daemon=True).start()
@@ -419,6 +423,8 @@ def test_the_cookie_goes_only_when_the_session_has(tmp_path: Path) -> None:
                 given = {"headers": {"Origin": base}, "cookies": {"latchkey-refresh": "x" * 43}}
                 answer = requests.post(f"{base}/api/auth/logout", json={}, timeout=30, **given)
                 assert (answer.status_code, "Max-Age=0" in answer.headers.get("Set-Cookie", "")) == (status, goes)
+            for path, status in (("refresh", 200), ("login", 503)):
+                assert requests.post(f"{base}/api/auth/{path}", json={}, timeout=30, **given).status_code == status
         stub.shutdown()
 
 

@@ -9,6 +9,8 @@ import { APP_ORIGIN, OVER_HTTPS } from "@/lib/origin";
 const LATCHKEY_URL = process.env.LATCHKEY_URL ?? "http://127.0.0.1:5000";
 const BEHIND_PROXY = process.env.BEHIND_PROXY === "true";
 const PATIENCE_MS = 15_000;
+// For each of two tries of a refresh: the second must come within 10 seconds of the first, or Latchkey takes the token for stolen.
+const REFRESH_PATIENCE_MS = 4_000;
 const LARGEST_BODY = 64 * 1024; // Latchkey takes no more either
 const DEVICE_LIFE_S = 30 * 24 * 3600; // as long as Latchkey remembers a device
 
@@ -67,15 +69,19 @@ export async function passOn(request: Request, path: string, body?: Json): Promi
     if (value) headers.set(name, value);
   }
   if (body) headers.set("Content-Type", "application/json");
-  try {
-    return await fetch(`${LATCHKEY_URL}/api/auth/${path}`, {
+  const send = (patience: number) =>
+    fetch(`${LATCHKEY_URL}/api/auth/${path}`, {
       method: request.method,
       headers,
       body: body ? JSON.stringify(body) : undefined,
       cache: "no-store",
       redirect: "error",
-      signal: AbortSignal.timeout(PATIENCE_MS),
+      signal: AbortSignal.timeout(patience),
     });
+  try {
+    // The answer of a refresh may be lost once: the token is spent by then, and the same one gets the same answer again.
+    if (path === "refresh") return await send(REFRESH_PATIENCE_MS).catch(() => send(REFRESH_PATIENCE_MS));
+    return await send(PATIENCE_MS);
   } catch {
     return problem(503, "unavailable", "The sign-in service cannot be reached. Try again in a moment.");
   }
