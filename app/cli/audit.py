@@ -15,6 +15,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from app.core import inspection, seals
+from app.core.cryptoperiods import Cryptoperiods
 from app.core.inspection import Finding, Inspection
 from app.core.trail import Filters
 from app.delivery import upkeep
@@ -112,10 +113,11 @@ def purge(context: click.Context, *, before: datetime) -> None:
     What would go is verified first; if anything is wrong with it, nothing is deleted. The owner of the tables runs it.
     """
     kit, bound, seen = _kit(), before.replace(tzinfo=UTC), Inspection()
+    periods = Cryptoperiods(kit.keys.current)
     if bound > kit.clock():
         raise click.BadParameter("That day is still to come.", param_hint="--before")
     end = _reached(lambda: run(kit, partial(seals.last_older, before=bound), reads=True))
-    if found := _reached(lambda: list(islice(inspection.chain(kit, seen, end), SHOWN))):
+    if found := _reached(lambda: list(islice(inspection.chain(kit, seen, end, periods), SHOWN))):
         for finding in found:
             click.echo(_told(finding))
         click.echo("nothing was deleted: see flask audit-verify")

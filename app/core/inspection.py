@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import and_, exists, or_, select
 
 from app.core import audit, seals, signatures, spelling
+from app.core.cryptoperiods import Cryptoperiods
 from app.core.signatures import Fault
 from app.models import AuditLog, AuditSeal
 from app.work import Kit, Work, run
@@ -66,21 +67,22 @@ def inspect(kit: Kit, seen: Inspection, expected: str | None = None) -> Iterator
 def _walk(kit: Kit, seen: Inspection, expected: str | None) -> Iterator[Finding]:
     last = run(kit, seals.newest, reads=True)
     seen.head, end = seals.head(last), last.sequence if last else 0
-    yield from chain(kit, seen, end)
+    periods = Cryptoperiods(kit.keys.current)
+    yield from chain(kit, seen, end, periods)
     yield from _beyond(kit, end)
-    yield from _unsealed(kit, seen)
+    yield from _unsealed(kit, seen, periods)
     if expected is not None and not _is_held(kit, seen, expected):
         yield Finding(f"the chain does not hold the head {expected}: seals were cut off or made anew")
 
 
-def chain(kit: Kit, seen: Inspection, end: int) -> Iterator[Finding]:
-    """The findings of the seals up to one, and of their rows."""
+def chain(kit: Kit, seen: Inspection, end: int, periods: Cryptoperiods) -> Iterator[Finding]:
+    """The findings of the seals up to one, and of their rows. `periods`: of the keys, to be gathered."""
     rows = _Groups(_paged(kit, [AuditLog.seal <= end], by_seal=True))
     before: AuditSeal | None = None
     for seal in _seals(kit, end):
         yield from _orphans(rows.before(seal.sequence))
         yield from _chained(seal, before)
-        yield from _proven(kit, seen, seal, rows.of(seal.sequence))
+        yield from _proven(kit, seen, periods, seal, rows.of(seal.sequence))
         before = seal
     yield from _orphans(rows.before(end + 1))
 
@@ -169,14 +171,18 @@ def _chained(seal: AuditSeal, before: AuditSeal | None) -> Iterator[Finding]:
         yield Finding("does not follow the seal before it", seal.sequence)
 
 
-def _proven(kit: Kit, seen: Inspection, seal: AuditSeal, rows: Iterator[Stored]) -> Iterator[Finding]:
+def _proven(
+    kit: Kit, seen: Inspection, periods: Cryptoperiods, seal: AuditSeal, rows: Iterator[Stored]
+) -> Iterator[Finding]:
     seen.seals += 1
-    if problem := _own_fault(kit, seal):
+    if problem := seals.fault(kit.keys, seal):
         yield Finding(problem, seal.sequence)
+    elif not periods.seal(seal.key_id, seal.made_at):
+        yield Finding(f"the seal {Fault.KEY_RETIRED.value}", seal.sequence)
     if seal.purged_at is None:
         seen.adopted_seals += seal.adopted
         seen.adopted += seal.count if seal.adopted else 0
-        found = list(_covered(kit, seen, seal, rows))
+        found = list(_covered(kit, seen, periods, seal, rows))
         yield from found if found and not _is_gone(kit, seal) else ()
         return
     seen.purged_to, seen.purged_at = seal.sequence, seal.purged_at.isoformat(timespec="seconds")
@@ -188,32 +194,13 @@ def _is_gone(kit: Kit, seal: AuditSeal) -> bool:
     """True if a seal's rows were purged while they were being inspected."""
     now = run(kit, lambda work: work.db.get(AuditSeal, seal.sequence), reads=True)
     anchor = run(kit, seals.anchor, reads=True)
-    purged = anchor is not None and anchor.sequence >= seal.sequence and _own_fault(kit, anchor) is None
+    purged = anchor is not None and anchor.sequence >= seal.sequence and seals.fault(kit.keys, anchor) is None
     return purged and (now is None or now.purged_at is not None)
 
 
-def _own_fault(kit: Kit, seal: AuditSeal) -> str | None:
-    """What is wrong with a seal itself."""
-    try:
-        whole = signatures.same(seal.mac, seals.own_mac(kit.keys, seal))
-        marked = _is_rightly_marked(kit, seal)
-    except KeyError:
-        return f"the seal {Fault.KEY_LOST.value}"
-    if not whole:
-        return "the seal was changed, or not made by this service"
-    return None if marked else "the mark of a purge on it was changed, or not made by this service"
-
-
-def _is_rightly_marked(kit: Kit, seal: AuditSeal) -> bool:
-    """Either not purged, or purged by this service."""
-    if seal.purged_at is None and seal.purge_key_id is None and seal.purge_mac is None:
-        return seal.members is not None
-    if seal.purged_at is None or not seal.purge_key_id or seal.purge_mac is None or seal.members is not None:
-        return False
-    return signatures.same(seal.purge_mac, seals.purge_mac(kit.keys, seal, seal.purge_key_id))
-
-
-def _covered(kit: Kit, seen: Inspection, seal: AuditSeal, rows: Iterator[Stored]) -> Iterator[Finding]:
+def _covered(
+    kit: Kit, seen: Inspection, periods: Cryptoperiods, seal: AuditSeal, rows: Iterator[Stored]
+) -> Iterator[Finding]:
     """Are these the rows that were sealed, all of them, no others, and as they were?"""
     listed = seal.members or b""
     sealed = {UUID(bytes=listed[at : at + 16]) for at in range(0, len(listed) // 16 * 16, 16)}
@@ -225,7 +212,7 @@ def _covered(kit: Kit, seen: Inspection, seal: AuditSeal, rows: Iterator[Stored]
             added.append(row["id"])
         if len(there) <= seals.BATCH:
             there.append((row["id"], row["mac"]))
-        yield from _checked(kit, seen, row, erased)
+        yield from _checked(kit, seen, periods, row, erased)
     yield from _erased(kit, erased)
     if seals.digest(there) == seal.digest:
         if b"".join(each.bytes for each, _ in there) != seal.members:
@@ -238,10 +225,14 @@ def _covered(kit: Kit, seen: Inspection, seal: AuditSeal, rows: Iterator[Stored]
         yield Finding("was put in", seal.sequence, each)
 
 
-def _checked(kit: Kit, seen: Inspection, row: Stored, erased: list[Stored]) -> Iterator[Finding]:
+def _checked(
+    kit: Kit, seen: Inspection, periods: Cryptoperiods, row: Stored, erased: list[Stored]
+) -> Iterator[Finding]:
     seen.rows += 1
     if fault := signatures.fault(kit.keys, row):
         yield Finding(fault.value, row["seal"], row["id"])
+    elif not periods.row(row["key_id"], row["at"] if row["seal"] else None):
+        yield Finding(Fault.KEY_RETIRED.value, row["seal"], row["id"])
     elif row["odd"]:
         yield Finding(f"has {row['odd']} in a form that no filter finds", row["seal"], row["id"])
     elif signatures.is_erased(row):
@@ -273,14 +264,14 @@ def _beyond(kit: Kit, end: int) -> Iterator[Finding]:
     return _orphans(_paged(kit, [AuditLog.seal > end, no_seal], by_seal=True))
 
 
-def _unsealed(kit: Kit, seen: Inspection) -> Iterator[Finding]:
+def _unsealed(kit: Kit, seen: Inspection, periods: Cryptoperiods) -> Iterator[Finding]:
     """Rows that no seal covers yet have their own MAC, and must not wait for long."""
     overdue, since = 0, None
     erased: list[Stored] = []
     bound = kit.clock() - seals.OVERDUE
     for row in _paged(kit, [AuditLog.seal.is_(None)]):
         seen.unsealed += 1
-        yield from _checked(kit, seen, row, erased)
+        yield from _checked(kit, seen, periods, row, erased)
         if row["at"] < bound:
             overdue, since = overdue + 1, min(since or row["at"], row["at"])
         if len(erased) == ROWS:

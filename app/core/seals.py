@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, bindparam, delete, func, select, update
 
 from app.core import signatures
+from app.core.signatures import Fault
 from app.crypto.keys import KeyRing, Purpose
 from app.models import AuditLog, AuditSeal
 from app.work import Work
@@ -134,6 +135,27 @@ def own_mac(keys: KeyRing, seal: AuditSeal) -> str:
 def purge_mac(keys: KeyRing, seal: AuditSeal, key_id: str) -> str:
     """The MAC that says that a seal's rows, and all before, were purged on purpose. KeyError as above."""
     return signatures.mac(keys, Purpose.SEALS, key_id, ["purged", *(getattr(seal, name) for name in PURGED)])
+
+
+def fault(keys: KeyRing, seal: AuditSeal) -> str | None:
+    """What is wrong with a seal itself, if anything."""
+    try:
+        whole = signatures.same(seal.mac, own_mac(keys, seal))
+        marked = _is_rightly_marked(keys, seal)
+    except KeyError:
+        return f"the seal {Fault.KEY_LOST.value}"
+    if not whole:
+        return "the seal was changed, or not made by this service"
+    return None if marked else "the mark of a purge on it was changed, or not made by this service"
+
+
+def _is_rightly_marked(keys: KeyRing, seal: AuditSeal) -> bool:
+    """Either not purged, or purged by this service."""
+    if seal.purged_at is None and seal.purge_key_id is None and seal.purge_mac is None:
+        return seal.members is not None
+    if seal.purged_at is None or not seal.purge_key_id or seal.purge_mac is None or seal.members is not None:
+        return False
+    return signatures.same(seal.purge_mac, purge_mac(keys, seal, seal.purge_key_id))
 
 
 def last_older(work: Work, before: datetime) -> int:

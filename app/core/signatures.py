@@ -32,6 +32,7 @@ class Fault(Enum):
     CHANGED = "was changed, or not written by this service"
     PERSON = "had subject, ip, user agent or salt changed"
     KEY_LOST = "was signed with a key that is in neither SECRET_KEY nor SECRET_KEY_PREVIOUS"
+    KEY_RETIRED = "was signed with a key that another had replaced for more than a day"
 
 
 def signed(keys: KeyRing, values: Mapping[str, Any]) -> dict[str, Any]:
