@@ -186,6 +186,8 @@ def _proven(
         yield from found if found and not _is_gone(kit, seal) else ()
         return
     seen.purged_to, seen.purged_at = seal.sequence, seal.purged_at.isoformat(timespec="seconds")
+    if not problem and run(kit, partial(_is_untold, seal=seal), reads=True):
+        yield Finding("its rows were purged, and no row tells of that", seal.sequence)
     for row in rows:
         yield Finding("is in a seal whose rows were purged", seal.sequence, row["id"])
 
@@ -256,6 +258,16 @@ def _told(work: Work, ids: set[UUID]) -> set[UUID]:
     query = select(AuditLog.__table__).where(AuditLog.user_id.in_(ids), AuditLog.event.in_(audit.ERASURES))
     rows = (row._asdict() for row in work.db.execute(query))
     return {row["user_id"] for row in rows if signatures.fault(work.kit.keys, row) is None}
+
+
+def _is_untold(work: Work, seal: AuditSeal) -> bool:
+    """True if no signed row of the same moment tells of a purge. A later one takes that row, and the seal with it."""
+    query = select(AuditLog.__table__).where(AuditLog.event == audit.Event.AUDIT_PURGED, AuditLog.at == seal.purged_at)
+    for row in (row._asdict() for row in work.db.execute(query)):
+        facts = row["facts"] if signatures.fault(work.kit.keys, row) is None else None
+        if isinstance(facts, dict) and facts.get("last") == seal.sequence:
+            return False
+    return work.db.get(AuditSeal, seal.sequence) is not None
 
 
 def _beyond(kit: Kit, end: int) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,7 +19,7 @@ from app.crypto.ids import uuid7
 from app.crypto.keys import KeyRing
 from app.delivery import upkeep
 from app.flows import records
-from app.models import AuditLog
+from app.models import AuditLog, AuditSeal
 from app.work import Kit, run
 from tests.conftest import World
 from tests.lanes import SECRETS
@@ -57,12 +58,12 @@ def findings(world: World, *secrets: str) -> list[Finding]:
     return list(inspection.inspect(copy_of(world, *secrets), Inspection()))
 
 
-def forge(world: World, secret: str, at: timedelta = timedelta(0)) -> UUID:
+def forge(world: World, secret: str, claims: timedelta = timedelta(0), **what: Any) -> UUID:
     """A row by whoever has a key and the database. Its id."""
-    when = world.clock() + at
+    when = world.clock() + claims
     model = {column.name: None for column in AuditLog.__table__.columns}
     told = {"event": "user.changed", "success": True, "facts": {"after": {"role": "admin"}}}
-    row = signatures.signed(KeyRing([secret]), {**model, **told, "id": uuid7(when), "at": when})
+    row = signatures.signed(KeyRing([secret]), {**model, **told, "id": uuid7(when), "at": when, **what})
     with world.engine.begin() as connection:
         connection.execute(sa.insert(AuditLog), row)
     return row["id"]
@@ -222,3 +223,29 @@ def test_the_key_in_force_is_in_time_whatever_the_chain_says(world: World) -> No
     serve(world, OLD, 3)
     assert findings(world, OLD, NEW) == []
     assert {each.seal for each in findings(world, NEW, OLD)} == {76, 77, 78}
+
+
+@pytest.mark.covers("asvs 16.4.2", "attack A74")
+def test_a_purge_that_a_retired_key_signed_is_found(world: World) -> None:
+    """Dated to the old key's time, or with a row that tells of it."""
+    serve(world, OLD, 6)
+    then, keys = world.clock(), KeyRing([OLD])
+    serve(world, NEW, 30)
+    with world.engine.begin() as connection:
+        connection.execute(sa.delete(AuditLog).where(AuditLog.seal <= 4))
+        connection.execute(sa.delete(AuditSeal).where(AuditSeal.sequence < 4))
+    [anchor] = world.rows(AuditSeal, sequence=4)
+    anchor.members, anchor.purged_at, anchor.purge_key_id = None, then, keys.current
+    marked = {"members": None, "purged_at": then, "purge_key_id": keys.current}
+    marked["purge_mac"] = seals.purge_mac(keys, anchor, keys.current)
+    with world.engine.begin() as connection:
+        connection.execute(sa.update(AuditSeal).where(AuditSeal.sequence == 4).values(marked))
+    assert findings(world, NEW, OLD) == [Finding("its rows were purged, and no row tells of that", 4)]
+    purge = {"at": then, "event": "audit.purged"}
+    other = forge(world, OLD, **purge, facts=[4])
+    assert {each.row or each.seal for each in findings(world, NEW, OLD)} >= {4, other}
+    with world.engine.begin() as connection:
+        connection.execute(sa.delete(AuditLog).where(AuditLog.id == other))
+    told = forge(world, OLD, **purge, facts={"first": 1, "last": 4, "rows": 4})
+    seal(world, NEW)
+    assert findings(world, NEW, OLD) == [Finding(Fault.KEY_RETIRED.value, 37, told)]

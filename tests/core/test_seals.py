@@ -426,15 +426,24 @@ def test_a_purge_deletes_nothing_when_rows_vanish_under_its_hand(sealed: World) 
     assert sealed.count(AuditLog) == before
 
 
-def test_a_purge_in_the_middle_of_an_inspection_is_no_finding(sealed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_purge_in_the_middle_of_an_inspection_is_no_finding(
+    sealed: World, monkeypatch: pytest.MonkeyPatch, *, is_first: bool
+) -> None:
     original, purged = inspection._page_of_seals, []
+
+    def purge(end: int) -> int:
+        return run(sealed.kit, partial(records.purge, before=sealed.clock() + timedelta(days=1), end=end))
 
     def then_purge(work: Work, **span: int) -> list[AuditSeal]:
         page = original(work, **span)
         if not purged:
-            purged.append(run(sealed.kit, partial(records.purge, before=sealed.clock() + timedelta(days=1), end=2)))
+            purged.append(purge(run(sealed.kit, seals.newest).sequence))
         return page
 
+    if not is_first:
+        assert purge(1) > 0
+        seal(sealed)  # with the row that tells of it
     monkeypatch.setattr(inspection, "_page_of_seals", then_purge)
     assert findings(sealed) == []
     assert purged[0] > 0
