@@ -141,6 +141,8 @@ def _handler(endpoint: Endpoint, kit: Kit, *, cookied: bool) -> Callable[..., Re
             cookies.refuse_other_sites(kit.settings)
         claims = endpoint.guard.claims(kit)
         found = _found(endpoint)
+        if isinstance(found, Refusal) and endpoint.guard.is_open(claims):
+            raise found
 
         def story(work: Work) -> Any:
             try:

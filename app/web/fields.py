@@ -29,6 +29,7 @@ from app.core import devices, identifiers
 from app.core.identifiers import Identifier
 from app.core.text import LONGEST_NAME, composed, is_printable
 from app.errors import ValidationFailed
+from app.framing import LONGEST_BODY
 from app.work import Work
 
 LONGEST_DEVICE_INFO = 2048
@@ -141,7 +142,7 @@ Typed = Annotated[str, _text(320), AfterValidator(_printable)]  # an identifier 
 Password = Annotated[str, _text(256), AfterValidator(_no_nul)]
 Code = Annotated[str, _text(64), AfterValidator(_printable)]
 Token = Annotated[str, _text(512), AfterValidator(_printable)]
-Presented = Annotated[str, StringConstraints(strict=True)]  # whatever a stranger handed to a backend as a token
+Presented = Annotated[str, _text(LONGEST_BODY, 0)]  # whatever a stranger handed to a backend as a token
 Audience = Annotated[str, _text(64), AfterValidator(_printable)]
 Channel = Literal["email", "sms"]
 Wished = Literal["email", "sms", "totp", "passkey"]  # what a sign-in or step-up shall ask for

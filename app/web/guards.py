@@ -47,6 +47,10 @@ class Guard:
                 raise
             return None  # it may be an API key
 
+    def is_open(self, claims: Claims | None) -> bool:
+        """True if there is nobody to admit, so that the database need not be asked."""
+        return claims is None and not self.cookie and not self.scope
+
     def admit(self, work: Work, claims: Claims | None) -> Caller:
         """The caller, if their session has not ended, or their key may do this. Raises TokenRevoked, Forbidden,
         InsufficientUserAuthentication; TokenMissing, TokenInvalid, Forbidden for a key. The work knows who is refused.

@@ -137,7 +137,7 @@ OTHERS: dict[str, Callable[[World, Person], str]] = {
     "nothing": lambda *_: "",
     "longer than any": lambda _, p: p.token + "A" * 4096,
     "a tab in it": lambda *_: "a\tb",
-    "no text at all": lambda *_: "\ud800\x00",
+    "no letters": lambda *_: "\x00\x07",
 }
 
 
@@ -159,7 +159,7 @@ def test_a_token_of_the_key_before_the_last_is_live(make_world: Callable[..., Wo
     assert ask(make_world(keep=True, jwt_secret_key=secret), token).body == {"active": False}
 
 
-@pytest.mark.parametrize("token", [None, 7, True, [], {}, "", "x" * 4097, "a\x00b", "a\nb"], ids=ascii)
+@pytest.mark.parametrize("token", [None, 7, True, [], {}, "\ud800"], ids=ascii)
 def test_what_is_no_text_is_a_field_error(world: World, token: Any) -> None:
     answer = world.api().post("/api/auth/introspect", {"token": token}, KEY)
     assert (answer.status, answer["errors"][0]["field"]) == (422, "token")
