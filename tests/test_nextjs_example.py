@@ -352,9 +352,7 @@ def test_tabs_share_one_session_and_refresh_it_once(visit: Visit) -> None:
         visit.driver.switch_to.window(tab)
         run("""window.go = new BroadcastChannel("go")
                window.go.onmessage = () => document.querySelector(".buttons .send").click()""")
-    # As if both tabs had slept until their token had expired: it is what the service refuses, not what they think.
-    held = {"token": _expired(person), "freshUntil": 4e12, "renewedAt": 1, "user": person.tokens["user"]}
-    run('new BroadcastChannel("latchkey").postMessage({kind: "in", held: arguments[0]})', held)
+    _sleep(visit, person)
     for tab in (first, second):
         visit.driver.switch_to.window(tab)
         visit.find('[data-renewed="1"]')
@@ -375,6 +373,34 @@ def test_tabs_share_one_session_and_refresh_it_once(visit: Visit) -> None:
     visit.open("/account")
     visit.reads("Welcome back")
     assert visit.driver.get_cookies() == []
+
+
+def _sleep(visit: Visit, person: Person) -> None:
+    """As if all tabs had slept until their token had expired: it is what the service refuses, not what they think."""
+    held = {"token": _expired(person), "freshUntil": 4e12, "renewedAt": 1, "user": person.tokens["user"]}
+    tell = 'new BroadcastChannel("latchkey").postMessage({kind: "in", held: arguments[0]})'
+    visit.driver.execute_script(tell, held)
+    visit.find('[data-renewed="1"]')
+
+
+LOSES = """const real = window.fetch
+let lost = false
+window.fetch = async (to, ...rest) => {
+  const answer = await real(to, ...rest)
+  if (lost || !to.includes("/refresh")) return answer
+  lost = true
+  throw new TypeError("the answer was lost")
+}"""
+
+
+def test_a_page_that_loses_the_answer_of_a_refresh_stays_signed_in(visit: Visit) -> None:
+    person = visit.person()
+    visit.sign_in(person)
+    visit.driver.execute_script(LOSES)
+    _sleep(visit, person)
+    visit.driver.execute_script('document.querySelector(".buttons .send").click()')
+    visit.find("[data-asked]")
+    assert visit.refreshes(person) == 2
 
 
 AWAY = """const real = window.fetch

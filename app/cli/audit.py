@@ -52,18 +52,33 @@ def _head(_: click.Context, __: click.Parameter, head: str | None) -> str | None
     return head
 
 
+def _keys(places: Iterable[int]) -> list[str]:
+    """The ids of keys by their places in SECRET_KEY_PREVIOUS. Raises BadParameter for a place where there is none."""
+    ids = _kit().keys.ids
+    if any(place >= len(ids) for place in places):
+        raise click.BadParameter("SECRET_KEY_PREVIOUS has no key in that place.", param_hint="--returned")
+    return [ids[place] for place in places]
+
+
+RETURNED = click.option(
+    "--returned", multiple=True, type=click.IntRange(1), metavar="PLACE",
+    help="The place in SECRET_KEY_PREVIOUS, from 1, of a key that was gone back to for good: it may sign at any time.",
+)  # fmt: skip
+
+
 @click.command("audit-verify")
 @click.option("--head", callback=_head, help="A head that was printed or logged before: the chain must still hold it.")
+@RETURNED
 @click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object.")
 @click.pass_context
 @with_appcontext
-def verify(context: click.Context, *, head: str | None, as_json: bool) -> None:
+def verify(context: click.Context, *, head: str | None, returned: tuple[int, ...], as_json: bool) -> None:
     """Check every audit row and every seal. Ends with 0 if all is as it was written, else with 1.
 
     Keep the head that it prints in another place: given back with --head, it shows that nothing was cut off since.
     """
-    seen = Inspection()
-    shown = _reached(lambda: _findings(seen, head, as_json=as_json))
+    seen, keys = Inspection(), _keys(returned)
+    shown = _reached(lambda: _findings(seen, head, keys, as_json=as_json))
     if as_json:
         click.echo(json.dumps({**asdict(seen), "ok": not seen.findings, "shown": shown}))
     else:
@@ -71,10 +86,10 @@ def verify(context: click.Context, *, head: str | None, as_json: bool) -> None:
     context.exit(1 if seen.findings else 0)
 
 
-def _findings(seen: Inspection, head: str | None, *, as_json: bool) -> list[dict[str, Any]]:
+def _findings(seen: Inspection, head: str | None, keys: list[str], *, as_json: bool) -> list[dict[str, Any]]:
     """Tell every finding as it is found; the first of them come back for the JSON."""
     shown: list[dict[str, Any]] = []
-    for finding in inspection.inspect(_kit(), seen, head):
+    for finding in inspection.inspect(_kit(), seen, head, *keys):
         if seen.findings <= SHOWN:
             shown.append(_plain(finding)) if as_json else click.echo(_told(finding))
     return shown
@@ -105,15 +120,16 @@ def _sum_up(seen: Inspection) -> None:
 
 @click.command("audit-purge")
 @click.option("--before", required=True, type=DAY, help="A day (UTC), today at the latest: older rows go.")
+@RETURNED
 @click.pass_context
 @with_appcontext
-def purge(context: click.Context, *, before: datetime) -> None:
+def purge(context: click.Context, *, before: datetime, returned: tuple[int, ...]) -> None:
     """Delete the sealed audit rows of whole seals that are older than a day.
 
     What would go is verified first; if anything is wrong with it, nothing is deleted. The owner of the tables runs it.
     """
     kit, bound, seen = _kit(), before.replace(tzinfo=UTC), Inspection()
-    periods = Cryptoperiods(kit.keys.current)
+    periods = Cryptoperiods(kit.keys.current, *_keys(returned))
     if bound > kit.clock():
         raise click.BadParameter("That day is still to come.", param_hint="--before")
     end = _reached(lambda: run(kit, partial(seals.last_older, before=bound), reads=True))

@@ -13,9 +13,11 @@ OVERLAP = timedelta(days=1)  # copies of the service change their key one after 
 
 
 class Cryptoperiods:
-    def __init__(self, current: str) -> None:
-        """`current`: the key in force. Its period is not over, whatever the chain says."""
-        self._current = current
+    def __init__(self, *lasting: str) -> None:
+        """`lasting`: keys whose period is not over, whatever the chain says: the one in force, and those that an
+        operator has gone back to.
+        """
+        self._lasting = lasting
         self._ages: dict[str, int] = {}  # keys in the order in which they came
         self._replaced: dict[str, tuple[datetime, datetime]] = {}  # first and last seal of younger keys since its use
 
@@ -41,7 +43,7 @@ class Cryptoperiods:
         return True
 
     def _is_over(self, key_id: str, at: datetime | None = None) -> bool:
-        if key_id == self._current or key_id not in self._replaced:
+        if key_id in self._lasting or key_id not in self._replaced:
             return False
         since, until = self._replaced[key_id]
         return max(until, at or until) - since > OVERLAP

@@ -53,10 +53,12 @@ class Inspection:
     purged_at: str | None = None
 
 
-def inspect(kit: Kit, seen: Inspection, expected: str | None = None) -> Iterator[Finding]:
-    """Every finding, seal by seal. `expected`: a head that was printed before; the chain must hold it."""
+def inspect(kit: Kit, seen: Inspection, expected: str | None = None, *returned: str) -> Iterator[Finding]:
+    """Every finding, seal by seal. `expected`: a head that was printed before; the chain must hold it. `returned`: keys
+    that were gone back to for good.
+    """
     try:
-        for finding in _walk(kit, seen, expected):
+        for finding in _walk(kit, seen, expected, Cryptoperiods(kit.keys.current, *returned)):
             seen.findings += 1
             yield finding
     except (ValueError, TypeError) as why:  # SQLite keeps a word in a column of times; no other engine does
@@ -64,10 +66,9 @@ def inspect(kit: Kit, seen: Inspection, expected: str | None = None) -> Iterator
         yield Finding(f"a page of rows cannot be read, and none after it were: {why}")
 
 
-def _walk(kit: Kit, seen: Inspection, expected: str | None) -> Iterator[Finding]:
+def _walk(kit: Kit, seen: Inspection, expected: str | None, periods: Cryptoperiods) -> Iterator[Finding]:
     last = run(kit, seals.newest, reads=True)
     seen.head, end = seals.head(last), last.sequence if last else 0
-    periods = Cryptoperiods(kit.keys.current)
     yield from chain(kit, seen, end, periods)
     yield from _beyond(kit, end)
     yield from _unsealed(kit, seen, periods)

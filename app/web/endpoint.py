@@ -174,7 +174,7 @@ def _found(endpoint: Endpoint) -> tuple[list[BaseModel], str | None] | Refusal:
         given: list[BaseModel] = [transport.query(endpoint.query)] if endpoint.query else []
         if endpoint.body:
             given.append(transport.body(endpoint.body))
-        elif endpoint.writes and not transport.is_empty():
+        elif endpoint.writes and transport.content():
             transport.body(Body)
         return given, transport.idempotency_key() if endpoint.repeatable else None
     except Refusal as wrong:

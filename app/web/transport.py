@@ -93,18 +93,14 @@ def idempotency_key() -> str | None:
     return key
 
 
-def is_empty() -> bool:
-    """True if the request has no body."""
-    return not request.headers.get("Transfer-Encoding") and not request.content_length
-
-
 def body(model: type[B]) -> B:
     """The JSON body as a model; none is an empty object. Raises UnsupportedMediaType, PayloadTooLarge, MalformedJson,
     ValidationFailed.
 
     What was sent never stands in the error.
     """
-    if is_empty() and request.mimetype in ("", "application/json"):
+    absent = not request.headers.get("Transfer-Encoding") and not request.content_length
+    if absent and request.mimetype in ("", "application/json"):
         return _checked(model, {})
     if request.mimetype != "application/json" or request.headers.get("Content-Encoding"):
         raise UnsupportedMediaType()

@@ -89,8 +89,11 @@ def test_a_row_that_a_retired_key_signed_is_found(make_world: Worlds, later: tim
     [row] = there.audit(event="user.changed")
     assert row.seal is not None
     assert list(inspection.inspect(there.kit, Inspection())) == [Finding(Fault.KEY_RETIRED.value, row.seal, forged)]
-    told = there.app.test_cli_runner().invoke(args=["audit-verify"])
+    flask = there.app.test_cli_runner().invoke
+    told = flask(args=["audit-verify"])
     assert (told.exit_code, Fault.KEY_RETIRED.value in told.output) == (1, True)
+    assert flask(args=["audit-verify", "--returned", "1"]).exit_code == 0, "an operator says that it came back for good"
+    assert flask(args=["audit-verify", "--returned", "2"]).exit_code == 2, "there is no such key"
 
 
 @pytest.mark.covers("asvs 16.4.2", "attack A74")
@@ -223,6 +226,17 @@ def test_the_key_in_force_is_in_time_whatever_the_chain_says(world: World) -> No
     serve(world, OLD, 3)
     assert findings(world, OLD, NEW) == []
     assert {each.seal for each in findings(world, NEW, OLD)} == {76, 77, 78}
+
+
+def test_a_key_that_came_back_for_good_stops_no_purge_once_an_operator_says_so(make_world: Worlds) -> None:
+    fleet = Fleet(make_world)
+    here = fleet({})
+    for secret, hours in ((OLD, 3), (NEW, 48), (OLD, 3), (THIRD, 48)):
+        serve(here, secret, hours)
+    there = fleet({"secret_key": THIRD, "secret_key_previous": f"{NEW},{OLD}"})
+    purge = ["audit-purge", "--before", f"{there.clock().date()}"]
+    told = [there.app.test_cli_runner().invoke(args=[*purge, *more]) for more in ([], ["--returned", "2"])]
+    assert [each.exit_code for each in told] == [1, 0], told
 
 
 @pytest.mark.covers("asvs 16.4.2", "attack A74")

@@ -315,6 +315,17 @@ def test_a_code_that_is_asked_for_in_another_language_is_a_registered_text(
     assert (request.form["dltTemplateId"], request.form["msg_type"]) == ("gupshup-en", "TEXT")
 
 
+@pytest.mark.parametrize(("language", "found"), [("en", "usual"), ("ta", "usual"), ("hi", "msg91-hi")])
+def test_msg91_s_usual_template_comes_before_one_in_another_language(
+    make_world: Any, tmp_path: Path, taking: Provider, language: str, found: str
+) -> None:
+    (tmp_path / "dlt.toml").write_text(table("msg91", "hi"), "utf-8")
+    world = make_world(dlt_file=tmp_path / "dlt.toml")
+    world.sends_at_once = False
+    world.api(**{"Accept-Language": language}).post("/api/v1/auth/send-otp", {"mobile_number": NUMBER}).ok()
+    assert sent_by(world, taking, "msg91", msg91_template_id="usual").json["template_id"] == found
+
+
 def test_the_person_s_own_language_comes_before_english(make_world: Any, tmp_path: Path, taking: Provider) -> None:
     (tmp_path / "ta").mkdir()
     (tmp_path / "ta" / "words.txt").write_text("phone: உள்நுழைய\n", "utf-8")

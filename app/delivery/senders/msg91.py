@@ -30,8 +30,10 @@ class Msg91Sender:
         self._usual = settings.msg91_template_id
 
     def send(self, message: Outgoing) -> Receipt:
-        template = self._templates.of(message)
-        template_id = template.provider_id if template else self._usual if message.code else ""
+        usual, template = self._usual if message.code else "", self._templates.of(message)
+        if usual and template and template.language != message.language:
+            template = None  # the usual one is as good as any in another language
+        template_id = template.provider_id if template else usual
         if not template_id:
             raise SendFailed(Reason.CONFIGURATION, f"no template for {message.kind}")
         variables = template.values(message) if template else {"OTP": message.code}

@@ -87,8 +87,10 @@ function other(stale?: string): string | null {
 }
 
 async function exchange(): Promise<string> {
+  const refresh = () => call<Tokens>("POST", "refresh", {});
   try {
-    const tokens = await call<Tokens>("POST", "refresh", {});
+    // If the answer was lost the token is spent, and for some seconds the same one gets the same answer again.
+    const tokens = await refresh().catch((refusal: Refusal) => (refusal.status ? Promise.reject(refusal) : refresh()));
     signedIn(tokens);
     return tokens.access_token;
   } catch (error) {
