@@ -185,14 +185,12 @@ class Stage:
 
     def signs(self, first: str, second: str, **who: str) -> dict[str, Any]:
         """Sign somebody up or in; what they get, or nothing. Who is kept out is told that the password is wrong, and
-        who gave up waiting for a code may meet it the next time, in place of another.
+        who got no answer, or gave up waiting for a code, may meet it the next time, in place of another.
         """
         [email] = who.values()
         caller, seen = Caller(self.service.base, self.crowd.journal, 20), self._seen("email", email)
         _, asked = caller.ask("POST", AUTH + first, {**who, "password": PASSWORD}, earned={"invalid_credentials"})
-        if "challenge_id" not in asked:
-            return {}
-        code = self._read("email", email, seen)
+        code = self._read("email", email, seen) if "challenge_id" in asked else ""
         if not code:
             self._given_up.add(email)
             return {}
