@@ -189,10 +189,11 @@ class Stage:
         """
         [email] = who.values()
         caller, seen = Caller(self.service.base, self.crowd.journal, 20), self._seen("email", email)
-        _, asked = caller.ask("POST", AUTH + first, {**who, "password": PASSWORD}, earned={"invalid_credentials"})
+        status, asked = caller.ask("POST", AUTH + first, {**who, "password": PASSWORD}, earned={"invalid_credentials"})
         code = self._read("email", email, seen) if "challenge_id" in asked else ""
         if not code:
-            self._given_up.add(email)
+            if status != 401:  # a refusal sends none
+                self._given_up.add(email)
             return {}
         earned = {"invalid_code"} if email in self._given_up else ()
         body = {"challenge_id": asked["challenge_id"], "otp": code}
