@@ -119,7 +119,7 @@ class Settings(TokenSettings):
     trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front; 0 ignores `X-Forwarded-For`")
     cors_origins: Names = Field((), description="other origins whose pages may call, such as `https://app.example.com`")
     passkey_rp_id: str = Field(
-        "", description="domain that passkeys are for, for good; default: the host of `PUBLIC_URL`"
+        "", description="domain that passkeys, for good, and codes by SMS are for; default: `PUBLIC_URL`'s"
     )
     passkey_origins: Names = Field(
         (),

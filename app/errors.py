@@ -72,11 +72,11 @@ class ResendTooSoon(Refusal):
 
 
 class TokenMissing(Refusal):
-    code, message = "token_missing", "Sign in first."
+    code, message = "token_missing", "Sign in first; a server sends its API key as `Authorization: Bearer`."
 
 
 class TokenInvalid(Refusal):
-    code, message = "token_invalid", "The token is not valid."
+    code, message = "token_invalid", "This token is not valid here."
 
 
 class TokenExpired(Refusal):
@@ -100,7 +100,7 @@ class Forbidden(Refusal):
 
 
 class CrossSiteRequest(Refusal):
-    code, message = "cross_site_request", "Another site may not do this."
+    code, message = "cross_site_request", "Another site may not do this, unless its origin is in CORS_ORIGINS."
 
 
 class NotFound(Refusal):

@@ -132,10 +132,10 @@ def set_role(*, who: str, role: str, as_json: bool) -> None:
 
 
 def _found(work: Work, who: str) -> User:
-    """Somebody by id or identifier. Raises NotFound."""
+    """Somebody by id or identifier. Ends the command if that is nobody."""
     user = accounts.by_id(work, UUID(who)) if _is_id(who) else accounts.by_identifier(work, _identifier(work, who))
     if user is None:
-        raise NotFound()
+        raise click.ClickException(f"{NotFound.code}: nobody has the id, address, number or username {who!r}")
     return user
 
 

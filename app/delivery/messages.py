@@ -245,10 +245,10 @@ def _preview(paragraphs: list[Paragraph], code: str) -> str:
 
 def _for_autofill(settings: Settings, text: str, code: str) -> str:
     """The lines that let phones and browsers fill a code in: Android's app hash, which may stand anywhere, and in the
-    last line the origin that it is for, which is always one of https ('Origin-bound one-time codes delivered via SMS').
+    last line the domain whose pages and apps it is for, always by https ('Origin-bound one-time codes delivered via
+    SMS'). It is the one of passkeys: iOS offers the code to that domain and those below it, and to nobody else.
     """
-    url = urlsplit(settings.public_url)
-    origin = f"@{url.hostname} #{code}" if url.scheme == "https" and url.hostname else ""
+    origin = f"@{settings.rp_id} #{code}" if urlsplit(settings.public_url).scheme == "https" and settings.rp_id else ""
     extra = [line for line in (settings.android_app_hash, origin) if line and code]
     return "\n\n".join([text, "\n".join(extra)]) if extra else text
 

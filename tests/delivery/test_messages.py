@@ -434,6 +434,7 @@ def test_the_last_lines_let_phones_fill_the_code_in() -> None:
     [
         ({}, []),
         ({"public_url": "https://auth.example.com:8443/base/"}, ["", "@auth.example.com #012345"]),
+        ({"public_url": "https://auth.example.com", "passkey_rp_id": "example.com"}, ["", "@example.com #012345"]),
         ({"public_url": "http://localhost:5000"}, []),  # the origin of the last line is always one of https
         ({"android_app_hash": "FA+9qCX9VSu"}, ["", "FA+9qCX9VSu"]),
     ],
