@@ -170,13 +170,6 @@ def _is_ready(fileno: int, state: int, seconds: float | None) -> bool:
     return bool(waits.poll(None if seconds is None else math.ceil(seconds * 1000)))
 
 
-def patient(connection: Connection) -> None:
-    """Let the statements of a connection take as long as they do: a migration's."""
-    line = connection.connection.driver_connection
-    if isinstance(line, Line):
-        line.patience_s = None
-
-
 def sessions_of(engine: Engine) -> tuple[sessionmaker[Session], sessionmaker[Session]]:
     """Two makers of sessions over one pool: for units that write, and for units that only read."""
     reading = engine  # on MariaDB: a transaction begins unasked there, and to turn that off and on takes five questions

@@ -15,12 +15,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app import models  # noqa: F401 - registers the tables
-from app.db import Base, patient
+from app.db import Base
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import resume` in the versions
 
 PATIENCE_S = 60  # how long a second migrator waits for the first
 LOCK = 7_105_117  # any number, the same everywhere
+OWN_LOCK = f"CONCAT('latchkey.{LOCK}.', MD5(DATABASE()))"  # by name, which MariaDB has one of for all its databases
 DDL_LOCK_S = 2  # whoever wants a table for itself keeps all others waiting meanwhile
 ATTEMPTS = 30  # so rather let go, and try again
 PAUSE_S = 1.0
@@ -66,10 +67,13 @@ def migrate(connection, mysql) -> None:
 
 
 def take_turn(connection) -> None:
-    """Wait until no other host migrates. SQLite needs nothing: its transaction is the lock."""
+    """Wait until no other host migrates, and let statements take as long as they do. SQLite needs nothing: its
+    transaction is the lock.
+    """
     dialect = connection.dialect.name
+    line = connection.connection.driver_connection
     if dialect == "postgresql":
-        patient(connection)
+        line.patience_s = None
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text(f"SET lock_timeout = '{DDL_LOCK_S}s'"))
         connection.commit()
@@ -80,11 +84,10 @@ def take_turn(connection) -> None:
             connection.rollback()
             time.sleep(0.2)
         connection.commit()
-    if dialect == "mysql" and not connection.scalar(
-        text("SELECT GET_LOCK(:n, :s)"), {"n": f"latchkey.{LOCK}", "s": PATIENCE_S}
-    ):
-        raise SystemExit("another migration has been running for a minute; try again later")
     if dialect == "mysql":
+        line._read_timeout = None  # which PyMySQL looks at anew for each answer
+        if not connection.scalar(text(f"SELECT GET_LOCK({OWN_LOCK}, {PATIENCE_S})")):
+            raise SystemExit("another migration has been running for a minute; try again later")
         connection.execute(text(f"SET lock_wait_timeout = {DDL_LOCK_S}"))
 
 
@@ -95,7 +98,7 @@ def end_turn(connection) -> None:
         connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": LOCK})
         connection.commit()
     if dialect == "mysql":
-        connection.execute(text("SELECT RELEASE_LOCK(:n)"), {"n": f"latchkey.{LOCK}"})
+        connection.execute(text(f"SELECT RELEASE_LOCK({OWN_LOCK})"))
 
 
 run()

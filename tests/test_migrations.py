@@ -135,12 +135,14 @@ def test_an_index_that_an_interrupted_migration_left_is_no_obstacle(url: str) ->
     assert tables(url) <= {"alembic_version"}
 
 
+def migrating(url: str) -> subprocess.Popen[str]:
+    code = f"from tests import lanes; lanes.migrate({url!r})"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.covers("fault F34")
 def test_two_at_once_are_one(url: str) -> None:
-    code = f"from tests import lanes; lanes.migrate({url!r})"
-    done = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(3)
-    ]
+    done = [migrating(url) for _ in range(3)]
     errors = [process.communicate(timeout=60)[1] for process in done]
     assert [process.returncode for process in done] == [0, 0, 0], errors
     assert tables(url) == TABLES | {"alembic_version"}
@@ -209,17 +211,31 @@ def test_schema_sql_is_what_the_migrations_make(worker: str) -> None:
         assert shape(written) == shape(migrated)
 
 
-@pytest.mark.skipif("postgresql" not in lanes.wanted(), reason="advisory locks are PostgreSQL's")
-def test_a_second_migrator_waits_its_turn(worker: str) -> None:
-    with lanes.database("postgresql", f"turns_{worker}") as url:
-        engine = sa.create_engine(url, poolclass=sa.NullPool)
-        with engine.connect() as holder:
-            holder.execute(sa.text("SELECT pg_advisory_lock(7105117)"))
+TURNS = {
+    "postgresql": ("SELECT pg_advisory_lock(7105117)", "SELECT pg_advisory_unlock(7105117)"),
+    "mariadb": (
+        "SELECT GET_LOCK(CONCAT('latchkey.7105117.', MD5(DATABASE())), 0)",
+        "SELECT RELEASE_LOCK(CONCAT('latchkey.7105117.', MD5(DATABASE())))",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_a_second_migrator_waits_its_turn(name: str, worker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than a statement of the service may take, and for nobody but those of the same database."""
+    if name not in lanes.wanted():
+        pytest.skip("there is no such server")
+    monkeypatch.setattr(sys.modules["app.db"], "STATEMENT_TIMEOUT_S", 1)
+    take, release = TURNS[name]
+    with lanes.database(name, f"turns_{worker}") as url, lanes.database(name, f"others_{worker}") as other:
+        with lanes.engine(url, poolclass=sa.NullPool).connect() as holder:
+            assert holder.scalar(sa.text(take)) != 0
             waiting = threading.Thread(target=lanes.migrate, args=(url,))
             waiting.start()
-            waiting.join(1.5)
+            assert migrating(other).communicate(timeout=60)[1] == ""
+            waiting.join(2.5)
             assert waiting.is_alive()
             assert tables(url) == set()
-            holder.execute(sa.text("SELECT pg_advisory_unlock(7105117)"))
+            holder.execute(sa.text(release))
         waiting.join(30)
         assert tables(url) == TABLES | {"alembic_version"}
