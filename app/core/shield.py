@@ -1,7 +1,8 @@
 """The shield against SMS pumping: somebody who earns on messages asks for codes to thousands of numbers.
 
 Daily caps by prefix, by country, in all and in money; and a breaker that closes a country where hardly any code comes
-back. The courier asks before it sends, so a caller sees no difference.
+back. The courier asks before it sends, so a caller sees no difference; and what was asked for counts, whether or not it
+goes, or whoever asks for a code to a number of their own would see whether the one before was to somebody.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from app.core import throttles
+from app.core.challenges import Purpose
 from app.core.identifiers import Identifier
 from app.core.throttles import Counter
 from app.delivery_config import ANYWHERE
@@ -26,6 +28,7 @@ FIRST_REST, LONGEST_REST = timedelta(hours=1), timedelta(days=1)
 UNITS = 10_000  # of money, in one of SMS_PRICES' currency
 PREFIX = 3  # digits at the end in which adjacent numbers differ
 SENT = ("sent", "delivered")
+NOBODY, SPENT = UNHEARD = ("nobody", "day_spent")  # why a message is dropped that counts as one that goes
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
 # 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1: the letters of an SMS of 7 bits, and those that take two places in it.
 GSM = frozenset(
@@ -67,11 +70,12 @@ def parts(text: str) -> int:
     return 1 if length <= alone else math.ceil(length / joined)
 
 
-def judge(work: Work, number: Identifier, text: str, *, known: bool = False) -> Verdict:
+def judge(work: Work, number: Identifier, text: str, *, known: bool = False, recovers: bool = False) -> Verdict:
     """Whether an SMS to this number may go, and if so take it from every counter.
 
     `known`: it is to somebody's account. Neither neighbours nor a closed country stop it, or a stranger could stop
-    everybody's codes with a hundred requests; the bounds of the day and of money do.
+    everybody's codes with a hundred requests; the bounds of the day and of money do. `recovers`: it is of a recovery,
+    which goes to accounts alone, and to a number that whoever asks may not know: neighbours do not count it.
     """
     allowed = work.settings.sms_allowed_countries
     if allowed and number.country not in allowed:
@@ -81,7 +85,8 @@ def judge(work: Work, number: Identifier, text: str, *, known: bool = False) -> 
     verdict = _breaker(work, number.country or "", rows[at["closed"]])
     if verdict.why and not known:
         return verdict
-    counted = [(what, rows[at[what]], amount, cap) for what, amount, cap in _counters(work, number, text)]
+    rising = [each for each in _counters(work, number, text) if not (recovers and each[0] == "prefix")]
+    counted = [(what, rows[at[what]], amount, cap) for what, amount, cap in rising]
     for what, row, amount, cap in counted:
         full = cap and _today(work, row) + amount > cap
         if full and not (known and what == "prefix"):
@@ -130,16 +135,21 @@ SAMPLED = (
     select(OtpChallenge.used_at)
     .select_from(OutboxMessage)
     .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
-    .where(OutboxMessage.country == bindparam("where"), OutboxMessage.state.in_(SENT))
+    .where(OutboxMessage.country == bindparam("where"), OtpChallenge.purpose != Purpose.RECOVERY)
+    .where(
+        or_(
+            OutboxMessage.state.in_(SENT), and_(OutboxMessage.state == "dropped", OutboxMessage.last_error.in_(UNHEARD))
+        )
+    )
     .where(OutboxMessage.settled_at <= bindparam("then"))  # since when they could be typed at all
-    .where(OutboxMessage.created_at >= bindparam("since"), OutboxMessage.kind.like("code.%"))
+    .where(OutboxMessage.created_at >= bindparam("since"))
     .order_by(OutboxMessage.created_at.desc())
     .limit(SAMPLE)
 )
 
 
 def _sample(work: Work, country: str, since: datetime | None) -> tuple[int, int]:
-    """Of the last codes sent to a country: how many, and how many of them came back. Asked once in a unit."""
+    """Of the last codes asked for to a country: how many, and how many of them came back. Asked once in a unit."""
     key = ("sample", country, since)
     if key not in work.read:
         given = {"where": country, "then": work.now - TYPING, "since": since or EVER}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from uuid import UUID
 
 from app import logs
 from app.core import accounts, audit, challenges, sends, shield, throttles
+from app.core.challenges import Purpose
 from app.core.identifiers import Identifier, Kind
 from app.core.shield import Closing
 from app.crypto import codes
@@ -86,6 +88,8 @@ def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
         why = NOTICED
     elif words and shielded:
         why = _stopped(work, row, challenge, words.text)
+    elif why in shield.UNHEARD and challenge and shielded:
+        _count_unheard(work, row, challenge)
     if why or not words:
         drop(work, row, row.lease, why or "unmade")
         return None
@@ -121,13 +125,13 @@ def _lapsed(row: OutboxMessage) -> int:
 
 
 def _is_counted(row: OutboxMessage) -> bool:
-    """SMS that cost money. A second try is counted only if the first was stopped, or may have cost something already:
-    a provider had it, or may have had it, or the courier that tried it has not said what came of it. One that was given
-    back untried is not counted by the next who claims it.
+    """SMS that cost money, or stand in for one that does. A second try is counted only if the first was stopped, or may
+    have cost something already: a provider had it, or may have had it, or the courier that tried it has not said what
+    came of it. One that was given back untried is not counted by the next who claims it.
     """
     stopped = (row.last_error or "").startswith((outbox.SHIELD, NOTICED))
     fresh = row.last_error is None or stopped or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)
-    return row.channel == "sms" and row.kind != outbox.DECOY and fresh and outbox.COUNTED not in row.facts
+    return row.channel == "sms" and fresh and outbox.COUNTED not in row.facts
 
 
 def _is_shielded(work: Work, row: OutboxMessage) -> bool:
@@ -144,13 +148,26 @@ def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None, tex
     number = outbox.recipient(row)
     # What is asked about a change goes to an address that is nobody's yet, whoever the asker is.
     known = challenge is None or (challenge.user_id is not None and challenge.asked_by is None)
-    verdict = shield.judge(work, number, text, known=known)
+    recovers = challenge is not None and challenge.purpose == Purpose.RECOVERY
+    verdict = shield.judge(work, number, text, known=known, recovers=recovers)
     if verdict.closing:
         _raise_alarm(work, verdict.closing)
     if verdict.why and work.settings.sms_shield == "shadow":
         audit.record(work, audit.Event.SHIELD_SHADOWED, number.masked, user_id=row.user_id, why=verdict.why)
         return None
     return verdict.why
+
+
+def _count_unheard(work: Work, row: OutboxMessage, challenge: OtpChallenge) -> None:
+    """Take a message that does not go from the counters of the shield, as the one that it stands in for."""
+    minutes = math.ceil((challenge.expires_at - challenge.created_at) / timedelta(minutes=1))
+    kind, code = f"{CODE}{challenge.purpose}", "0" * work.settings.otp_length
+    with suppress(messages.Unmade):
+        words = messages.render(work.settings, kind, row.channel, {}, language=row.language, code=code, minutes=minutes)
+        recovers = challenge.purpose == Purpose.RECOVERY
+        verdict = shield.judge(work, outbox.recipient(row), words.text, known=True, recovers=recovers)
+        if verdict.closing:
+            _raise_alarm(work, verdict.closing)
 
 
 def _raise_alarm(work: Work, closing: Closing) -> None:

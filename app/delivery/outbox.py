@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
 from sqlalchemy.orm import joinedload
 
-from app.core import accounts, challenges, signups
+from app.core import accounts, challenges, shield, signups
 from app.core.challenges import channel_of
 from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
@@ -71,8 +71,8 @@ class Named(Protocol):
     def channel(self) -> str: ...
 
 
-NOBODY = "nobody"  # why a decoy is dropped
-SPENT = "day_spent"  # why the message of a decoy is dropped that is one because its destination's day is spent
+NOBODY = shield.NOBODY  # why a decoy is dropped
+SPENT = shield.SPENT  # why the message of a decoy is dropped that is one because its destination's day is spent
 SHIELD = "shield_"  # how the shield's reasons begin
 DECOY = "decoy"  # a message to nobody: the same work as a real one
 

@@ -20,6 +20,7 @@ from tests.conftest import World
 from tests.lanes import Lane
 from tests.people import Answer, MemorySender
 from tests.web import admins
+from tests.web.test_phone import Phone
 
 EVEN = {"sms_cap_per_prefix": 0}  # for what is not about prefixes
 VERIFIED_EACH = 3
@@ -139,6 +140,113 @@ def fill(world: World, total: int, verified: int, stem: str = "+9170") -> None:
     with world.kit.writes.begin() as db:
         db.execute(sa.update(OtpChallenge).where(came_back).values(used_at=world.clock.now))
     world.clock.advance(seconds=61)
+
+
+VICTIM, MINE, ELSEWHERE = "+919876543210", "+919876543999", "+919876111210"
+
+
+def nobody(_world: World) -> None:
+    """The victim's number is nobody's."""
+
+
+def by_phone(world: World) -> None:
+    Phone(world, VICTIM).sign_up()
+
+
+def with_password(world: World) -> None:
+    owner = world.person(phone=VICTIM)
+    asked = owner.api.post("/api/auth/signup", {"phone": VICTIM, "password": owner.password}).ok()
+    owner.verify_signup(asked["challenge_id"], world.read("sms", VICTIM)).ok()
+
+
+def locked(world: World) -> None:
+    by_phone(world)
+    with world.kit.writes.begin() as db:
+        db.execute(sa.update(User).values(locked_at=world.clock.now))
+
+
+def recovery(world: World, times: int) -> None:
+    for _ in range(times):
+        world.api().post("/api/auth/forgot-password", {"phone": VICTIM}).ok()
+        world.clock.advance(seconds=200)
+
+
+def codes(world: World, times: int) -> None:
+    for _ in range(times):
+        world.api().post("/api/v1/auth/send-otp", {"mobile_number": VICTIM}).ok()
+        world.clock.advance(seconds=200)
+
+
+def sign_up(world: World, times: int) -> None:
+    for _ in range(times):
+        world.api().post("/api/auth/signup", {"phone": VICTIM, "password": "Sparrow-Lantern-52"}).ok()
+        world.clock.advance(seconds=200)
+
+
+def arrives(world: World) -> bool:
+    """Whether the next code to a number of one's own comes, which is all that whoever asks can see of the shield."""
+    ask(world, MINE)
+    return MINE in sent(world)
+
+
+@pytest.mark.covers("attack A58")
+@pytest.mark.parametrize("whose", [nobody, by_phone, with_password, locked])
+@pytest.mark.parametrize(("way", "spared"), [(recovery, 30), (codes, 20), (sign_up, 20)])
+def test_the_cap_of_neighbours_does_not_tell_whose_a_number_is(
+    shielded: Any, way: Any, spared: int, whose: Any
+) -> None:
+    """Ten messages to a number count as ten, whether or not they go; recoveries, which go to accounts alone, as none."""
+    for room in (0, 1):
+        world = shielded()
+        whose(world)
+        world.clock.advance(days=3)
+        for n in range(spared - room):
+            ask(world, mobile(76543100 + n))
+        way(world, 10)
+        assert arrives(world) == bool(room)
+
+
+@pytest.mark.covers("attack A58")
+@pytest.mark.parametrize("whose", [nobody, by_phone, with_password, locked])
+@pytest.mark.parametrize(("way", "counts"), [(recovery, False), (codes, True), (sign_up, True)])
+def test_a_closed_country_does_not_tell_whose_a_number_is(shielded: Any, way: Any, counts: bool, whose: Any) -> None:
+    """Of the last hundred codes twenty came back. One more that does not closes the country, whoever has the number."""
+    world = shielded(**EVEN)
+    whose(world)
+    world.clock.advance(days=3)
+    fill(world, 1, 1, stem="+9171")
+    fill(world, 80, 0)
+    fill(world, 19, 19, stem="+9172")
+    way(world, 1)
+    assert arrives(world) != counts
+
+
+@pytest.mark.covers("attack A58")
+@pytest.mark.parametrize("phone", [VICTIM, ELSEWHERE])
+def test_the_cap_of_neighbours_does_not_tell_whose_address_and_number_go_together(shielded: Any, phone: str) -> None:
+    world = shielded()
+    owner = world.person(phone=phone)
+    asked = owner.ask_signup().ok()
+    both = owner.verify_signup(asked["challenge_id"], owner.code()).ok()["pending"]
+    second = {"challenge_id": both["challenge_id"], "otp": world.read("sms", phone)}
+    owner.api.post("/api/auth/verify-otp", second).ok()
+    world.clock.advance(days=3)
+    for n in range(29):
+        ask(world, mobile(76543100 + n))
+    world.api().post("/api/auth/forgot-password", {"email": owner.email, "channel": "sms"}).ok()
+    assert arrives(world)
+
+
+@pytest.mark.covers("attack A58")
+@pytest.mark.parametrize("whose", [nobody, by_phone, with_password, locked])
+def test_caps_of_the_day_count_recoveries_of_nobody_as_somebody_s(shielded: Any, whose: Any) -> None:
+    world = shielded(sms_cap_per_day=30, **EVEN)
+    whose(world)
+    world.clock.advance(days=3)
+    for n in range(20):
+        ask(world, mobile(70000000 + n * 5000))
+    recovery(world, 10)
+    assert not arrives(world)
 
 
 @pytest.mark.covers("attack A58")
