@@ -11,8 +11,8 @@ from __future__ import annotations
 import ast
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +24,7 @@ TITLES = {
     "fault": "Faults",
     "gdpr": "GDPR",
 }
+MARK = "pytest.mark.covers"
 STATES = ("covered", "open", "deployer", "does not apply")
 
 
@@ -61,17 +62,18 @@ def marks() -> dict[str, list[str]]:
     """The tests that carry each row's mark, as `file::name`."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for test, row in _marked(ast.parse(path.read_text())):
+        for test, row in _marked(path.read_text()):
             found.setdefault(row, []).append(f"{path.relative_to(ROOT / 'tests')}::{test}")
     return {row: list(dict.fromkeys(tests)) for row, tests in found.items()}
 
 
-def _marked(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(tree):
-        for mark in getattr(node, "decorator_list", []):
-            if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.covers":
-                for named in mark.args:
-                    yield node.name, ast.literal_eval(named)  # type: ignore[attr-defined]  # what is decorated is named
+@cache
+def _marked(text: str) -> tuple[tuple[str, str], ...]:
+    """Each test of a file that has a mark, with each row that the mark names."""
+    tests = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)] if MARK in text else []
+    calls = [(test.name, mark) for test in tests for mark in test.decorator_list if isinstance(mark, ast.Call)]
+    covers = [(test, mark) for test, mark in calls if ast.unparse(mark.func) == MARK]
+    return tuple((test, ast.literal_eval(named)) for test, mark in covers for named in mark.args)
 
 
 def unknown() -> list[str]:
