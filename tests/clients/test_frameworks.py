@@ -15,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, JsonResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
 from fastapi import Depends, FastAPI
 from latchkey_client import Caller, Verifier
 from latchkey_client import django as in_django
@@ -165,7 +167,38 @@ def anybody(request: Any) -> JsonResponse:
     return JsonResponse({"role": request.caller and request.caller.role})
 
 
+class Coroutines(View):
+    async def get(self, request: Any) -> JsonResponse:
+        return JsonResponse(told(request.caller))
+
+
+@method_decorator(in_django.user, name="dispatch")
+class Prescriptions(View):
+    async def get(self, request: Any) -> JsonResponse:
+        return JsonResponse(told(request.caller))
+
+    @method_decorator(in_django.role("doctor"))
+    async def post(self, request: Any) -> JsonResponse:
+        return JsonResponse(told(request.caller))
+
+
+class Unguarded(View):
+    @method_decorator(in_django.user)
+    def post(self, request: Any) -> JsonResponse:
+        return JsonResponse(told(request.caller))
+
+
+@method_decorator(in_django.role("admin"), name="dispatch")
+class OfAdmins(View):
+    def get(self, request: Any) -> JsonResponse:
+        return JsonResponse(told(request.caller))
+
+
 urlpatterns = [
+    path("class/of-coroutines", in_django.role("admin")(Coroutines.as_view())),
+    path("class/prescriptions", Prescriptions.as_view()),
+    path("class/unguarded", Unguarded.as_view()),
+    path("class/of-admins", OfAdmins.as_view()),
     path("me", me),
     path("patients", in_django.role("doctor", "admin")(lambda request: JsonResponse(told(request.caller)))),
     path("prescriptions", in_django.role("doctor", max_age=600)(lambda request: JsonResponse(told(request.caller)))),
@@ -293,14 +326,46 @@ def test_flask_waits_for_views_that_are_coroutines() -> None:
     assert got.get_json()["role"] == "user"
 
 
-async def in_async_django(token: str) -> Any:
-    return await AsyncClient().get("/closed", headers={"Authorization": f"Bearer {token}"})
+def of_async_django() -> Call:
+    client = AsyncClient(enforce_csrf_checks=True)
+
+    def call(where: str, token: str | None = None, method: str = "GET") -> Answer:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with override_settings(ROOT_URLCONF=__name__, LATCHKEY=judge()):
+            got: Any = asyncio.run(client.generic(method, where, headers=headers))  # type: ignore[arg-type]
+        return Answer(got.status_code, {k.lower(): v for k, v in got.headers.items()}, json.loads(got.content))
+
+    return call
 
 
-def test_django_guards_views_that_are_coroutines() -> None:
+@pytest.mark.parametrize("make", [of_django, of_async_django], ids=["wsgi", "asgi"])
+@pytest.mark.parametrize("where", ["/closed", "/class/of-coroutines", "/class/of-admins"])
+def test_django_guards_views_that_are_coroutines_or_classes(where: str, make: Callable[[], Call]) -> None:
+    call = make()
+    assert call(where, MINT.token(role="admin")).status == 200
+    refusal(call(where, MINT.token()), 403, "forbidden")
+    refusal(call(where), 401, "token_missing")
+
+
+@pytest.mark.parametrize("make", [of_django, of_async_django], ids=["wsgi", "asgi"])
+def test_a_guard_of_a_django_class_closes_its_methods_and_one_of_them_may_ask_for_more(
+    make: Callable[[], Call],
+) -> None:
+    call, where = make(), "/class/prescriptions"
+    assert call(where, MINT.token()).body["role"] == "user"
+    for method in ("GET", "POST", "OPTIONS", "DELETE"):
+        refusal(call(where, method=method), 401, "token_missing")
+    refusal(call(where, MINT.token(), "POST"), 403, "forbidden")
+    assert call(where, MINT.token(role="doctor"), "POST").body["role"] == "doctor", "and no CSRF token is asked for"
+
+
+def test_django_goes_on_to_ask_for_its_csrf_token_where_a_method_alone_is_guarded() -> None:
+    """A good token does not speak for the session cookie that may come with it, and other methods go by that."""
     with override_settings(ROOT_URLCONF=__name__, LATCHKEY=judge()):
-        assert asyncio.run(in_async_django(MINT.token(role="admin"))).status_code == 200
-        assert asyncio.run(in_async_django(MINT.token())).status_code == 403
+        headers = {"Authorization": f"Bearer {MINT.token()}"}
+        answer = Client(enforce_csrf_checks=True).post("/class/unguarded", headers=headers)
+        assert (answer.status_code, b"CSRF" in answer.content) == (403, True)
+        assert Client().post("/class/unguarded", headers=headers).status_code == 200
 
 
 def test_a_django_view_without_a_guard_sees_who_calls_and_decides_itself() -> None:

@@ -98,18 +98,23 @@ def urls() -> Iterator[ModuleType]:
 
 
 def test_the_django_sample(mint: Mint, stub: Stub, urls: Any) -> None:
-    in_settings, in_views = blocks("Django", "python")
-    chosen, views = run(in_settings, stub), run(in_views, stub)
-    urls.urlpatterns = [path("me", views["me"]), path("patients", views["patients"])]
+    in_settings, in_views, of_class = blocks("Django", "python")
+    chosen, views = run(in_settings, stub), run(in_views + of_class, stub)
+    prescriptions = path("prescriptions", views["Prescriptions"].as_view())
+    urls.urlpatterns = [path("me", views["me"]), path("patients", views["patients"]), prescriptions]
     with override_settings(
-        ROOT_URLCONF="urls_of_the_guide", LATCHKEY=chosen["LATCHKEY"], MIDDLEWARE=chosen["MIDDLEWARE"]
+        ROOT_URLCONF="urls_of_the_guide",
+        LATCHKEY=chosen["LATCHKEY"],
+        MIDDLEWARE=["django.middleware.csrf.CsrfViewMiddleware", *chosen["MIDDLEWARE"]],
     ):
-        client = Client()
-        assert client.get("/me").status_code == 401
+        client = Client(enforce_csrf_checks=True)
+        assert client.get("/me").status_code == client.options("/prescriptions").status_code == 401
         for role, status in (("user", 403), ("doctor", 200)):
             headers = {"Authorization": f"Bearer {mint.token(role=role)}"}
             assert client.get("/me", headers=headers).json()["role"] == role
             assert client.get("/patients", headers=headers).status_code == status
+            assert client.get("/prescriptions", headers=headers).status_code == 200
+            assert client.post("/prescriptions", headers=headers).status_code == {403: 403, 200: 201}[status]
 
 
 # Types of claims beside what PyJWT checks, a good token with a = at its end, and length: none of them lets a stranger in.

@@ -1,16 +1,17 @@
 """Django: a middleware that puts `request.caller`, and decorators for views.
 
-`LATCHKEY` in the settings is the Verifier. A guarded view is exempt from Django's CSRF check: who calls is read from
-the `Authorization` header alone, which no page of another site can send for somebody.
+`LATCHKEY` in the settings is the Verifier. A guarded view, and a class whose `dispatch` is guarded, is exempt from
+Django's CSRF check: who calls is read from the `Authorization` header alone, which no page of another site can send for
+somebody. A guard on another method of a class comes after that check, and exempts nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from inspect import iscoroutinefunction
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
@@ -38,7 +39,7 @@ class Middleware:
         return self._get_response(request)
 
     def process_exception(self, _: Any, error: Exception) -> Any:
-        """Answer refusals that a view raises, as by `verifier.require`."""
+        """Answer refusals that a guard or a view raises, as by `verifier.require`."""
         return answer(error) if isinstance(error, Refused) else None
 
 
@@ -72,28 +73,25 @@ def _verifier() -> Verifier:
     return found
 
 
-def _refusal(request: Any, roles: tuple[str, ...], max_age: float | None) -> Any:
+def _let_pass(request: Any, roles: tuple[str, ...], max_age: float | None) -> None:
+    """Raises Refused, which the middleware answers: a class of coroutines has nobody who would await an answer here."""
     if not hasattr(request, "caller_refused"):
         raise ImproperlyConfigured("latchkey_client.django.Middleware is missing in MIDDLEWARE")
     if request.caller_refused is not None:
-        return answer(request.caller_refused)
-    try:
-        _verifier().require(request.caller, *roles, max_age=max_age)
-    except Refused as refused:
-        return answer(refused)
-    return None
+        raise request.caller_refused
+    _verifier().require(request.caller, *roles, max_age=max_age)
 
 
 def _guarded(view: View, roles: tuple[str, ...], max_age: float | None) -> View:
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        refusal = _refusal(request, roles, max_age)
-        return view(request, *args, **kwargs) if refusal is None else refusal
+        _let_pass(request, roles, max_age)
+        return view(request, *args, **kwargs)
 
     @wraps(view)
     async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        refusal = _refusal(request, roles, max_age)
-        return await view(request, *args, **kwargs) if refusal is None else refusal
+        _let_pass(request, roles, max_age)
+        return await view(request, *args, **kwargs)
 
     chosen: Any = guarded_async if iscoroutinefunction(view) else guarded
     chosen.csrf_exempt = True
