@@ -1,11 +1,12 @@
 // The sessions that ended before their tokens did, as Latchkey's feed tells them; asked every few seconds.
 
 const TIMEOUT_MS = 5_000
+const MISSED = 3 // turns of the timer, after which it is taken for one that does not run
 const RESTART = [400, 404, 410, 422] // answers to a `since` that the service does not know any more
 
 export function feed({url, apiKey, every, maxStale, leeway}) {
   const endedAt = new Map()
-  let since, etag, goodAt, polling
+  let since, etag, goodAt, triedAt, polling
   let life = 0
 
   /** Take one answer; true if there is more. */
@@ -44,6 +45,7 @@ export function feed({url, apiKey, every, maxStale, leeway}) {
     } catch (error) {
       console.warn(`the revocations cannot be had: ${error.message}`)
     }
+    triedAt = performance.now()
     const oldest = Date.now() / 1000 - life - leeway
     for (const [id, at] of endedAt) if (at < oldest) endedAt.delete(id)
   }
@@ -58,6 +60,8 @@ export function feed({url, apiKey, every, maxStale, leeway}) {
     /** True if a token of this session, issued then, is refused; undefined if nobody knows. */
     async ended(sessionId, issuedAt) {
       await first
+      // A host that freezes between requests lets no timer run: then the request asks.
+      if (performance.now() - triedAt >= MISSED * every * 1000) await once()
       if (goodAt === undefined || age() > maxStale) return undefined
       return endedAt.has(sessionId) && issuedAt <= endedAt.get(sessionId)
     },

@@ -215,6 +215,35 @@ def test_the_express_example_asks_for_keys_and_sign_outs_as_safely_as_the_packag
             latchkey_client.fetch.checked(given.get("revocationsUrl") or given["jwksUrl"], plain_http=False)
 
 
+FROZEN = """
+import {feed} from "./revocations.js"
+const {FEED: url, KEY: apiKey} = process.env
+let at = 0
+performance.now = () => at
+globalThis.setInterval = () => ({unref() {}})
+const sessions = feed({url, apiKey, every: 3, maxStale: 60, leeway: 10})
+for (const _ of Array(3)) {
+  console.log(await sessions.ended("s", 0), await sessions.ended("s", 0))
+  at += 100_000
+}
+"""
+
+
+@pytest.mark.skipif(node.missing(), reason="Node.js is missing")
+def test_the_express_example_asks_the_feed_in_a_request_where_timers_do_not_run(tmp_path: Path, stub: Stub) -> None:
+    """As on a host that freezes between requests."""
+    shutil.copy(EXPRESS.folder / "revocations.js", tmp_path)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "frozen.js").write_text(FROZEN)
+    said = shell(f"cd {tmp_path} && node frozen.js", FEED=f"{stub.base}/revocations", KEY=stub.api_key)
+    assert said.split() == ["false"] * 6
+    assert stub.statuses == [200, 304, 304]
+    stub.broken = True
+    said = shell(f"cd {tmp_path} && node frozen.js", FEED=f"{stub.base}/revocations", KEY=stub.api_key)
+    assert said.split() == ["undefined"] * 6
+    assert stub.statuses[3:] == [500] * 3, "once a turn, and not by each request"
+
+
 @pytest.mark.covers("asvs 8.3.2")
 def test_the_service_answers_as_the_guide_shows(clinic: Clinic) -> None:
     [line], [shown] = blocks("Sign-outs", "sh"), blocks("Sign-outs", "json")

@@ -169,8 +169,9 @@ def test_a_feed_that_is_away_is_asked_once_a_period_and_not_by_each_request(stub
     [[], "x", {"items": []}, {"items": [{}], "next": "1", "more": False, "token_life": 900},
      {"items": [{"session_id": "a", "revoked_at": "soon"}], "next": "1", "more": False, "token_life": 900},
      {"items": [{"session_id": [], "revoked_at": "2026-11-21T10:00:00Z"}], "next": "1", "more": False, "token_life": 900},
-     {"items": [], "next": None, "more": True, "token_life": 900}],
-    ids=str,
+     {"items": [], "next": None, "more": True, "token_life": 900},
+     {"items": [], "next": "1", "more": False, "token_life": 10**400}],
+    ids=lambda form: str(form)[:100],
 )  # fmt: skip
 def test_what_is_no_feed_counts_as_away(form: object, stub: Stub) -> None:
     stub.form = form
@@ -204,6 +205,38 @@ def test_a_thread_hears_of_it_without_a_request(in_the_background: Verifier, stu
     other = str(uuid4())
     stub.revoke(other, NOW)
     until(lambda: other in feed_of(in_the_background)._ended)
+
+
+def test_where_its_thread_does_not_run_requests_ask_the_feed(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under uWSGI without enable-threads, or on a host that freezes between requests."""
+    monkeypatch.setattr("latchkey_client.revocations._keep_polling", lambda _: None)
+    verifier, session = judge(stub, background=True, poll_every=3, max_stale=60), str(uuid4())
+    verifier.verify(MINT.token())
+    dial = [time.monotonic()]
+    monkeypatch.setattr("latchkey_client.revocations.time", SimpleNamespace(monotonic=lambda: dial[0]))
+    stub.revoke(session, NOW)
+    for _ in range(3):
+        dial[0] += 100
+        asked = stub.asked["/revocations"]
+        for _ in range(3):
+            verifier.verify(MINT.token())
+            with pytest.raises(TokenRevoked):
+                verifier.verify(MINT.token(sid=session))
+        assert stub.asked["/revocations"] == asked + 1
+
+
+def test_the_thread_outlives_what_nobody_thought_of(
+    in_the_background: Verifier, stub: Stub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_the_background.verify(MINT.token())
+    feed = feed_of(in_the_background)
+    with monkeypatch.context() as broken:
+        broken.setattr(feed, "_forget", lambda: 1 / 0)
+        until(lambda: "ZeroDivisionError" in caplog.text)
+    asked = stub.asked["/revocations"]
+    until(lambda: stub.asked["/revocations"] > asked)
+    assert feed._thread
+    assert feed._thread.is_alive()
 
 
 def test_the_thread_ends_with_its_verifier(stub: Stub) -> None:

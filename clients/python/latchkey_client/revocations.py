@@ -16,13 +16,15 @@ from latchkey_client.errors import Unavailable
 from latchkey_client.forks import after_fork
 
 PAGES = 1000  # of 10,000 each, in one poll
+MISSED = 3  # turns of a thread, after which it is taken for one that does not run
 RESTART = {400, 404, 410, 422}  # answers to a `since` that the service does not know any more
 
 log = logging.getLogger("latchkey_client")
 
 
 class Revocations:
-    """Polls the feed every few seconds: in a daemon thread, or (`background=False`) in the request that finds it due.
+    """Polls the feed every few seconds: in a daemon thread, or in the request that finds it due (`background=False`, or
+    the thread does not run).
 
     `max_stale`: seconds that the last good poll serves while the feed is away; then tokens are refused with
     Unavailable. None: it serves for ever, and tokens of ended sessions may pass. Nothing is served before the
@@ -94,28 +96,34 @@ class Revocations:
         self._stopped.set()
 
     def _keep_fresh(self) -> None:
-        first = self._good_at is None
         if self._background and self._thread is None and not self._stopped.is_set():
             with self._lock:
                 if self._thread is None:
                     self._attempt()
                     self._thread = threading.Thread(target=_keep_polling, args=(weakref.ref(self),), daemon=True)
                     self._thread.start()
-        elif not self._background and self._is_due() and self._lock.acquire(blocking=first):
+        else:
+            self._try(MISSED if self._background else 1, wait=self._background or self._good_at is None)
+
+    def _try(self, turns: float, *, wait: bool) -> None:
+        """Ask the feed if nobody has for so many turns; while somebody does, wait for them or go on."""
+        if self._is_due(turns) and self._lock.acquire(blocking=wait):
             try:
-                if self._is_due():
+                if self._is_due(turns):
                     self._attempt()
             finally:
                 self._lock.release()
 
-    def _is_due(self) -> bool:
-        return self._tried_at is None or time.monotonic() - self._tried_at >= self._every
+    def _is_due(self, turns: float) -> bool:
+        return self._tried_at is None or time.monotonic() - self._tried_at >= turns * self._every
 
     def _attempt(self) -> None:
         try:
             self.poll()
         except fetch.Failed as failed:
             log.warning("the revocations cannot be had: %s", failed)
+        except Exception:  # the thread goes on, and a request is answered
+            log.exception("the revocations cannot be had")
         finally:
             self._tried_at = time.monotonic()
 
@@ -138,7 +146,7 @@ class Revocations:
             items = [(item["session_id"], _seconds(item["revoked_at"])) for item in reply.body["items"]]
             ended = {session_id: self._ended.get(session_id, 0) for session_id, _ in items}
             since, more, life = reply.body["next"], reply.body["more"], float(reply.body["token_life"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise fetch.Failed(f"{self._url} answered something else") from error
         for session_id, revoked_at in items:
             ended[session_id] = max(revoked_at, ended[session_id])
@@ -166,8 +174,7 @@ def _keep_polling(which: weakref.ref[Revocations]) -> None:
     """The thread: it ends with the object."""
     while (feed := which()) is not None:
         stopped, every = feed._stopped, feed._every
-        if feed._is_due():
-            feed._attempt()
+        feed._try(1, wait=True)
         del feed
         if stopped.wait(every):
             return
