@@ -58,16 +58,22 @@ export class Refusal extends Error {
 }
 
 /** Ask; give what was answered. Throws a Refusal. */
-export async function call<T>(method: "GET" | "POST", path: string, body?: object, token?: string): Promise<T> {
+export async function call<T>(
+  method: "GET" | "POST",
+  path: string,
+  body?: object,
+  { token, patience }: { token?: string; patience?: number } = {}, // patience: milliseconds until it counts as unanswered
+): Promise<T> {
   const headers: Record<string, string> = {};
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   // keepalive: a refresh whose page is left in mid-air still brings the new cookie, for the old token is spent.
   const keepalive = method === "POST";
-  const request = { method, headers, body: body && JSON.stringify(body), cache: "no-store", keepalive } as const;
+  const signal = patience === undefined ? undefined : AbortSignal.timeout(patience);
+  const request = { method, headers, body: body && JSON.stringify(body), cache: "no-store", keepalive, signal } as const;
   const response = await fetch(`/api/auth/${path}`, request).catch(() => null);
-  if (!response) throw new Refusal(0, { code: "offline" });
-  const answered = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Refusal(response.status, answered);
+  const answered = await response?.json().catch(() => null);
+  if (response && !response.ok) throw new Refusal(response.status, answered ?? {});
+  if (!answered) throw new Refusal(0, { code: "offline" }); // not even the end of a good one
   return answered as T;
 }

@@ -21,6 +21,8 @@ const UNKNOWN: Session = { status: "unknown", user: null, trouble: null };
 const REFRESH_LOCK = "latchkey-refresh";
 const TAB_LOCK = "latchkey-tab"; // shared, held by every tab as long as it lives: they can be counted
 const PATIENCE_MS = 1000;
+// For the two tries of a refresh, within the 10 seconds in which Latchkey gives a spent token its successor once more.
+const REFRESH_PATIENCE_MS = [4_000, 5_000] as const;
 
 let held: Held | null = null;
 let session = UNKNOWN;
@@ -63,10 +65,10 @@ export async function signOut(): Promise<void> {
 export async function ask<T>(method: "GET" | "POST", path: string, body?: object): Promise<T> {
   const token = other() ?? (await renewed(held?.token));
   try {
-    return await call<T>(method, path, body, token);
+    return await call<T>(method, path, body, { token });
   } catch (refusal) {
     if (!(refusal instanceof Refusal && refusal.code.startsWith("token_"))) throw refusal;
-    return call<T>(method, path, body, await renewed(token)); // expired on the way, or the keys were changed
+    return call<T>(method, path, body, { token: await renewed(token) }); // expired on the way, or the keys were changed
   }
 }
 
@@ -87,10 +89,14 @@ function other(stale?: string): string | null {
 }
 
 async function exchange(): Promise<string> {
-  const refresh = () => call<Tokens>("POST", "refresh", {});
+  const [first, second] = REFRESH_PATIENCE_MS;
+  const refresh = (patience: number) => call<Tokens>("POST", "refresh", {}, { patience });
   try {
-    // If the answer was lost the token is spent, and for some seconds the same one gets the same answer again.
-    const tokens = await refresh().catch((refusal: Refusal) => (refusal.status ? Promise.reject(refusal) : refresh()));
+    // If the answer was lost the token is spent. Asked again later than that, Latchkey would take it for stolen.
+    const tokens = await refresh(first).catch((refusal: Refusal) => {
+      if (refusal.status) throw refusal;
+      return refresh(second);
+    });
     signedIn(tokens);
     return tokens.access_token;
   } catch (error) {
