@@ -13,7 +13,8 @@ from app.web import hops
 from tests.web.admins import of_role
 
 PATH = "/api/admin/client-address"
-PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "administration.md").read_text()
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = (ROOT / "docs" / "administration.md").read_text()
 RENDER = "198.51.100.7, 104.22.17.40"  # what a client behind two proxies looks like: its own address, the outer proxy's
 
 
@@ -73,3 +74,36 @@ def test_the_command_line_says_it_too(make_world: Any, trusted: int, header: str
     assert result.exit_code == 0
     assert result.stderr.splitlines() == said
     assert f"TRUSTED_PROXIES={trusted}" in result.stdout.splitlines()
+
+
+FORGED, CLIENT, NEXT, PROXY = "203.0.113.66", "198.51.100.7", "10.0.0.3", "10.0.0.2"
+
+
+@pytest.mark.covers("attack A08")
+@pytest.mark.parametrize("appends", [True, False], ids=["$proxy_add_x_forwarded_for", "$remote_addr"])
+def test_one_number_fits_apps_and_a_server_that_passes_the_header_on_only_if_that_goes_past_the_proxy(
+    appends: bool,
+) -> None:
+    """As the page of the Next.js example has it: apps come by a proxy, and so do visitors of that server."""
+
+    def through(header: list[str], caller: str) -> list[str]:
+        return [*header, caller] if appends else [caller]
+
+    app = through([FORGED], CLIENT)
+    past, by_it = app, through(app, NEXT)
+
+    def fitting(visitor: list[str], peer: str) -> list[int]:
+        """Each number by which both are seen, the visitor of the server and the user of the app."""
+        seen = {n: {hops.address(visitor, peer, n), hops.address(app, PROXY, n)} for n in range(hops.MOST + 1)}
+        return [n for n, addresses in seen.items() if addresses == {CLIENT}]
+
+    assert fitting(past, NEXT) == [1]
+    assert fitting(by_it, PROXY) == []
+
+
+def test_the_page_of_the_next_js_example_tells_what_the_service_would_see() -> None:
+    page = (ROOT / "examples" / "nextjs" / "README.md").read_text()
+    rows = re.findall(r"^\| .* \| `([0-9., ]+)` \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 3
+    for header, *told in rows:
+        assert [hops.address(hops.split([header]), NEXT, n) for n in (1, 2)] == [text.split()[0] for text in told]

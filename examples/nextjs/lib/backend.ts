@@ -64,6 +64,7 @@ export async function passOn(request: Request, path: string, body?: Json): Promi
   const headers = new Headers({ Accept: "application/json" });
   // The list of sessions names the browser, messages are in its language, and request ids run through both logs.
   const passed = ["authorization", "user-agent", "accept-language", "x-request-id"];
+  // X-Forwarded-For as it came, for LATCHKEY_URL leads past Latchkey's own proxy: that would append this server's address.
   for (const name of BEHIND_PROXY ? [...passed, "x-forwarded-for"] : passed) {
     const value = request.headers.get(name);
     if (value) headers.set(name, value);
