@@ -86,7 +86,9 @@ def of_fastapi(*, installed: bool = True, judged_by: Verifier | None = None) -> 
     return call
 
 
-async def over_asgi(app: FastAPI, where: str, token: str | None, method: str) -> Answer:
+async def over_asgi(
+    app: FastAPI, where: str, token: str | None, method: str, read: Callable[[bytes], Any] = json.loads
+) -> Answer:
     """One request, as a server would hand it over."""
     sent: list[Any] = []
     headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
@@ -104,7 +106,7 @@ async def over_asgi(app: FastAPI, where: str, token: str | None, method: str) ->
     await app(scope, receive, send)
     start, *parts = sent
     body = b"".join(part["body"] for part in parts)
-    return Answer(start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, json.loads(body))
+    return Answer(start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, read(body))
 
 
 def test_a_preflight_passes_the_guard_of_a_blueprint_where_no_view_would_see_it() -> None:
@@ -297,6 +299,25 @@ def test_fastapi_documents_that_a_token_is_needed() -> None:
     document = app.openapi()
     assert document["paths"]["/me"]["get"]["security"] == [{"HTTPBearer": []}]
     assert document["components"]["securitySchemes"]["HTTPBearer"]["bearerFormat"] == "JWT"
+
+
+def test_fastapi_closes_the_routes_of_one_app_and_neither_its_documents_nor_what_is_mounted() -> None:
+    """The guide says so, and what to do."""
+
+    def status(where: str, **given: Any) -> int:
+        auth = latchkey_client.fastapi.Auth(judge())
+        everybody = [Depends(auth.user)]
+        app, inner, closed = FastAPI(dependencies=everybody, **given), FastAPI(), FastAPI(dependencies=everybody)
+        for each in (app, inner, closed):
+            auth.install(each)
+            each.get("/x")(lambda: None)
+        app.mount("/inner", inner)
+        app.mount("/closed", closed)
+        return asyncio.run(over_asgi(app, where, None, "GET", read=bytes)).status
+
+    asked = ("/x", "/inner/x", "/closed/x", "/docs", "/redoc", "/openapi.json")
+    assert [status(where) for where in asked] == [401, 200, 401, 200, 200, 200]
+    assert [status(where, openapi_url=None) for where in asked[3:]] == [404] * 3
 
 
 def test_keys_that_cannot_be_had_are_503_with_retry_after(stub: Stub) -> None:
