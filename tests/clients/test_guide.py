@@ -20,6 +20,7 @@ from django.test import Client, override_settings
 from django.urls import path
 from latchkey_client import problems
 
+from app.core.tokens import GRACE
 from tests.backends import ROOT
 from tests.clients import django_settings, hostile
 from tests.clients.mint import KEY, OLD, Mint, private, shared
@@ -213,6 +214,18 @@ def test_the_feed_is_read_as_the_guide_shows_it(mint: Mint, stub: Stub) -> None:
     judge = hostile.with_feed(latchkey_client, stub, audience="latchkey", clock=lambda: at, background=False)
     with pytest.raises(latchkey_client.TokenRevoked):
         judge.verify(mint.token(sid=item["session_id"], iat=at))
+
+
+def test_the_deadlines_for_a_frontend_leave_room_for_the_repeat() -> None:
+    """And those of the example are the same."""
+    section = " ".join(sections()["Your own frontend"].split())
+    [within], [wait] = re.findall(r"again within (\d+) seconds", section), re.findall(r"Wait (\d+) seconds", section)
+    assert int(within) == GRACE.total_seconds()
+    source = (ROOT / "examples" / "nextjs" / "lib" / "session.ts").read_text()
+    [shown] = re.findall(r"^const REFRESH_PATIENCE_MS = \[([0-9_]+), ([0-9_]+)\]", source, re.MULTILINE)
+    first, second = (int(text) / 1000 for text in shown)
+    assert first == int(wait)
+    assert first + second < GRACE.total_seconds()
 
 
 @pytest.mark.parametrize(
