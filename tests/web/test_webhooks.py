@@ -172,6 +172,15 @@ def test_a_json_body_must_be_covered_by_the_signature(hooked: World) -> None:
     assert post(hooked, path, data=body + " ", content_type="application/json", headers=covered) == 403
 
 
+@pytest.mark.parametrize("query", ["bodySHA256=", "bodySHA256", "bodySHA256=&bodySHA256=x", "%62odySHA256=1"])
+def test_a_body_whose_hash_is_not_told_is_covered_by_nothing(hooked: World, query: str) -> None:
+    signature = RequestValidator(TOKEN).compute_signature(f"{PUBLIC}/api/webhooks/twilio?{query}", {})
+    for headers in ({}, {"X-Twilio-Signature": signature}):
+        assert (
+            post(hooked, f"/api/webhooks/twilio?{query}", data="x", content_type="text/plain", headers=headers) == 403
+        )
+
+
 def test_unknown_parameters_and_the_explicit_port_are_fine(hooked: World) -> None:
     sent_by(hooked, "twilio")
     form = STATUS | {"SomethingNew": "x", "RawDlrDoneDate": "2611211000"}
@@ -199,6 +208,15 @@ def test_refused_reports_are_limited_by_address_and_right_ones_are_not(make_worl
     late = world.app.test_client().post("/api/webhooks/twilio")
     assert (late.status_code, late.get_json()["code"]) == (429, "rate_limited")
     assert 1 <= int(late.headers["Retry-After"]) <= 60
+
+
+def test_what_fails_here_is_limited_too(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(public_url=PUBLIC, twilio_token=TOKEN, ratelimit=True)
+    most, more = int(limits.GUESSES.split()[0]), 50
+    monkeypatch.setattr("app.web.webhooks.reports.twilio", lambda *_: 1 / 0)
+    failed = [twilio(world, STATUS) for _ in range(most + more)]
+    assert set(failed) == {500, 429}
+    assert failed.count(429) in range(more // 2, more + 2)
 
 
 PROVIDERS: dict[str, dict[str, Any]] = {
