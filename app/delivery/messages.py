@@ -3,15 +3,15 @@
 A translator writes one text file a message and `words.txt`, the words that they share; the HTML is the same paragraphs
 in `mail.html`, escaped: the code alone in a paragraph is shown large, lines of `label: value` become a table.
 
-`TEMPLATES_DIR` has the same shape, and what stands there wins, file by file and word by word. What a language lacks is
-said in English.
+`TEMPLATES_DIR` has the same shape, and what stands there wins, file by file and word by word; a change of a file there
+needs no restart. What a language lacks is said in English.
 """
 
 from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,13 +20,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError, select_autoescape
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    FunctionLoader,
+    StrictUndefined,
+    Template,
+    TemplateSyntaxError,
+    select_autoescape,
+)
 from jinja2.exceptions import TemplatesNotFound
 
 from app.config import Settings
 from app.delivery import clients
 
 TEMPLATES = Path(__file__).with_name("templates")
+# By name. Read at the start: an upgrade changes the files under a service that still runs, and knows less than they say.
+SHIPPED = {path.relative_to(TEMPLATES).as_posix(): path.read_text("utf-8") for path in TEMPLATES.rglob("*.*")}
 ENGLISH = "en"  # what is not translated is said in English
 TAG = re.compile(r"(?=.{2,16}$)[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # of a language (RFC 5646), as long as is stored
 # What stands behind the brand colour, and the contrast to it (WCAG 2.2: 4.5 for AA, 7 for AAA).
@@ -72,21 +84,21 @@ def languages(settings: Settings) -> tuple[str, ...]:
 
 @cache
 def _languages(own: Path | None) -> tuple[str, ...]:
-    folders = [
-        folder for root in _roots(own) if root.is_dir() for folder in root.iterdir() if any(folder.glob("*.txt"))
-    ]
-    found = {folder.name for folder in folders if TAG.fullmatch(folder.name)}
-    return (ENGLISH, *sorted(found - {ENGLISH}))
-
-
-def _roots(own: Path | None) -> tuple[Path, ...]:
-    return (own, TEMPLATES) if own else (TEMPLATES,)
+    folders = own.iterdir() if own and own.is_dir() else ()
+    theirs = {folder.name for folder in folders if any(folder.glob("*.txt"))}
+    ours = {name.partition("/")[0] for name in SHIPPED if name.endswith(".txt")}
+    return (ENGLISH, *sorted(filter(TAG.fullmatch, (theirs | ours) - {ENGLISH})))
 
 
 @cache
 def _environment(own: Path | None) -> Environment:
-    loader = FileSystemLoader(_roots(own), encoding="utf-8-sig")
+    ours: BaseLoader = FunctionLoader(_shipped)
+    loader = ChoiceLoader([FileSystemLoader(own, encoding="utf-8-sig"), ours]) if own else ours
     return Environment(loader=loader, autoescape=select_autoescape(["html"]), undefined=StrictUndefined)
+
+
+def _shipped(name: str) -> tuple[str, str, Callable[[], bool]] | None:
+    return (SHIPPED[name], str(TEMPLATES / name), lambda: True) if name in SHIPPED else None
 
 
 def render(
@@ -118,7 +130,7 @@ class _Page:
     """The templates of one message with what they may say."""
 
     def __init__(self, settings: Settings, language: str, facts: dict[str, Any]) -> None:
-        self._roots = _roots(settings.templates_dir)
+        self._own = settings.templates_dir
         self._environment = _environment(settings.templates_dir)
         self._language = language if language in languages(settings) else ENGLISH
         brand, support = _on_one_line(settings.brand_name), _on_one_line(settings.support_email)
@@ -172,8 +184,8 @@ class _Page:
         """The shared words of a language: the operator's over ours over the English ones."""
         found: dict[str, str] = {}
         for spoken in (ENGLISH, language):
-            for root in reversed(self._roots):
-                found |= _read_words(root / spoken / "words.txt")
+            name = f"{spoken}/words.txt"
+            found |= _pairs(SHIPPED.get(name, "")) | (_read_words(self._own / name) if self._own else {})
         return found
 
 
@@ -191,8 +203,13 @@ def _read_words(path: Path) -> dict[str, str]:
 @lru_cache(maxsize=100)
 def _words_of(path: Path, _changed_at: int) -> dict[str, str]:
     with _named(str(path)):
-        lines = path.read_text("utf-8-sig").splitlines()
-    return {key.strip(): words.strip() for key, colon, words in (line.partition(":") for line in lines) if colon}
+        return _pairs(path.read_text("utf-8-sig"))
+
+
+@lru_cache(maxsize=100)
+def _pairs(text: str) -> dict[str, str]:
+    lines = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): words.strip() for key, colon, words in lines if colon}
 
 
 @contextmanager

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import html
+import os
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from app.delivery import clients, messages
 from app.delivery.outbox import INVITE, Notice
 from app.delivery.senders.console import WORDS
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 BRAND, SUPPORT = "Clinic & Co", "help@clinic.example"
 SETTINGS = Settings(_env_file=None, brand_name=BRAND, support_email=SUPPORT)
 CODES = [f"code.{purpose}" for purpose in (*challenges.SENT, INVITE)]
@@ -328,6 +333,31 @@ def test_a_file_and_a_word_of_the_operator_win_alone(tmp_path: Path) -> None:
     assert "Linux पर Firefox" in made(Notice.NEW_SIGNIN, "email", "hi", own).text
     assert made("code.signin", settings=own).text == made("code.signin").text
     assert messages.languages(own) == LANGUAGES
+
+
+def test_an_upgrade_of_the_folder_under_a_running_service_changes_none_of_its_words(tmp_path: Path) -> None:
+    """Until it is restarted, it has the words that fit what it knows."""
+    shutil.copytree(ROOT / "app", tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    program = f"""
+from pathlib import Path
+from app.config import Settings
+from app.delivery import messages
+for path in Path("app/delivery/templates").rglob("*.*"):
+    path.write_text("{{{{ of_tomorrow }}}}")
+words = messages.render(Settings(_env_file=None), "code.signin", "email", {{}}, language="hi", code="012345", minutes=5)
+print(words.text, words.html)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "012345" in ran.stdout
+
+
+def test_an_operator_s_change_needs_no_restart(tmp_path: Path) -> None:
+    own = put(tmp_path, en__code_dot_txt="Subject: one\n\n{{ code }}", en__words_dot_txt="client: {program}")
+    assert made("code.signin", settings=own).subject == "one"
+    put(tmp_path, en__code_dot_txt="Subject: two\n\n{{ code }}")
+    os.utime(tmp_path / "en" / "code.txt", (1, 1))
+    assert made("code.signin", settings=own).subject == "two"
 
 
 def test_an_operator_has_another_page_around_the_words(tmp_path: Path) -> None:
