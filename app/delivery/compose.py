@@ -28,6 +28,8 @@ from app.work import Work
 
 CODE = "code."  # the kinds of messages that carry one
 NOTICED = "notices_spent"  # why a notice by SMS is dropped that is one too many
+UNMADE_RETRY = timedelta(seconds=30)  # of a code that cannot be made; of a notice at first, then twice as long
+LAST_TRY = timedelta(seconds=3)  # before a code expires
 MOST_LAPSED = 10  # tries of a message that has no expiry of its own of which nobody said what came of them
 
 log = logging.getLogger("latchkey.courier")
@@ -91,7 +93,7 @@ def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
     elif why in shield.UNHEARD and challenge and shielded:
         _count_unheard(work, row, challenge)
     if why or not words:
-        drop(work, row, row.lease, why or "unmade")
+        _leave(work, row, why)
         return None
     _take_off(row, outbox.COUNTED)
     assert row.leased_until is not None
@@ -184,9 +186,7 @@ def _in_turn(work: Work, row: OutboxMessage) -> bool:
         return True
     wait = sends.turn(work, outbox.recipient(row), row.created_at)
     if wait:
-        at = work.now + timedelta(seconds=wait)
-        untried = OutboxMessage.attempts - 1
-        outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at, attempts=untried)
+        _put_back(work, row, work.now + timedelta(seconds=wait))
     else:
         _take_off(row, outbox.UNPAID)
     return not wait
@@ -203,6 +203,24 @@ def _made(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Out
     except (KeyError, ValueError, messages.Unmade):
         log.exception("message %s cannot be made", row.id)
         return None
+
+
+def _leave(work: Work, row: OutboxMessage, why: str | None) -> None:
+    """Drop what must not be sent. What cannot be made for now is put back as long as it would come in time: a newer
+    version can, or it can once a template or a key is there.
+    """
+    pause = UNMADE_RETRY if row.expires_at else max(UNMADE_RETRY, work.now - row.created_at)
+    last = row.expires_at or row.created_at + outbox.GIVE_UP
+    at = min(work.now + pause, last - LAST_TRY)
+    if why or at <= work.now:
+        drop(work, row, row.lease, why or "unmade")
+    else:
+        _put_back(work, row, at)
+
+
+def _put_back(work: Work, row: OutboxMessage, at: datetime) -> None:
+    untried = OutboxMessage.attempts - 1
+    outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at, attempts=untried)
 
 
 def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing:

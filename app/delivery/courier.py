@@ -39,8 +39,6 @@ STAMP_S = 60.0  # how often the last use of sessions and API keys is written
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 900.0
 LONGEST_CODE_RETRY_S = 20.0  # for a code: its reader waits, so it goes out soon after the provider is back
-LAST_TRY = timedelta(seconds=3)  # before a code expires
-GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
 MOST_UNKNOWN = 3  # tries of such a message that may have sent it
 UNKNOWN_TRIES = "unknown_tries"  # a fact of a message: how many those were
 STALE = timedelta(seconds=1)  # after which what a claim read is asked again
@@ -276,8 +274,8 @@ def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
     patience = REPORT_S if unknown and out.channel == "sms" else 0.0
     at = work.now + timedelta(seconds=max(pause, failure.retry_after or 0, patience))
     if out.expires_at:
-        at = min(at, out.expires_at - LAST_TRY)
-    last = out.expires_at or claimed.created_at + GIVE_UP
+        at = min(at, out.expires_at - compose.LAST_TRY)
+    last = out.expires_at or claimed.created_at + outbox.GIVE_UP
     tries = claimed.facts.get(UNKNOWN_TRIES, 0) + unknown
     enough = not out.expires_at and tries >= MOST_UNKNOWN and unknown
     facts = claimed.facts | {outbox.ENDED: claimed.attempts}

@@ -31,14 +31,13 @@ from pydantic_core import ErrorDetails
 from app.config import Settings, SettingsError
 from app.core import challenges
 from app.delivery import messages
-from app.delivery.outbox import INVITE, Notice
+from app.delivery.outbox import CODES, Notice
 from app.delivery.senders import Outgoing, Reason, SendFailed
 
 LONGEST_VALUE = 30  # characters a variable may have
 EVERY_CODE = "code.*"
 PROVIDERS: tuple[str, ...] = ("msg91", "gupshup")
 BY_MAIL = f"code.{challenges.Purpose.CHANGE_EMAIL}"  # never by SMS
-CODES = tuple(f"code.{act}" for act in (*challenges.SENT, INVITE))
 NOTICES = tuple(str(notice) for notice in Notice if notice is not Notice.SHIELD_CLOSED)  # that one goes by mail
 
 # What messages say differently: the last minute is not 'minutes', and either address may be the one that changed.

@@ -1,5 +1,5 @@
-"""Messages as somebody looks at them: the inbox of development, administration, and whose they are. Decoys are nobody's
-to see.
+"""Messages as somebody looks at them: the inbox of development, administration, whose they are, and who waits for one.
+Decoys are nobody's to see.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from uuid import UUID
 
 from sqlalchemy import or_, select
 
-from app.delivery.outbox import DECOY, State
+from app.core import challenges
+from app.delivery.outbox import DECOY, SHIELD, State
 from app.models import OtpChallenge, OutboxMessage
 from app.work import Work
+
+SHOWN = {State.SENT: "sent", State.DELIVERED: "delivered", State.FAILED: "failed", State.DROPPED: "failed"}
 
 
 def newest(work: Work, limit: int) -> list[OutboxMessage]:
@@ -36,6 +39,20 @@ def page(work: Work, wanted: Wanted, limit: int, before: UUID | None) -> list[Ou
     older = [OutboxMessage.id < before] if before else []
     query = select(OutboxMessage).where(OutboxMessage.kind != DECOY, *fitting, *older)
     return list(work.db.scalars(query.order_by(OutboxMessage.id.desc()).limit(limit)))
+
+
+def how_far(work: Work, challenge: OtpChallenge) -> str:
+    """How far the last message of a challenge has got: `queued`, `sent`, `delivered` or `failed`. Before a proof always
+    `sent`, for a decoy's message and the notice to an owner would stand out; and where nothing has to be sent.
+    """
+    if challenge.purpose not in challenges.PROVEN or not challenges.goes_out(challenge):
+        return State.SENT
+    query = select(OutboxMessage.state, OutboxMessage.last_error).where(OutboxMessage.challenge_id == challenge.id)
+    last = work.db.execute(query.order_by(OutboxMessage.id.desc()).limit(1)).one_or_none()
+    state, why = last or (State.QUEUED, None)
+    if state == State.DROPPED and str(why).startswith(SHIELD):
+        return State.SENT  # that the shield is up is not the caller's to know
+    return SHOWN.get(State(state), State.QUEUED)
 
 
 def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:

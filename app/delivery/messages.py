@@ -37,7 +37,7 @@ from app.config import Settings
 from app.delivery import clients
 
 TEMPLATES = Path(__file__).with_name("templates")
-# By name. Read at the start: an upgrade changes the files under a service that still runs, and knows less than they say.
+# By name. Read at the start: an upgrade changes the files under a service that runs on, and knows less than they say.
 SHIPPED = {path.relative_to(TEMPLATES).as_posix(): path.read_text("utf-8") for path in TEMPLATES.rglob("*.*")}
 ENGLISH = "en"  # what is not translated is said in English
 TAG = re.compile(r"(?=.{2,16}$)[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # of a language (RFC 5646), as long as is stored

@@ -35,9 +35,6 @@ class State(StrEnum):
     DROPPED = "dropped"  # not sent, because it would have come too late or to nobody
 
 
-SHOWN = {State.SENT: "sent", State.DELIVERED: "delivered", State.FAILED: "failed", State.DROPPED: "failed"}
-
-
 class Notice(StrEnum):
     NEW_SIGNIN = "notice.new_signin"
     PASSWORD_CHANGED = "notice.password_changed"  # noqa: S105 (a name of a message)
@@ -75,6 +72,9 @@ NOBODY = shield.NOBODY  # why a decoy is dropped
 SPENT = shield.SPENT  # why the message of a decoy is dropped that is one because its destination's day is spent
 SHIELD = "shield_"  # how the shield's reasons begin
 DECOY = "decoy"  # a message to nobody: the same work as a real one
+CODES = tuple(f"code.{act}" for act in (*challenges.SENT, INVITE))
+KINDS = (DECOY, *CODES, *map(str, Notice))  # what this version can make
+GIVE_UP = timedelta(days=1)  # for a message that has no expiry of its own
 
 
 def code(
@@ -155,20 +155,6 @@ def _queue(
     work.tell("message is queued", message_id=str(message_id), channel=channel, kind=kind)
 
 
-def delivery(work: Work, challenge: OtpChallenge) -> str:
-    """How far the last message of a challenge has got: `queued`, `sent`, `delivered` or `failed`. Before a proof always
-    `sent`, for a decoy's message and the notice to an owner would stand out; and where nothing has to be sent.
-    """
-    if challenge.purpose not in challenges.PROVEN or not challenges.goes_out(challenge):
-        return State.SENT
-    query = select(OutboxMessage.state, OutboxMessage.last_error).where(OutboxMessage.challenge_id == challenge.id)
-    last = work.db.execute(query.order_by(OutboxMessage.id.desc()).limit(1)).one_or_none()
-    state, why = last or (State.QUEUED, None)
-    if state == State.DROPPED and str(why).startswith(SHIELD):
-        return State.SENT  # that the shield is up is not the caller's to know
-    return SHOWN.get(State(state), State.QUEUED)
-
-
 def recipient(row: OutboxMessage) -> Identifier:
     return Identifier(Kind.PHONE if row.channel == "sms" else Kind.EMAIL, row.recipient)
 
@@ -205,9 +191,16 @@ def claimable(now: Any) -> Any:
     return or_(waiting, lapsed)
 
 
+# What another version queued is left to it, as long as it is of use.
+OURS = or_(
+    OutboxMessage.kind.in_(KINDS),
+    OutboxMessage.expires_at <= bindparam("now"),
+    OutboxMessage.created_at <= bindparam("given_up"),
+)
+ON = (claimable(bindparam("now")), OutboxMessage.channel == bindparam("on"), OURS)
 DUE = (
     select(OutboxMessage.id, OutboxMessage.recipient)
-    .where(claimable(bindparam("now")), OutboxMessage.channel == bindparam("on"))
+    .where(*ON)
     .order_by(OutboxMessage.kind == DECOY, OutboxMessage.created_at.desc())
     .limit(bindparam("most"))
 )
@@ -215,7 +208,7 @@ OLDER = (
     select(OutboxMessage.id)
     .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
     .where(OtpChallenge.destination.in_(bindparam("to", expanding=True)), OutboxMessage.kind != DECOY)
-    .where(claimable(bindparam("now")), OutboxMessage.channel == bindparam("on"))
+    .where(*ON)
     .where(OutboxMessage.id.not_in(bindparam("ids", expanding=True)))
     .limit(bindparam("most"))
 )
@@ -223,7 +216,7 @@ OLDER = (
 
 def due(work: Work, channel: str, limit: int) -> list[UUID]:
     """What may be claimed of a channel now: the newest, decoys last; of a queue, older codes to the same people too."""
-    given = {"now": work.now, "on": channel, "most": limit}
+    given = {"now": work.now, "given_up": work.now - GIVE_UP, "on": channel, "most": limit}
     found = work.db.execute(DUE, given).all()
     ids = [each.id for each in found]
     if len(found) == limit:  # left for later, they would come after these

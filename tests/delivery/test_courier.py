@@ -253,20 +253,88 @@ def test_the_newest_message_goes_first(quiet: World) -> None:
     assert [m.recipient for m in sender.messages] == [p.email for p in reversed(people)]
 
 
-def test_a_message_that_cannot_be_made_does_not_stop_the_others(quiet: World) -> None:
+def test_a_message_that_cannot_be_made_does_not_stop_the_others_and_goes_out_once_it_can(quiet: World) -> None:
     broken, whole = quiet.person(), quiet.person()
     broken.ask_signup().ok()
     whole.ask_signup().ok()
-    with quiet.kit.writes.begin() as db:
-        challenge = (
-            sa.select(OutboxMessage.challenge_id).where(OutboxMessage.recipient == broken.email).scalar_subquery()
-        )
-        db.execute(sa.text("UPDATE otp_challenges SET key_id = 'gone' WHERE destination = :d"), {"d": broken.email})
-        assert db.scalar(sa.select(challenge))
+    key = quiet.rows(OtpChallenge)[0].key_id
+    set_key(quiet, broken, "foreign")
     sender = MemorySender("email")
-    courier(quiet, sender).round("email")
+    busy = courier(quiet, sender)
+    busy.round("email")
     assert [m.recipient for m in sender.messages] == [whole.email]
-    assert states(quiet) == ["dropped", "sent"]
+    assert states(quiet) == ["queued", "sent"]
+    set_key(quiet, broken, key)
+    quiet.clock.advance(seconds=31)
+    busy.round("email")
+    assert [m.recipient for m in sender.messages] == [whole.email, broken.email]
+    assert [row.attempts for row in quiet.rows(OutboxMessage)] == [1, 1]
+
+
+def set_key(world: World, person: Person, key: str) -> None:
+    with world.kit.writes.begin() as db:
+        of_person = {"key": key, "to": person.email}
+        db.execute(sa.text("UPDATE otp_challenges SET key_id = :key WHERE destination = :to"), of_person)
+
+
+def test_a_code_that_cannot_be_made_is_given_up_just_before_it_expires(quiet: World) -> None:
+    person = quiet.person()
+    person.ask_signup().ok()
+    set_key(quiet, person, "gone")
+    busy = courier(quiet, MemorySender("email"))
+    tries = 0
+    while states(quiet) == ["queued"]:
+        [row] = quiet.rows(OutboxMessage)
+        assert quiet.audit(event="message.dropped") == []
+        quiet.clock.now = max(quiet.clock.now, row.next_attempt_at)
+        tries += busy.round("email")
+    assert states(quiet) == ["dropped"]
+    assert 5 < tries < 15
+    [dropped] = quiet.audit(event="message.dropped")
+    assert (dropped.reason, dropped.facts["kind"]) == ("unmade", "code.signup")
+    assert row.expires_at is not None
+    assert 0 < (row.expires_at - quiet.clock.now).total_seconds() <= 4
+
+
+def set_kind(world: World, kind: str) -> None:
+    with world.kit.writes.begin() as db:
+        db.execute(sa.update(OutboxMessage).where(OutboxMessage.state == "queued").values(kind=kind))
+
+
+@pytest.mark.parametrize("kind", ["code.of_tomorrow", "word.of_tomorrow"])
+def test_what_another_version_queued_is_left_to_it(quiet: World, kind: str) -> None:
+    person = quiet.person()
+    person.ask_signup().ok()
+    set_kind(quiet, kind)
+    sender = MemorySender("email")
+    busy = courier(quiet, sender)
+    assert busy.round("email") == 0
+    quiet.clock.advance(seconds=60)
+    assert busy.round("email") == 0
+    [row] = quiet.rows(OutboxMessage)
+    assert (row.state, row.attempts) == ("queued", 0)
+    set_kind(quiet, "code.signup")  # what a copy of that version sees
+    busy.round("email")
+    assert [m.recipient for m in sender.messages] == [person.email]
+
+
+def test_what_no_version_knows_is_dropped_in_the_end(quiet: World, person: Person) -> None:
+    quiet.deliver()
+    quiet.person().ask_signup().ok()
+    set_kind(quiet, "code.of_yesterday")
+    new = {"current_password": person.password, "new_password": "a new horse 42"}
+    person.api.post("/api/auth/change-password", new, person.token).ok()
+    with quiet.kit.writes.begin() as db:
+        notice = sa.update(OutboxMessage).where(OutboxMessage.kind == outbox.Notice.PASSWORD_CHANGED)
+        db.execute(notice.values(kind="notice.of_yesterday"))
+    busy = courier(quiet, MemorySender("email"))
+    assert busy.round("email") == 0
+    quiet.clock.advance(minutes=6)
+    assert busy.round("email") == 1
+    assert [row.reason for row in quiet.audit(event="message.dropped")] == ["expired"]
+    quiet.clock.advance(hours=24)
+    assert busy.round("email") == 1
+    assert [row.reason for row in quiet.audit(event="message.dropped")] == ["expired", "unmade"]
 
 
 def test_a_sender_that_stumbles_counts_as_unknown(quiet: World) -> None:

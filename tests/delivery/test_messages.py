@@ -338,13 +338,13 @@ def test_a_file_and_a_word_of_the_operator_win_alone(tmp_path: Path) -> None:
 def test_an_upgrade_of_the_folder_under_a_running_service_changes_none_of_its_words(tmp_path: Path) -> None:
     """Until it is restarted, it has the words that fit what it knows."""
     shutil.copytree(ROOT / "app", tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
-    program = f"""
+    program = """
 from pathlib import Path
 from app.config import Settings
 from app.delivery import messages
 for path in Path("app/delivery/templates").rglob("*.*"):
-    path.write_text("{{{{ of_tomorrow }}}}")
-words = messages.render(Settings(_env_file=None), "code.signin", "email", {{}}, language="hi", code="012345", minutes=5)
+    path.write_text("{{ of_tomorrow }}")
+words = messages.render(Settings(_env_file=None), "code.signin", "email", {}, language="hi", code="012345", minutes=5)
 print(words.text, words.html)
 """
     ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)

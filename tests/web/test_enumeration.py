@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.delivery import outbox
+from app.delivery import listing
 from bench.enumeration import KINDS, SETTINGS, differences
 from bench.stories import STORIES
 from tests.conftest import World
@@ -37,5 +37,5 @@ def test_a_service_that_tells_is_found_out(make_world: Callable[..., World], mon
     def tells(work: Any, challenge: Any) -> str:
         return "sent" if challenge.user_id else "queued"
 
-    monkeypatch.setattr(outbox, "delivery", tells)
+    monkeypatch.setattr(listing, "how_far", tells)
     assert differences(make_world(**SETTINGS), "recovery by e-mail", "plain")

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from app import errors
 from app.core import challenges, identifiers
-from app.delivery import outbox
+from app.delivery import listing
 from app.flows import account, asking, signup
 from app.flows.signup import Details
 from app.web import limits, present
@@ -125,4 +125,4 @@ def show_challenge(work: Work, challenge_id: UUID) -> Any:
     row = challenges.find(work, challenge_id)
     if row is None or not challenges.is_open(work, row):
         raise errors.ChallengeClosed()
-    return {**present.challenge(work, row), "delivery": outbox.delivery(work, row)}
+    return {**present.challenge(work, row), "delivery": listing.how_far(work, row)}
