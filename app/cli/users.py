@@ -107,7 +107,7 @@ def lock(*, who: str, hours: int | None, as_json: bool) -> None:
 @WHO
 @AS_JSON
 def unlock(*, who: str, as_json: bool) -> None:
-    """Lift the lock of administration, and what wrong guesses have locked."""
+    """Lift the lock of administration and what wrong guesses have locked, and give a day of messages back."""
     row = output.act(lambda work: _described(work, administration.unlock(work, _found(work, who).id)))
     output.show_one(row, as_json=as_json)
 

@@ -182,10 +182,10 @@ def keys_of(user: User) -> set[str]:
     return {each for identifier in identifiers.of_user(user) for each in keys(key(identifier), user.id)}
 
 
-def hold_all(work: Work, user: User) -> list[Budget]:
-    """Lock the counters of every identifier of an account."""
+def hold_all(work: Work, user: User, *, beside: Iterable[str] = ()) -> list[Budget]:
+    """Lock the counters of every identifier of an account. `beside`: other throttles to lock with them."""
     spelled = [key(identifier) for identifier in identifiers.of_user(user)]
-    return [hold(work, at, user.id, is_account=True, beside=spelled) for at in spelled]
+    return [hold(work, at, user.id, is_account=True, beside=(*spelled, *beside)) for at in spelled]
 
 
 def forgive_all(work: Work, user: User) -> None:

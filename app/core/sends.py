@@ -11,9 +11,10 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from app.core import throttles
+from app.core import accounts, identifiers, throttles
 from app.core.identifiers import Identifier, Kind, stand_in
 from app.core.throttles import Counter
+from app.models import User
 from app.work import Work
 
 WINDOW = timedelta(minutes=1)
@@ -102,6 +103,18 @@ def turn(work: Work, destination: Identifier, since: datetime) -> int:
     if not wait and since < row.day_ends_at - throttles.DAY:
         row.day_count += 1
     return wait
+
+
+def keys_of_user(user: User) -> list[str]:
+    """The counters of what can be typed for an account, and of where its messages go."""
+    typed = [typed_key(identifier) for identifier in identifiers.of_user(user)]
+    return typed + [key(address) for address in accounts.contacts(user)]
+
+
+def forgive(work: Work, user: User) -> None:
+    """An administrator's word: an account has its whole minute and day of messages again."""
+    for row in throttles.held(work, keys_of_user(user)).values():
+        row.count = row.day_count = 0
 
 
 def _day_cap(work: Work, identifier: Identifier) -> int:

@@ -196,15 +196,16 @@ def lock(work: Work, user_id: UUID, until: datetime | None = None) -> User:
 
 
 def unlock(work: Work, user_id: UUID) -> User:
-    """Lift the lock of administration, and those that wrong guesses brought, of every identifier. Twice is as good as
-    once. Raises NotFound, Conflict.
+    """Lift the lock of administration, and for every identifier the locks that wrong guesses brought and the days of
+    messages that are spent. Twice is as good as once. Raises NotFound, Conflict.
     """
     user = _target(work, user_id, "unlock")
     before = people.shown(user, ("locked_until", "status"), work.now)
-    lockout.hold_all(work, user)
+    lockout.hold_all(work, user, beside=sends.keys_of_user(user))
     with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
         _write(work, user, {"locked_at": None, "locked_until": None})
     lockout.forgive_all(work, user)
+    sends.forgive(work, user)
     after = people.shown(user, before, work.now)
     audit.record(work, Event.USER_UNLOCKED, _name(user), user_id=user.id, before=before, after=after)
     return user

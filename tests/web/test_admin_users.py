@@ -17,6 +17,7 @@ from app.web.present import instant
 from tests.conftest import World
 from tests.people import PASSWORD, Person, while_hashing
 from tests.web.admins import USERS, act, give, id_of, last, of_role, path
+from tests.web.test_phone import Phone
 
 NEW = "a brand new horse"
 
@@ -380,6 +381,33 @@ def test_unlocking_forgives_wrong_guesses_at_every_identifier(world: World, admi
     assert (
         jane.api.post("/api/auth/login", {"identifier": "jane", "password": PASSWORD}).ok()["status"] == "otp_required"
     )
+
+
+def test_unlocking_gives_back_the_day_of_messages_that_a_stranger_asked_for(world: World, admin: Person) -> None:
+    phone = Phone(world)
+    opened = phone.sign_up()
+    world.clock.advance(days=2)
+    admin.sign_in()
+    stranger = Phone(world)
+    while stranger.ask().status == 200:
+        world.clock.advance(seconds=30)
+    assert phone.ask().code == "rate_limited"
+    assert admin.api.post(f"{USERS}/{opened['user']['id']}/unlock", None, admin.token).status == 200
+    phone.ask().ok()
+    assert phone.answer().ok()["user"]["id"] == opened["user"]["id"]
+
+
+def test_unlocking_opens_the_way_back_that_a_stranger_has_spent(world: World, admin: Person) -> None:
+    jane = world.person(username="jane").sign_up()
+    for _ in range(40):
+        jane.api.post("/api/auth/forgot-password", {"identifier": "jane"})
+        world.clock.advance(seconds=30)
+    admin.sign_in()
+    assert jane.api.post("/api/auth/forgot-password", {"identifier": "jane"}).code == "rate_limited"
+    assert act(admin, jane, "unlock").status == 200
+    asked = jane.api.post("/api/auth/forgot-password", {"identifier": "jane"}).ok()
+    body = {"challenge_id": asked["challenge_id"], "otp": jane.code(), "new_password": NEW}
+    assert jane.api.post("/api/auth/reset-password", body).status == 200
 
 
 def test_a_reset_that_an_admin_sends_sets_a_new_password(world: World, admin: Person) -> None:

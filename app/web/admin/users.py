@@ -168,7 +168,7 @@ def lock_user(work: Work, body: LockBody, user_id: UUID) -> Any:
 
 @admin.add("POST", "/users/<uuid:user_id>/unlock", reply=OnePersonReply, guard=WRITE, refusals=CHANGES)
 def unlock_user(work: Work, user_id: UUID) -> Any:
-    """Lift the lock of administration, and what wrong guesses have locked, of every identifier."""
+    """Lift the lock of administration, what wrong guesses have locked, and days of messages that are spent."""
     return _one(work, administration.unlock(work, user_id))
 
 
