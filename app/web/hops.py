@@ -6,10 +6,12 @@ section 8.1).
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 
 from typing_extensions import TypedDict
 
+WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 MOST = 10  # as many proxies as TRUSTED_PROXIES may name
 
 
@@ -40,9 +42,12 @@ def choices(hops: Sequence[str], peer: str) -> list[Choice]:
 
 
 def read(text: str) -> str | None:
-    """An IP address as it is compared and stored, an IPv4 one in IPv6 clothes as IPv4; None for anything else."""
+    """An IP address as it is compared and stored, an IPv4 one in IPv6 clothes as IPv4; None for anything else. Some
+    proxies append the port too.
+    """
+    bare = WITH_PORT.fullmatch(text.strip())
     try:
-        found = ipaddress.ip_address(text.strip())
+        found = ipaddress.ip_address((bare[1] or bare[2]) if bare else text.strip())
     except ValueError:
         return None
     if isinstance(found, ipaddress.IPv6Address):

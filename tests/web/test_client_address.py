@@ -47,6 +47,30 @@ def test_without_a_proxy_there_is_one_choice(make_world: Any) -> None:
     assert answer["choices"] == [{"trusted_proxies": 0, "address": "10.21.157.68"}]
 
 
+@pytest.mark.one_lane
+@pytest.mark.parametrize(
+    ("entry", "seen"),
+    [
+        ("198.51.100.7:51234", "198.51.100.7"), ("[2001:db8::7]:443", "2001:db8::7"), ("[2001:db8::7]", "2001:db8::7"),
+        ("[::ffff:198.51.100.7]:1", "198.51.100.7"), ("198.51.100.7:", None), ("198.51.100.7:x", None), ("[198.51.100.7", None),
+        ("2001:db8::7:443", "2001:db8::7:443"), ("[2001:db8::7]443", None), ("[]:1", None), (":1", None), ("[fe80::1%eth0]:1", None),
+        ("198.51.100.7:\u0661", None),
+    ],
+)  # fmt: skip
+def test_a_proxy_may_name_the_port_too(entry: str, seen: str | None) -> None:
+    """As gateways of Azure and IIS do; a port is another one with each connection, and no client's."""
+    assert hops.read(entry) == seen
+
+
+@pytest.mark.one_lane
+def test_clients_behind_a_proxy_that_names_ports_are_told_apart(make_world: Any) -> None:
+    world = make_world(trusted_proxies=1, ratelimit=False)
+    wrong = {"identifier": "a@example.com", "password": "x" * 8}
+    for entry in ("198.51.100.7:51234", "[2001:db8::7]:443"):
+        world.api("10.21.157.68").post("/api/auth/login", wrong, **{"X-Forwarded-For": entry})
+    assert [row.ip for row in world.audit()[-2:]] == ["198.51.100.7", "2001:db8::7"]
+
+
 @pytest.mark.covers("attack A08")
 def test_a_made_up_header_is_shown_for_what_it_is_and_no_longer_than_a_setting_may_be() -> None:
     choices = hops.choices(hops.split(["junk, <script>", "::ffff:192.0.2.1"]), "unix:")
