@@ -22,7 +22,7 @@ NOTICES_BY_SMS = 3  # of one kind to one number in a day: whoever is in an accou
 
 
 def key(destination: Identifier) -> str:
-    return throttles.key("send", destination.kind, destination.value)
+    return throttles.key("send", destination.kind, _mailbox(destination))
 
 
 def notice_key(destination: Identifier, kind: str) -> str:
@@ -31,7 +31,16 @@ def notice_key(destination: Identifier, kind: str) -> str:
 
 
 def typed_key(identifier: Identifier) -> str:
-    return throttles.key("ask", identifier.kind, identifier.value)
+    return throttles.key("ask", identifier.kind, _mailbox(identifier))
+
+
+def _mailbox(identifier: Identifier) -> str:
+    """Where `jane+1@example.com` arrives: as a rule with `jane@example.com`. Only messages are counted so; each is an
+    identifier of its own.
+    """
+    local, at, domain = identifier.value.partition("@")
+    untagged = local.partition("+")[0] or local
+    return f"{untagged}{at}{domain}" if identifier.kind is Kind.EMAIL else identifier.value
 
 
 def keys(address: Identifier) -> tuple[str, str]:

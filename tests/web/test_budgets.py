@@ -414,6 +414,29 @@ def test_messages_that_anybody_can_ask_for_leave_the_owner_theirs(world: World, 
 
 
 @pytest.mark.covers("attack A31")
+@pytest.mark.covers("attack A60")
+@pytest.mark.parametrize("known", [True, False])
+def test_tags_of_an_address_share_the_messages_of_its_mailbox(world: World, known: bool) -> None:
+    victim = world.person(email="jane@example.com")
+    if known:
+        victim.sign_up()
+        world.clock.advance(days=2)
+    statuses = []
+    for n in range(40):
+        tagged = {"email": f"jane+{n}@example.com"}
+        statuses.append(world.api().post("/api/auth/forgot-password", tagged).status)
+        statuses.append(world.api().post("/api/auth/signup", tagged | {"password": PASSWORD}).status)
+        world.clock.advance(minutes=1)
+    assert (statuses.count(200), statuses.count(201), statuses.count(429)) == (15, 15, 50)
+    world.deliver()
+    sent = [message for message in world.senders["email"].messages if message.recipient.startswith("jane+")]
+    assert 5 <= len(sent) <= 15
+    if known:
+        victim.sign_in()
+    assert world.api().post("/api/auth/forgot-password", {"email": "jane.+1@example.com"}).status == 200
+    assert world.api().post("/api/auth/signup", {"email": "+1@example.com", "password": PASSWORD}).status == 201
+
+
 def test_the_budget_of_messages_does_not_link_identifiers(world: World) -> None:
     """Spent by the username, asked for by an address: the answers are the same whoever it belongs to."""
     owner = world.person(username="bob.b").sign_up()
