@@ -73,6 +73,8 @@ class Line(Protocol):
 
 
 Act = Callable[[Line, Victim], None]
+ACCOUNT = "account"
+APART = ("device", "session")
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,12 @@ class Way:
     act: Act
     recovers: bool = False
     identifiers: int = 3  # that it types
-    device: bool = False
     stolen: str = ""  # what the attacker needs to have
+
+    @property
+    def counter(self) -> str:
+        """Where its guesses are counted: at the account, or apart from it at what was stolen."""
+        return self.stolen if self.stolen in APART else ACCOUNT
 
 
 def _log_in(path: str) -> Act:
@@ -190,7 +196,7 @@ WAYS: Sequence[Way] = (
     Way("login", "password", "plain", _log_in(f"{AUTH}/login")),
     Way("/login", "password", "plain", _log_in("/login")),
     Way("login, by sign-ups of one's own", "password", "plain", _own_signup, identifiers=2),
-    Way("login, from a remembered device", "password", "device stolen", _remembered, device=True, stolen="device"),
+    Way("login, from a remembered device", "password", "device stolen", _remembered, stolen="device"),
     Way("change-password", "password", "plain", _change_password, identifiers=1, stolen="session"),
     Way("login/verify, after a code by SMS", "password", "plain", _after_sms, identifiers=1, stolen="SIM"),
     Way("login/verify", "code", "plain", _by_id(*LOGIN, {}), stolen="password"),

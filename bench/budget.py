@@ -35,7 +35,7 @@ import sqlalchemy as sa
 from app.core import lockout
 from app.models import AuditLog, OtpChallenge, Throttle, User
 from bench import siege, watched
-from bench.attack import AUTH, GOES_ON, MOBILE, WAYS, WRONG_CODE, Told, Victim, Way, spellings, variants
+from bench.attack import ACCOUNT, APART, AUTH, GOES_ON, MOBILE, WAYS, WRONG_CODE, Told, Victim, Way, spellings, variants
 from bench.clients import each
 from bench.report import Report, no_faults
 from bench.rig import PASSWORD, Rig, number, rig
@@ -354,9 +354,9 @@ def _rows(
     who = UUID(victim.user_id).hex if victim.user_id else victim.email
     recoveries = _recoveries(storm.opened, victim)
     # Each identifier locks by itself; the account's own budget is silent: of what is told, so much was live.
-    device = THRESHOLD if way is None else 0
-    granted = THRESHOLD * (1 if way and way.device else way.identifiers if way else 3) + device + recoveries
-    live_granted = THRESHOLD + device + recoveries
+    apart = THRESHOLD * len(APART) if way is None else 0
+    granted = THRESHOLD * (1 if way and way.counter != ACCOUNT else way.identifiers if way else 3) + apart + recoveries
+    live_granted = THRESHOLD + apart + recoveries
     wrong = [line for line in lines if {who, hashes.get(who)} & _guessed_at(line)]
     told = [line for line in wrong if _is_told(line)]
     live = [line for line in told if line["live"] is not False]
@@ -424,16 +424,18 @@ def _chances(attacker: Attacker, live: Counter[str], days: int) -> dict[str, str
 
 def _most(attacker: Attacker, days: int) -> int:
     """Live guesses that are granted, of days that begin and end at any hour."""
-    device = lockout.DAY_CAP if "device" in attacker.stolen else 0
-    return (DAY_BUDGET[attacker.secret] + device) * (days + 1)
+    apart = lockout.DAY_CAP * len(_apart(attacker))
+    return (DAY_BUDGET[attacker.secret] + apart) * (days + 1)
+
+
+def _apart(attacker: Attacker) -> list[str]:
+    return [each for each in APART if each in attacker.stolen]
 
 
 def _hold_against(report: Report, attacker: Attacker, found: siege.Siege, days: int) -> None:
     live, most = found.live.total(), _most(attacker, days)
     report.check(f"{attacker}: live guesses", live, f"1 to {most}", 1 <= live <= most)
     limit = lockout.STREAK_CAP
-    for of_device, name in ((False, "the account"), (True, "the stolen device"))[
-        : 2 if "device" in attacker.stolen else 1
-    ]:
-        longest = found.longest[of_device]
-        report.check(f"{attacker}: in a row at {name}", longest, f"at most {limit}", longest <= limit)
+    for counter in (ACCOUNT, *_apart(attacker)):
+        longest = found.longest[counter]
+        report.check(f"{attacker}: in a row at the {counter}", longest, f"at most {limit}", longest <= limit)

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from app.core import identifiers, lockout
 from app.crypto import codes
 from app.models import AuditLog, OtpChallenge, User
-from bench.attack import AUTH, GOES_ON, WAYS, WRONG_CODE, Told, Victim, Way
+from bench.attack import ACCOUNT, AUTH, GOES_ON, WAYS, WRONG_CODE, Told, Victim, Way
 from bench.rig import PASSWORD
 from tests import authenticator
 from tests.conftest import World
@@ -66,8 +66,8 @@ class Siege:
     cookies: dict[str, str] = field(default_factory=dict)
     live: Counter[str] = field(default_factory=Counter)  # guesses by way
     guesses: int = 0  # made, live or not
-    in_a_row: Counter[bool] = field(default_factory=Counter)  # live ones since the owner was in, by whether a device's
-    longest: Counter[bool] = field(default_factory=Counter)
+    in_a_row: Counter[str] = field(default_factory=Counter)  # live ones since the owner was in, by where they count
+    longest: Counter[str] = field(default_factory=Counter)
     way: Way = WAYS[0]
     typed: str = ""
     wait: float = 0  # seconds that the last answer said
@@ -115,8 +115,9 @@ class Siege:
     def _count(self) -> None:
         self.live[f"{self.way.name} ({self._kind})" if self.way.identifiers > 1 else self.way.name] += 1
         if not self.way.recovers:
-            self.in_a_row[self.way.device] += 1
-            self.longest[self.way.device] = max(self.longest[self.way.device], self.in_a_row[self.way.device])
+            at = self.way.counter
+            self.in_a_row[at] += 1
+            self.longest[at] = max(self.longest[at], self.in_a_row[at])
 
     @property
     def _kind(self) -> str:
@@ -205,7 +206,7 @@ class Siege:
             worth = self.live.total() > before or self.dice.random() < REGARDLESS
             return max(1.0, self.turned_away) if worth else max(VAIN_S, self.turned_away)
         wait = max(1.0, self.wait, self.turned_away)
-        vain = 0.0 if way.device or self.dice.random() < REGARDLESS else self.silent_for()
+        vain = 0.0 if way.counter != ACCOUNT or self.dice.random() < REGARDLESS else self.silent_for()
         return max(wait, vain)
 
     def owner(self) -> bool:
@@ -217,7 +218,7 @@ class Siege:
         code = self.opened.read("email", self.victim.email)
         done, _ = self._ask(f"{AUTH}/login/verify", {"challenge_id": told["challenge_id"], "otp": code}, "")
         if done == 200:
-            self.in_a_row[False] = 0
+            self.in_a_row[ACCOUNT] = 0
         return done == 200
 
 

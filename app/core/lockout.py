@@ -50,7 +50,7 @@ class Budget:
 
     @property
     def by_identifier(self) -> bool:
-        """False for that of a remembered device, and for what has none."""
+        """False for that of a remembered device, that of sessions, and for what has none."""
         return self.own is not self.shown
 
 
@@ -92,6 +92,21 @@ def hold_device(work: Work, device_id: UUID, lasts: datetime, *, beside: Iterabl
     at = throttles.key("guess", "device", device_id.hex)
     row = throttles.held(work, (at, *beside))[at]
     return Budget(at, row, row, _wait(work, row), row.streak >= STREAK_CAP, lasts)
+
+
+def signed_in_key(user_id: UUID) -> str:
+    return throttles.key("guess", "signed in", user_id.hex)
+
+
+def hold_signed_in(work: Work, user_id: UUID, *, beside: Iterable[str] = ()) -> Budget:
+    """Lock the counter of what is guessed in the sessions of an account: a budget of its own, which nobody without a
+    session can spend. One for all of them, or every sign-in would bring more. They know whose account it is: it is
+    aloud, and a hundred wrong guesses in a row close it until the password is bound again.
+    """
+    at = signed_in_key(user_id)
+    row = throttles.held(work, (at, *beside))[at]
+    stopped = int(throttles.DAY.total_seconds()) if row.streak >= STREAK_CAP else 0
+    return Budget(at, row, row, _wait(work, row) or stopped, False, FOREVER)
 
 
 def unbounded(work: Work) -> Budget:
@@ -156,13 +171,6 @@ def spent(identifier_key: BindParameter[str], now: BindParameter[datetime]) -> C
     return and_(Throttle.key == identifier_key, Throttle.locked_until > now)
 
 
-def own_wait(work: Work, budget: Budget) -> int:
-    """Seconds until the account's own, silent budget lets a guess be made; a day if nothing but a recovery does."""
-    if not budget.silent:
-        return 0
-    return _wait(work, budget.own) or int(throttles.DAY.total_seconds())
-
-
 def forgive(budget: Budget) -> None:
     """A complete sign-in: the count of that identifier and of the account starts again. The day's goes on."""
     for row in (budget.shown, budget.own):
@@ -171,25 +179,31 @@ def forgive(budget: Budget) -> None:
 
 
 def locked_until(work: Work, user: User) -> datetime | None:
-    """Until when wrong guesses keep an identifier of a user, or the account, from signing in; None: not at all."""
+    """Until when wrong guesses keep an identifier of a user or the account from signing in, or its sessions from a
+    step-up; None: not at all.
+    """
     throttles.write(work)
     lasting = (Throttle.key.in_(keys_of(user)), Throttle.locked_until > work.now)
     return work.db.scalar(select(func.max(Throttle.locked_until)).where(*lasting))
 
 
 def keys_of(user: User) -> set[str]:
-    """The rows of every identifier of an account, and its own."""
-    return {each for identifier in identifiers.of_user(user) for each in keys(key(identifier), user.id)}
+    """The rows of every identifier of an account, its own, and that of its sessions."""
+    spelled = (each for identifier in identifiers.of_user(user) for each in keys(key(identifier), user.id))
+    return {*spelled, signed_in_key(user.id)}
 
 
 def hold_all(work: Work, user: User, *, beside: Iterable[str] = ()) -> list[Budget]:
-    """Lock the counters of every identifier of an account. `beside`: other throttles to lock with them."""
+    """Lock the counters of every identifier of an account, and of its sessions. `beside`: other throttles to lock with
+    them.
+    """
+    sessions = hold_signed_in(work, user.id, beside=(*keys_of(user), *beside))
     spelled = [key(identifier) for identifier in identifiers.of_user(user)]
-    return [hold(work, at, user.id, is_account=True, beside=(*spelled, *beside)) for at in spelled]
+    return [sessions, *(hold(work, at, user.id, is_account=True) for at in spelled)]
 
 
 def forgive_all(work: Work, user: User) -> None:
-    """The password is bound again: every identifier of the account starts again."""
+    """The password is bound again: every identifier of the account, and its sessions, start again."""
     for budget in hold_all(work, user):
         forgive(budget)
 

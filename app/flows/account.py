@@ -40,8 +40,8 @@ CHANGES = (Purpose.CHANGE_EMAIL, Purpose.CHANGE_PHONE)
 def change_password(work: Work, current: str, new: str) -> None:
     """Change the password with the current one: every other session ends, every address is told.
 
-    A wrong current password counts like a wrong sign-in. Raises ValidationFailed, InvalidCredentials,
-    AccountLocked, Overloaded.
+    A wrong current password counts like a wrong step-up. Raises ValidationFailed, InvalidCredentials, AccountLocked,
+    Overloaded.
     """
     user = accounts.own(work)
     with audit.recording(work, Event.PASSWORD_REFUSED):
@@ -63,10 +63,10 @@ def change_password(work: Work, current: str, new: str) -> None:
 
 
 def _settle_guess(work: Work, user: User, right: bool) -> None:
-    identifier = identifiers.of_user(user)[0]
-    budget = lockout.hold(work, lockout.key(identifier), user.id, is_account=True)
+    budget = lockout.hold_signed_in(work, user.id)
     if refused := lockout.judge(work, budget, right):
-        raise audit.refusal(work, Event.PASSWORD_REFUSED, identifier.masked, refused)
+        raise audit.refusal(work, Event.PASSWORD_REFUSED, identifiers.of_user(user)[0].masked, refused)
+    lockout.forgive(budget)
 
 
 def change_contact(work: Work, address: Identifier) -> OtpChallenge:

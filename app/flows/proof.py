@@ -221,10 +221,8 @@ def _settle(
     """`beside`: other throttles to lock with the budget's."""
     budget = _budget(work, row, beside) if guessed else lockout.unbounded(work)
     spared = holder and _is_spared(row, budget)
-    # Whoever is signed in knows whose account it is: to them a spent budget need not look like a wrong code.
-    wait = budget.wait or (lockout.own_wait(work, budget) if row.purpose == Purpose.STEP_UP else 0)
-    if wait and not spared:
-        raise asking.refusal(work, row, AccountLocked(retry_after=wait))
+    if budget.wait and not spared:
+        raise asking.refusal(work, row, AccountLocked(retry_after=budget.wait))
     # A lock that shows closes after the one guess; a silent one makes each later guess wrong, and shows nothing.
     cap = 1 if spared and budget.wait else None if holder else row.max_attempts - 1
     refused = budget.silent or (_is_alone(row) and budget.stopped)
@@ -245,6 +243,8 @@ def _settle(
 
 
 def _budget(work: Work, row: OtpChallenge, beside: Iterable[str]) -> Budget:
+    if row.purpose == Purpose.STEP_UP and row.user_id:
+        return lockout.hold_signed_in(work, row.user_id, beside=beside)
     # A new address has no account yet: counted at the asker's, a guess would tell that nobody else has it.
     about = None if row.asked_by else challenges.subject(row)
     is_account = about is not None and about == row.user_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from app.core import accounts, audit, identifiers, lockout, policy, sessions, tokens
+from app.core import accounts, audit, lockout, policy, sessions, tokens
 from app.core.audit import Event
 from app.core.challenges import Purpose
 from app.errors import TokenRevoked
@@ -25,7 +25,7 @@ def start(work: Work, channel: str | None = None) -> Asked:
         step,
         Purpose.STEP_UP,
         Event.STEP_UP_REFUSED,
-        budget_key=lockout.key(identifiers.of_user(user)[0]),
+        budget_key=lockout.signed_in_key(user.id),
         channel=channel,
         session_id=work.caller.session_id,
     )

@@ -163,6 +163,8 @@ def test_no_counter_of_guesses_is_left_of_who_was_erased(world: World, by_admin:
     person = world.person(username="jane").sign_up()
     for who in (person.email, "jane"):
         world.api().post("/api/auth/login", {"identifier": who, "password": "wrong horse 7"})
+    wrong = {"current_password": "wrong horse 7", "new_password": "another horse 9"}
+    assert person.api.post("/api/auth/change-password", wrong, person.token).status == 401
     theirs = run(world.kit, lambda work: lockout.keys_of(work.db.get(models.User, account_id(person))), reads=True)
     assert {row.key for row in world.rows(models.Throttle)} >= theirs
     if by_admin:
