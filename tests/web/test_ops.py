@@ -277,8 +277,8 @@ def test_a_forwarded_address_is_believed_only_from_trusted_hops(make_world) -> N
         "x" * 60_000,
         "1.2.3.4.5",
         "'; DROP TABLE",
-        "1.2.3.4:80",
-        "[::1]",
+        "1.2.3.4:http",
+        "[::1",
         "fe80::1%" + "a" * 60,
     ],
 )
