@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.delivery_config import DeliverySettings, Names, Secrets, is_country, shown_map
+from app.delivery_config import DeliverySettings, Names, Roots, Secrets, is_country, shown_map
 from app.token_config import DAY, HOUR, TokenSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ class Settings(TokenSettings):
         "development", description="`production` refuses unsafe values and switches debugging aids off"
     )
     secret_key: SecretStr = Field(SecretStr(""), description="root of the keys for codes, digests and cookies")
-    secret_key_previous: Secrets = Field(
+    secret_key_previous: Roots = Field(
         (), description="other `SECRET_KEY`s that are accepted: earlier ones, and the next one; comma separated"
     )
     database_url: SecretStr = Field(
@@ -89,7 +89,7 @@ class Settings(TokenSettings):
     master_secret: SecretStr = Field(
         SecretStr(""), description="root of the keys of devices; none can register without it"
     )
-    master_secret_previous: Secrets = Field(
+    master_secret_previous: Roots = Field(
         (), description="other `MASTER_SECRET`s whose devices work: earlier ones, and the next one; comma separated"
     )
     api_key: SecretStr = Field(SecretStr(""), description="a key of servers with every scope, besides those of admins")

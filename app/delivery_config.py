@@ -30,8 +30,20 @@ def _split_secrets(value: Any) -> Any:
     return [SecretStr(part) if isinstance(part, str) else part for part in _split(value)]
 
 
+def _split_roots(value: Any) -> Any:
+    """As any list of secrets, and the last one also as it stands: earlier versions took a key with a line break at its
+    end for another one than without, and made things with it.
+    """
+    if not isinstance(value, str):
+        return value
+    _, comma, last = value.rpartition(",")
+    last = last.lstrip() if comma else last
+    return _split_secrets(value) + ([SecretStr(last)] if last.strip() not in ("", last) else [])
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secrets)]
+Roots = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_roots)]
 
 
 def _split_routes(value: Any) -> Any:
@@ -83,6 +95,8 @@ def route_of(routes: Mapping[str, tuple[str, ...]], country: str) -> tuple[str, 
 Routes = Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(_split_routes)]
 Prices = Annotated[dict[str, Decimal], NoDecode, BeforeValidator(_split_prices)]
 SECRET = SecretStr("")
+TEXTS = (str, SecretStr, SecretStr | None, Path | None)
+MAY_END_WITH_A_LINE = "jwt_private_key"  # PEM does
 
 
 class DeliverySettings(BaseSettings):
@@ -150,6 +164,16 @@ class DeliverySettings(BaseSettings):
     def sms_route(self, country: str) -> tuple[str, ...]:
         """The providers for a country, in their order."""
         return route_of(self.sms_routes, country) or self.sms_provider
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_blank_ends(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refused, for nobody sees them; not taken away, for that would change a key in use."""
+        name = info.field_name or ""
+        checked = cls.model_fields[name].annotation in TEXTS and name != MAY_END_WITH_A_LINE
+        if checked and isinstance(value, str) and value != value.strip():
+            raise ValueError("begins or ends with a space or line break")
+        return value
 
     @field_validator(
         "public_url", "sendgrid_base_url", "resend_base_url", "twilio_base_url", "msg91_base_url", "gupshup_base_url"

@@ -15,11 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from pydantic import SecretStr
 
 from app import production, start
 from app.config import Settings, SettingsError
 from app.delivery.senders import registry
 from app.delivery_config import PROVIDERS
+from tests.lanes import SECRETS
 
 ROOT = Path(__file__).resolve().parent.parent
 STRONG = {
@@ -157,6 +159,56 @@ def test_a_value_that_does_not_parse_stops_the_start_and_is_named(tmp_path: Path
         with pytest.raises(SettingsError, match=rf"^{setting}: ") as stopped:
             load(tmp_path, **(STRONG | {"environment": environment} | {name: value}))
         assert value in ("x", "prod", ",") or value not in str(stopped.value)
+
+
+TEXTS = {
+    name: STRONG.get(name, "x" * 40)
+    for name, field in Settings.model_fields.items()
+    if field.annotation in (str, SecretStr, SecretStr | None, Path | None) and name != "jwt_private_key"
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_that_begins_or_ends_with_what_nobody_sees_stops_the_start(name: str) -> None:
+    """As a pasted value, a file made by `echo` or one of Windows has it. To take it away would change a key in use."""
+    value = TEXTS[name]
+    for given in (f"{value}\n", f"{value}\r", f" {value}", f"{value}\u00a0"):
+        with pytest.raises(
+            SettingsError, match=rf"(?m)^{name.upper()}: begins or ends with a space or line break"
+        ) as no:
+            start.load(None, **(STRONG | {name: given}))
+        assert value not in str(no.value)
+
+
+def test_a_file_of_settings_from_windows_is_read_as_any_other(tmp_path: Path) -> None:
+    lines = [*(f"{name.upper()}={value}" for name, value in STRONG.items()), "BRAND_NAME=Jane's  ", "JWT_ISSUER='x y'"]
+    (tmp_path / ".env").write_bytes("\r\n".join([*lines, ""]).encode())
+    settings = start.load(tmp_path / ".env")
+    assert settings.secret_key.get_secret_value() == STRONG["secret_key"]
+    assert (settings.brand_name, settings.jwt_issuer, settings.smtp_server) == ("Jane's", "x y", STRONG["smtp_server"])
+
+
+def test_a_private_key_may_end_with_its_line() -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n"
+    assert Settings(_env_file=None, jwt_private_key=pem).jwt_private_key.get_secret_value() == pem
+
+
+@pytest.mark.parametrize("name", ["secret_key_previous", "master_secret_previous"])
+def test_a_key_that_ended_with_a_line_break_is_still_known_once_it_is_an_earlier_one(name: str) -> None:
+    """Earlier versions took it as it stood. An earlier key of a list is known without, as ever, and also with it."""
+    old, older = SECRETS["secret_key"], SECRETS["master_secret"]
+    for given, ring in (
+        (f"{old}\n", [old, f"{old}\n"]),
+        (f"{older}, {old}", [older, old]),
+        (f"{older}, {old}\r\n", [older, old, f"{old}\r\n"]),
+        (f" {old}", [old, f" {old}"]),
+        (f"{older},\n", [older]),
+        (" ", []),
+    ):
+        settings = Settings(_env_file=None, **{name: given})
+        assert [key.get_secret_value() for key in getattr(settings, name)] == ring
+    previous = Settings(_env_file=None, jwt_previous_public_keys=f"{old}\n").jwt_previous_public_keys
+    assert [key.get_secret_value() for key in previous] == [old]
 
 
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
