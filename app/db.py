@@ -6,6 +6,7 @@ A leaf: models, core and the factory import it, it imports only `config` and `pu
 from __future__ import annotations
 
 import math
+import os
 import select as waiting
 import socket
 import sys
@@ -94,8 +95,12 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     if backend == "postgresql":
         limits = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={STATEMENT_TIMEOUT_S}s"
         level = "-c default_transaction_isolation=read\\ committed"
+        given = settings.db_url.normalized_query.get("options") or (os.environ.get("PGOPTIONS", ""),)  # as libpq does
         circuit = Circuit()
-        options["connect_args"] = {"options": f"{limits} {level}", "connection_factory": partial(Line, circuit=circuit)}
+        options["connect_args"] = {
+            "options": " ".join((*given, limits, level)),
+            "connection_factory": partial(Line, circuit=circuit),
+        }
         options["poolclass"] = gate(circuit)
         extensions.set_wait_callback(_wait)
     elif backend == "mysql":

@@ -14,7 +14,7 @@ MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 def create_table(name: str, *parts: object, indexes: Sequence[tuple[str, ...]] = ()) -> None:
     """Create a table and its indexes, those that are missing."""
-    if not sa.inspect(op.get_bind()).has_table(name):
+    if not _has_table(name):
         op.create_table(name, *parts, **MYSQL)
     for columns in indexes:
         if _name(name, columns) not in _indexes(name):
@@ -78,7 +78,7 @@ def drop_index(table: str, *columns: str) -> None:
 
 
 def drop_table(name: str) -> None:
-    if sa.inspect(op.get_bind()).has_table(name):
+    if _has_table(name):
         op.drop_table(name)
 
 
@@ -86,9 +86,20 @@ def _name(table: str, columns: Sequence[str]) -> str:
     return "_".join(("ix", table, *columns))
 
 
+def _schema() -> str | None:
+    """Where our tables are on PostgreSQL: with the version of ours. The search path may show those of others too."""
+    where = "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = "
+    ask = sa.text(f"{where} to_regclass('alembic_version')")
+    return op.get_bind().scalar(ask) if op.get_bind().dialect.name == "postgresql" else None
+
+
+def _has_table(name: str) -> bool:
+    return sa.inspect(op.get_bind()).has_table(name, _schema())
+
+
 def _columns(table: str) -> set[str]:
-    return {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
+    return {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table, _schema())}
 
 
 def _indexes(table: str) -> set[str | None]:
-    return {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
+    return {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table, _schema())}

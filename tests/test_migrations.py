@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
@@ -239,3 +240,35 @@ def test_a_second_migrator_waits_its_turn(name: str, worker: str, monkeypatch: p
             holder.execute(sa.text(release))
         waiting.join(30)
         assert tables(url) == TABLES | {"alembic_version"}
+
+
+@pytest.mark.skipif("postgresql" not in lanes.wanted(), reason="one database of PostgreSQL has many schemas")
+@pytest.mark.parametrize("given", ["database", "url", "environment"])
+def test_it_lives_in_a_schema_of_its_own_beside_another_application(
+    given: str, worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose tables have some of the same names, and can be seen."""
+    with lanes.database("postgresql", f"beside_{worker}") as url:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE public.api_keys (name TEXT)"))
+            connection.execute(sa.text("CREATE TABLE public.backup_codes (name TEXT)"))
+            connection.execute(sa.text("CREATE INDEX ix_backup_codes_user_id ON public.backup_codes (name)"))
+            connection.execute(sa.text('CREATE SCHEMA "Own"'))
+            if given == "database":
+                name = sa.make_url(url).database
+                connection.execute(sa.text(f'ALTER DATABASE {name} SET search_path = "Own", public'))
+        words = '-c search_path="Own",public -c statement_timeout=1ms'
+        with monkeypatch.context() as patch:
+            if given == "environment":
+                patch.setenv("PGOPTIONS", words)
+            if given == "url":
+                patch.setenv("PGOPTIONS", "-c search_path=nowhere")
+            more = "?" + urlencode({"options": words}) if given == "url" else ""
+            lanes.migrate(url + more)
+        inspector = sa.inspect(engine)
+        assert set(inspector.get_table_names("Own")) == TABLES | {"alembic_version"}
+        assert set(inspector.get_table_names("public")) == {"api_keys", "backup_codes"}
+        for table in Base.metadata.sorted_tables:
+            indexes = {index["name"] for index in inspector.get_indexes(table.name, "Own")}
+            assert {index.name for index in table.indexes} <= indexes, table.name
