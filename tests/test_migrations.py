@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -272,3 +273,42 @@ def test_it_lives_in_a_schema_of_its_own_beside_another_application(
         for table in Base.metadata.sorted_tables:
             indexes = {index["name"] for index in inspector.get_indexes(table.name, "Own")}
             assert {index.name for index in table.indexes} <= indexes, table.name
+
+
+def test_an_older_version_has_nothing_to_do_on_a_newer_database(url: str) -> None:
+    """A copy that is started anew during a rollout comes back."""
+    lanes.migrate(url)
+    whole = shape(url)
+    mark(url, "9999")
+    done = by_command(url, "upgrade")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "The database is of a newer version, which this one can live in: nothing to do.\n"
+    assert shape(url) == whole
+    for command in (["downgrade"], ["upgrade", "0002"], ["current"]):
+        done = by_command(url, *command)
+        assert done.returncode == 1, command
+        assert "Can't locate revision identified by '9999'" in done.stderr, command
+    with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
+        assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+def test_an_older_version_does_not_start_on_a_database_that_it_cannot_live_in(url: str) -> None:
+    """Another application's too."""
+    lanes.migrate(url, "0008")
+    mark(url, "9999")
+    done = by_command(url, "upgrade")
+    assert done.returncode == 1
+    assert "Can't locate revision identified by '9999'" in done.stderr
+
+
+def mark(url: str, revision: str) -> None:
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+
+
+def by_command(url: str, *words: str) -> subprocess.CompletedProcess[str]:
+    given = {"DATABASE_URL": url, **{name.upper(): value for name, value in SECRETS.items()}}
+    command = [sys.executable, "-m", "flask", "db", *words]
+    return subprocess.run(
+        command, cwd=ROOT, env={"PATH": os.environ["PATH"], **given}, capture_output=True, text=True, timeout=60
+    )
