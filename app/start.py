@@ -128,10 +128,11 @@ def _parse(env_file: Path | None, overrides: dict[str, Any]) -> Settings:
 
 def _keep_secrets(env_file: Path, names: list[str]) -> None:
     lines = "".join(f"{name.upper()}={secrets.token_urlsafe(48)}\n" for name in names)
-    before = env_file.read_text(encoding="utf-8") if env_file.exists() else "# Made on the first run. Keep it secret.\n"
-    gap = "" if before.endswith("\n") or not before else "\n"
-    handle = os.open(env_file, os.O_WRONLY | os.O_CREAT, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    before = env_file.read_text(encoding="utf-8") if env_file.exists() else None
+    head = "# Made on the first run. Keep it secret.\n" if before is None else ""
+    gap = "" if not before or before.endswith("\n") else "\n"
+    handle = os.open(env_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(handle, "a", encoding="utf-8") as file:
         if hasattr(os, "fchmod"):  # not on Windows; of a file that was there, a copy of .env.example
             os.fchmod(handle, 0o600)
-        file.write(before + gap + lines)
+        file.write(head + gap + lines)

@@ -273,6 +273,18 @@ def test_a_kept_env_file_is_added_to_and_not_replaced(tmp_path: Path) -> None:
     assert start.load(env_file).port == 5055
 
 
+def test_an_env_file_from_windows_is_added_to_as_it_is(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    kept = b"# mine\r\nPORT=5055\r\nBRAND_NAME=Clinic\r\nOTP_TTL=120\r\nOTP_LENGTH=8"
+    env_file.write_bytes(kept)
+    made = start.load(env_file)
+    text = env_file.read_bytes()
+    assert text.startswith(kept + b"\n")
+    assert re.sub(rb"=\S+", b"", text[len(kept) :]).split() == [b"SECRET_KEY", b"JWT_SECRET_KEY", b"MASTER_SECRET"]
+    assert start.load(env_file) == made
+    assert (made.port, made.otp_ttl, made.otp_length) == (5055, 120, 8)
+
+
 def test_production_never_makes_secrets(tmp_path: Path) -> None:
     with pytest.raises(SettingsError):
         load(tmp_path, environment="production")
