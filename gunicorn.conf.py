@@ -11,18 +11,21 @@ import resource
 import shutil
 import tempfile
 
-# Each worker keeps its metrics in a file here; prometheus_client looks for the folder when it is imported.
-_metrics = tempfile.mkdtemp(prefix="latchkey-metrics-")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+# Each worker keeps its metrics in a file here; prometheus_client looks for the folder when it is imported. This file is
+# read again on SIGHUP, in the same process.
+_name = f"latchkey-metrics-{os.getpid()}-"
+_metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+if not os.path.basename(_metrics).startswith(_name):
+    _metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=_name)
 
 from app import listening, logs, stopping  # noqa: E402
 from app.delivery import dlt  # noqa: E402
-from app.start import greet, host, leave_no_dump, load_or_exit  # noqa: E402
+from app.start import greet, host, leave_no_dump, load_once  # noqa: E402
 from app.workers import forget  # noqa: E402
 
 leave_no_dump()
 listening.allocates_little()
-_settings = load_or_exit()
+_settings = load_once()
 _connections = 2000  # a worker's, those that wait or are idle among them; each takes a file
 _files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 if _files < 2 * _connections:
@@ -54,7 +57,7 @@ def when_ready(server):
     stopping.stops_gently(server)
     gc.collect()
     gc.freeze()  # else the first collection in a worker writes to every page, and none is shared any more
-    greet(_settings, dlt.remarks(_settings))
+    greet(_settings, dlt.remarks(_settings), str(server.LISTENERS[0]))
 
 
 def post_worker_init(worker):

@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +61,12 @@ def load_or_exit() -> Settings:
     return or_exit(load)
 
 
+@cache
+def load_once() -> Settings:
+    """The settings of the start of this process, whatever .env holds by now: its application has them too."""
+    return load_or_exit()
+
+
 def or_exit(make: Callable[[], T]) -> T:
     """What `make` makes; a SettingsError ends the process with its lines on stderr."""
     try:
@@ -93,19 +100,19 @@ def host(settings: Settings) -> str:
     return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104 (a container is reached from outside)
 
 
-def greet(settings: Settings, more: Iterable[str] = ()) -> None:
+def greet(settings: Settings, more: Iterable[str] = (), base: str | None = None) -> None:
     """Print the welcome, and log what of production's settings may not be meant, with `more` of it. A stdout that is
-    gone is no matter.
+    gone is no matter. `base`: where it listens, if that is not for the settings to say.
     """
     with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
-        print(welcome(settings), flush=True)  # noqa: T201 - for the person who started it
+        print(welcome(settings, base), flush=True)  # noqa: T201 - for the person who started it
     for line in (*remarks(settings), *more) if settings.production else ():
         log.warning(line)
 
 
-def welcome(settings: Settings) -> str:
+def welcome(settings: Settings, base: str | None = None) -> str:
     """What somebody who starts the service wants to know."""
-    base = f"http://{host(settings)}:{settings.port}"
+    base = base or f"http://{host(settings)}:{settings.port}"
     lines = [f"Latchkey listens on {base}"]
     if settings.serves_docs:
         lines.append(f"Try it in the browser: {base}/docs (reference: {base}/redoc)")

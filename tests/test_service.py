@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +21,7 @@ import requests
 
 from tests import lanes
 from tests.lanes import CHEAP, ROOT, SECRETS
-from tests.service import Service, at_once, running
+from tests.service import Service, at_once, launch, running
 from tools import servers
 
 PRODUCTION = {
@@ -77,6 +80,53 @@ def test_every_line_of_the_log_is_one_json_object(service: Service) -> None:
     assert {"at", "level", "logger", "message"} <= set.intersection(*(set(line) for line in parsed))
     assert any(line["logger"] == "gunicorn.error" for line in parsed)
     assert all("jane@" not in line for line in ours)
+
+
+def test_a_reload_goes_on_with_the_settings_and_the_figures_of_the_start(tmp_path: Path, worker: str) -> None:
+    """As the code of it does: what stands in .env meanwhile counts at the next start, and is refused then if need be."""
+    root, temporary = tmp_path / "root", tmp_path / "tmp"
+    shutil.copytree(ROOT / "app", root / "app")
+    shutil.copy(ROOT / "gunicorn.conf.py", root)
+    temporary.mkdir()
+    with lanes.database("sqlite", f"reload_{worker}") as url:
+        lanes.migrate(url)
+        with running(url, tmp_path, root=root, tmpdir=temporary, **PRODUCTION | {"web_concurrency": 2}) as service:
+            first = {each.pid for each in service.workers()}
+            at_once(20, lambda _: service.api().get("/api/auth/me"), threads=4)
+            (root / ".env").write_text("OTP_TTL=9999\n")
+            for _ in range(2):
+                before = {each.pid for each in service.workers()}
+                service.process.send_signal(signal.SIGHUP)
+                deadline = time.monotonic() + 60
+                while before & {each.pid for each in service.workers()}:
+                    assert time.monotonic() < deadline, service.log.read_text()
+                    time.sleep(0.1)
+                service.wait()
+            assert not first & {each.pid for each in service.workers()}
+            text = requests.get(f"{service.base}/metrics", timeout=5).text
+            counted = [float(line.split()[-1]) for line in text.splitlines() if 'code="token_missing"' in line]
+            assert counted == [20.0]
+            assert len(list(temporary.glob("latchkey-metrics-*"))) == 1
+        assert list(temporary.glob("latchkey-metrics-*")) == []
+        refused = launch(url, tmp_path, root=root, **PRODUCTION)
+        assert refused.process.wait(60) != 0
+        assert "OTP_TTL: " in refused.log.read_text()
+
+
+def test_the_welcome_names_where_it_listens(tmp_path: Path, worker: str) -> None:
+    """Not where it would without a flag of gunicorn's, or without a socket of systemd."""
+    port = servers.free_port()
+    with lanes.database("sqlite", f"welcome_{worker}") as url, socket.create_server(("127.0.0.1", 0)) as listener:
+        lanes.migrate(url)
+        bound = launch(url, tmp_path, flags=["--bind", f"127.0.0.1:{port}"], **PRODUCTION)
+        given = launch(url, tmp_path, listener=listener, **PRODUCTION)
+        try:
+            for service, where in ((bound, f"http://127.0.0.1:{port}"), (given, given.base)):
+                Service(where, service.process, service.log).wait()
+                assert f"Latchkey listens on {where}\n" in service.log.read_text()
+        finally:
+            bound.stop()
+            given.stop()
 
 
 @pytest.mark.covers("asvs 11.7.2")
