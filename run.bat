@@ -6,6 +6,9 @@ cd /d "%~dp0"
 rem The first run sets up, and so does the first one after an update of the locked packages.
 if not exist .venv\Scripts\python.exe goto setup
 set SAME=import filecmp, sys; sys.exit(not filecmp.cmp('requirements.txt', '.venv/installed-requirements.txt', False))
+set WHOLE=import pip, sys; sys.exit('version = ' + sys.version[:5] not in open('.venv/pyvenv.cfg', encoding='utf-8').read())
+.venv\Scripts\python -c "%WHOLE%" >nul 2>nul
+if not "%errorlevel%"=="0" goto setup
 .venv\Scripts\python -c "%SAME%" >nul 2>nul
 if "%errorlevel%"=="0" goto start
 

@@ -8,8 +8,14 @@ py -3 -c "" >nul 2>nul
 if "%errorlevel%"=="0" set PYTHON=py -3
 %PYTHON% -c "import sys; sys.exit(sys.version_info < (3, 11))"
 if not "%errorlevel%"=="0" goto old
-if exist .venv\Scripts\python.exe goto packages
-%PYTHON% -m venv .venv
+rem One that is half made, or that was made for a Python that another took the place of, is made anew.
+set WHOLE=import pip, sys; sys.exit('version = ' + sys.version[:5] not in open('.venv/pyvenv.cfg', encoding='utf-8').read())
+if not exist .venv\Scripts\python.exe goto make
+.venv\Scripts\python -c "%WHOLE%" >nul 2>nul
+if "%errorlevel%"=="0" goto packages
+
+:make
+%PYTHON% -m venv --clear .venv
 if not "%errorlevel%"=="0" exit /b 1
 
 :packages

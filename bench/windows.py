@@ -50,12 +50,15 @@ class Case:
 
 CASES = [
     Case("no Python that is new enough", "setup.bat", "version_info", False, "", 1, "python -c import sys"),
-    Case("no environment can be made", "setup.bat", "-m venv", False, "", 1, "python -m venv .venv"),
+    Case("no environment can be made", "setup.bat", "-m venv", False, "", 1, "python -m venv --clear .venv"),
+    Case("the environment is half made", "setup.bat", "import pip", True, "", 0, UPGRADE),
+    Case("and cannot be made anew", "setup.bat", "venv", True, "", 1, "python -m venv --clear .venv"),
     Case("the packages do not install", "setup.bat", "pip install", True, "", 1, PIP),
     Case("the database does not upgrade", "setup.bat", "db upgrade", True, "", 1, UPGRADE),
     Case("all goes well", "setup.bat", NEVER, True, "", 0, UPGRADE),
     Case("all goes well, after a failure before", "run.bat", NEVER, True, "cmd /c exit 3", 0, SERVE),
     Case("the packages changed", "run.bat", "filecmp", True, "", 0, SERVE),
+    Case("the environment is half made", "run.bat", "import pip", True, "", 0, SERVE),
     Case("the first run without a Python", "run.bat", "version_info", False, "", 1, "python -c import sys"),
     Case("the database does not upgrade", "run.bat", "db upgrade", True, "", 1, UPGRADE),
     Case("the service ends with an error", "run.bat", "-m app", True, "", 1, SERVE),  # Wine makes 1 of any error

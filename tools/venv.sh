@@ -12,13 +12,19 @@ find_python() {
     exit 1
 }
 
-# Installs only when a file changed since the last time: an unchanged start costs nothing.
+# The version of the .venv's Python. Fails without one, and without pip: half made, or made for a Python that was replaced.
+venv_version() {
+    .venv/bin/python -c 'import pip, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+}
+
+# Installs only when a file, or Python, changed since the last time: an unchanged start costs next to nothing.
 ensure_venv() {
-    if [ ! -x .venv/bin/python ]; then
-        "$(find_python)" -m venv .venv
+    if ! version=$(venv_version); then
+        "$(find_python)" -m venv --clear .venv
+        version=$(venv_version)
     fi
     for file in "$@"; do
-        stamp=".venv/installed-$file"
+        stamp=".venv/installed-$version-$file"
         if ! cmp -s "$file" "$stamp"; then
             echo "Installing $file (once) ..."
             .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$file"

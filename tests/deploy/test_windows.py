@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,7 +22,7 @@ import requests
 
 from app.framing import LONGEST_BODY
 from tests import lanes
-from tests.deploy.checkout import ROOT, Started
+from tests.deploy.checkout import ROOT, Started, lend
 from tests.lanes import SECRETS
 from tools import servers
 
@@ -78,6 +79,34 @@ def test_every_call_has_its_file_and_every_goto_its_label() -> None:
         text = "\n".join(body(name))
         assert all((ROOT / called).exists() for called in re.findall(r"\bcall (\S+)", text))
         assert all(f"\n:{label}\n" in text for label in re.findall(r"\bgoto (\w+)", text))
+
+
+def test_an_environment_that_does_not_work_is_made_anew(tmp_path: Path) -> None:
+    """Half made, and so without pip; or made for a Python that another took the place of."""
+    checks = [line.partition("=")[2] for name in FILES for line in body(name) if line.startswith("set WHOLE=")]
+    assert len(set(checks)) == 1
+    assert len(checks) == len(FILES)
+    setup = body("setup.bat")
+    made = setup.index("%PYTHON% -m venv --clear .venv")
+    assert setup[made - 5 : made - 2] == [
+        "if not exist .venv\\Scripts\\python.exe goto make",
+        '.venv\\Scripts\\python -c "%WHOLE%" >nul 2>nul',
+        'if "%errorlevel%"=="0" goto packages',
+    ]
+    assert not {'"', "%"} & set(checks[0]), "they mean something to cmd"
+    venv = tmp_path / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=120)
+    told = []
+    for harm in ("no pip", "none", "another Python"):
+        if harm == "none":
+            lend(venv)
+        if harm == "another Python":
+            (venv / "pyvenv.cfg").write_text(
+                (venv / "pyvenv.cfg").read_text().replace("version = 3.", "version = 3.99")
+            )
+        done = subprocess.run([venv / "bin" / "python", "-c", checks[0]], cwd=tmp_path, capture_output=True, timeout=60)
+        told.append(done.returncode)
+    assert told == [1, 0, 1]
 
 
 def test_what_windows_has_not_is_imported_only_where_it_is_there() -> None:
