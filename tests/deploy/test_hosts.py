@@ -111,6 +111,14 @@ def test_no_migration_is_ended_by_systemd() -> None:
     assert "\nTimeoutStartSec=infinity\n" in UNIT.read_text()
 
 
+def test_systemd_starts_the_service_until_its_database_is_there() -> None:
+    """Unless told so, it gives up after five tries in 10 seconds: the database may take longer than the host."""
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.read(UNIT)
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert (unit["Service"]["Restart"], unit["Service"]["RestartSec"]) == ("on-failure", "3")
+
+
 def test_nginx_reads_its_file(tmp_path: Path) -> None:
     nginx = program("nginx")
     key = ["-subj", "/CN=x", "-keyout", str(tmp_path / "privkey.pem"), "-out", str(tmp_path / "fullchain.pem")]
