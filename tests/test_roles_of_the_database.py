@@ -36,10 +36,15 @@ def a_world(url: str) -> World:
 
 
 @pytest.fixture
-def owner_and_service(worker: str) -> Iterator[tuple[World, World]]:
+def revision() -> str:
+    return "head"
+
+
+@pytest.fixture
+def owner_and_service(worker: str, revision: str) -> Iterator[tuple[World, World]]:
     role = f"{ROLE}_{worker}"
     with lanes.database("postgresql", f"roles_{worker}") as url:
-        lanes.migrate(url)
+        lanes.migrate(url, revision)
         owner = a_world(url)
         with owner.engine.begin() as connection:
             connection.execute(sa.text(f"DROP ROLE IF EXISTS {role}"))
@@ -103,3 +108,18 @@ def test_the_service_can_write_its_audit_log_and_neither_edit_nor_delete_it(
     assert run(owner.kit, purge) > 0
     assert list(inspection.inspect(service.kit, Inspection())) == []
     assert run(service.kit, seals.anchor, reads=True) is not None
+
+
+@pytest.mark.parametrize("revision", ["0007", "0008"])
+def test_the_owner_migrates_and_then_the_start_step_of_the_service_has_nothing_to_do(
+    owner_and_service: tuple[World, World],
+) -> None:
+    """A newer version's tables are the service's to use as the older ones are."""
+    owner, service = owner_and_service
+    with pytest.raises(ProgrammingError, match=r"must be owner|permission denied"):
+        lanes.migrate(service.lane.database_url)
+    lanes.migrate(owner.lane.database_url)
+    lanes.migrate(service.lane.database_url)
+    health = service.app.test_client().get("/health").get_json()
+    assert health["checks"]["database"] == "ok"
+    service.person().sign_up().sign_in()
