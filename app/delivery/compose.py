@@ -90,7 +90,7 @@ def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
         why = NOTICED
     elif words and shielded:
         why = _stopped(work, row, challenge, words.text)
-    elif why in shield.UNHEARD and challenge and shielded:
+    elif why in shield.UNHEARD and challenge and challenge.purpose != Purpose.RECOVERY and shielded:
         _count_unheard(work, row, challenge)
     if why or not words:
         _leave(work, row, why)
@@ -161,13 +161,14 @@ def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None, tex
 
 
 def _count_unheard(work: Work, row: OutboxMessage, challenge: OtpChallenge) -> None:
-    """Take a message that does not go from the counters of the shield, as the one that it stands in for."""
+    """Take a message that does not go from the counters of the shield, as the one that it stands in for. Not a recovery
+    of nobody: as many as anybody likes would spend everybody's day, without one SMS.
+    """
     minutes = math.ceil((challenge.expires_at - challenge.created_at) / timedelta(minutes=1))
     kind, code = f"{CODE}{challenge.purpose}", "0" * work.settings.otp_length
     with suppress(messages.Unmade):
         words = messages.render(work.settings, kind, row.channel, {}, language=row.language, code=code, minutes=minutes)
-        recovers = challenge.purpose == Purpose.RECOVERY
-        verdict = shield.judge(work, outbox.recipient(row), words.text, known=True, recovers=recovers)
+        verdict = shield.judge(work, outbox.recipient(row), words.text, known=True)
         if verdict.closing:
             _raise_alarm(work, verdict.closing)
 
