@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from app.delivery import compose, outbox
+from app.delivery import compose, outbox, tally
 from app.delivery import courier as courier_module
 from app.delivery.courier import Courier, new_bells
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
@@ -313,6 +313,8 @@ def test_what_another_version_queued_is_left_to_it(quiet: World, kind: str) -> N
     assert busy.round("email") == 0
     [row] = quiet.rows(OutboxMessage)
     assert (row.state, row.attempts) == ("queued", 0)
+    assert run(quiet.kit, tally.oldest_due, reads=True) is None, "nobody here is late with it"
+    assert run(quiet.kit, tally.waiting, reads=True)[0].due == 0
     set_kind(quiet, "code.signup")  # what a copy of that version sees
     busy.round("email")
     assert [m.recipient for m in sender.messages] == [person.email]
