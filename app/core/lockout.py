@@ -132,7 +132,8 @@ def count_wrong(work: Work, budget: Budget) -> None:
     if not budget.wait:
         before = budget.shown.locked_until
         _raise(work, budget.shown, work.now if budget.by_identifier else budget.lasts)
-        if budget.by_identifier and budget.shown.locked_until != before:
+        told = budget.by_identifier or budget.lasts is FOREVER  # not that of a device, which is one token
+        if told and budget.shown.locked_until != before:
             _record_lock(work, budget.shown)
     if budget.by_identifier and not budget.silent:
         _raise(work, budget.own, budget.lasts)

@@ -10,7 +10,7 @@ import pytest
 from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import PASSWORD, Person, wrong
-from tests.web.admins import act, of_role
+from tests.web.admins import act, id_of, of_role
 
 
 def ask(person: Person, **more: str):
@@ -234,6 +234,14 @@ def test_what_strangers_guess_keeps_nobody_from_a_delicate_act(world: World, day
     admin.tokens = {**admin.tokens, **fresh.body}
     assert act(admin, jane, "lock").status == 200
     assert change_password(admin).status == 200
+
+
+def test_a_lock_of_what_is_guessed_in_sessions_is_in_the_audit_log(world: World, person: Person) -> None:
+    for _ in range(5):
+        change_password(person, "wrong horse 7")
+    assert change_password(person).code == "account_locked"
+    [row] = world.audit(event="identifier.locked")
+    assert row.user_id == id_of(person)
 
 
 def test_it_is_in_the_audit_log_how_it_was_proven(world: World, stale: Person) -> None:
