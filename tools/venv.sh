@@ -20,6 +20,10 @@ venv_version() {
 # Installs only when a file, or Python, changed since the last time: an unchanged start costs next to nothing.
 ensure_venv() {
     if ! version=$(venv_version); then
+        if [ -L .venv ] || { [ -f .venv/pyvenv.cfg ] && grep -q '^uv = ' .venv/pyvenv.cfg; }; then
+            echo ".venv has no pip, and was not made here. Take it away, or install pip in it." >&2
+            exit 1
+        fi
         "$(find_python)" -m venv --clear .venv
         version=$(venv_version)
     fi

@@ -38,7 +38,11 @@ from app.delivery import clients
 
 TEMPLATES = Path(__file__).with_name("templates")
 # By name. Read at the start: an upgrade changes the files under a service that runs on, and knows less than they say.
-SHIPPED = {path.relative_to(TEMPLATES).as_posix(): path.read_text("utf-8") for path in TEMPLATES.rglob("*.*")}
+SHIPPED = {
+    path.relative_to(TEMPLATES).as_posix(): path.read_text("utf-8")
+    for path in TEMPLATES.rglob("[!.]*.*")
+    if path.suffix in (".txt", ".html")  # and nothing that an editor or an archive has left there
+}
 ENGLISH = "en"  # what is not translated is said in English
 TAG = re.compile(r"(?=.{2,16}$)[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # of a language (RFC 5646), as long as is stored
 # What stands behind the brand colour, and the contrast to it (WCAG 2.2: 4.5 for AA, 7 for AAA).

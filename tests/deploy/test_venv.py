@@ -65,3 +65,20 @@ def test_what_was_installed_for_another_python_is_installed_again(tmp_path: Path
     ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
     stamp.rename(stamp.with_name(stamp.name.replace(ours, "3.5")))
     assert f"Installing {NOTHING}" in ensure(tmp_path)
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_an_environment_that_somebody_else_made_is_not_emptied(link: bool, tmp_path: Path) -> None:
+    """A link to a shared one, or one of uv, which has no pip: its packages are its owner's."""
+    theirs = tmp_path / "theirs" if link else tmp_path / ".venv"
+    theirs.mkdir()
+    (theirs / "precious").touch()
+    if link:
+        (tmp_path / ".venv").symlink_to(theirs)
+    else:
+        (theirs / "pyvenv.cfg").write_text("home = /usr/bin\nuv = 0.9.0\n")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    words = ["sh", "-c", f"set -eu; . ./tools/venv.sh; ensure_venv {NOTHING}"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, (theirs / "precious").exists()) == (1, True)
+    assert "was not made here" in done.stderr
