@@ -61,8 +61,9 @@ export function feed({url, apiKey, every, maxStale, leeway}) {
     async ended(sessionId, issuedAt) {
       await first
       // A host that freezes between requests lets no timer run: then the request asks.
-      if (performance.now() - triedAt >= MISSED * every * 1000) await once()
-      if (goodAt === undefined || age() > maxStale) return undefined
+      const known = () => goodAt !== undefined && age() <= maxStale
+      if (performance.now() - triedAt >= MISSED * every * 1000 && !(polling && known())) await once()
+      if (!known()) return undefined
       return endedAt.has(sessionId) && issuedAt <= endedAt.get(sessionId)
     },
   }

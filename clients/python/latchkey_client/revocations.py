@@ -103,7 +103,7 @@ class Revocations:
                     self._thread = threading.Thread(target=_keep_polling, args=(weakref.ref(self),), daemon=True)
                     self._thread.start()
         else:
-            self._try(MISSED if self._background else 1, wait=self._background or self._good_at is None)
+            self._try(MISSED if self._background else 1, wait=self.stale)
 
     def _try(self, turns: float, *, wait: bool) -> None:
         """Ask the feed if nobody has for so many turns; while somebody does, wait for them or go on."""
