@@ -96,7 +96,8 @@ Routes = Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(_split_
 Prices = Annotated[dict[str, Decimal], NoDecode, BeforeValidator(_split_prices)]
 SECRET = SecretStr("")
 TEXTS = (str, SecretStr, SecretStr | None, Path | None)
-MAY_END_WITH_A_LINE = "jwt_private_key"  # PEM does
+MAY_END_WITH_A_LINE = "jwt_private_key"
+PEM = "-----BEGIN "  # ends with a line; where it is no key that is wanted, that is what is said of it
 
 
 class DeliverySettings(BaseSettings):
@@ -171,7 +172,7 @@ class DeliverySettings(BaseSettings):
         """Refused, for nobody sees them; not taken away, for that would change a key in use."""
         name = info.field_name or ""
         checked = cls.model_fields[name].annotation in TEXTS and name != MAY_END_WITH_A_LINE
-        if checked and isinstance(value, str) and value != value.strip():
+        if checked and isinstance(value, str) and value != value.strip() and PEM not in value:
             raise ValueError("begins or ends with a space or line break")
         return value
 

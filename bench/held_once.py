@@ -71,11 +71,11 @@ def _shared(opened: Rig, uses: int, person: dict[str, Any], asked: list[tuple[st
 
 
 def _opened_once(opened: Rig, race: Race, person: dict[str, Any]) -> Race:
-    """To any other challenge it is a wrong code: five of these lock the identifier."""
+    """To any other challenge it is a wrong code: five lock the identifier, and five the sessions of the account."""
     again = events(opened, person, Event.STEP_UP_COMPLETED)
     race.must("step-ups that are recorded", again in (0, 1), True)
     came_in(opened, race, person, 2 - again)
-    race.must("more guesses than five", race.lost["400 invalid_code"] > GUESSES, False)
+    race.must("more guesses than five in each place", race.lost["400 invalid_code"] > 2 * GUESSES, False)
     return race.one_wins("400 invalid_code", "423 account_locked", CLOSED)
 
 
