@@ -96,8 +96,8 @@ Routes = Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(_split_
 Prices = Annotated[dict[str, Decimal], NoDecode, BeforeValidator(_split_prices)]
 SECRET = SecretStr("")
 TEXTS = (str, SecretStr, SecretStr | None, Path | None)
-MAY_END_WITH_A_LINE = "jwt_private_key"
-PEM = "-----BEGIN "  # ends with a line; where it is no key that is wanted, that is what is said of it
+MAY_END_WITH_A_LINE = "jwt_private_key"  # in base64 too: a key that is read, not a text that is compared
+PEM = "-----BEGIN "  # ends with a line; a setting that takes no key says so itself
 
 
 class DeliverySettings(BaseSettings):

@@ -214,9 +214,14 @@ OLDER = (
 )
 
 
+def clock(work: Work) -> dict[str, Any]:
+    """What `OURS` is asked with."""
+    return {"now": work.now, "given_up": work.now - GIVE_UP}
+
+
 def due(work: Work, channel: str, limit: int) -> list[UUID]:
     """What may be claimed of a channel now: the newest, decoys last; of a queue, older codes to the same people too."""
-    given = {"now": work.now, "given_up": work.now - GIVE_UP, "on": channel, "most": limit}
+    given = clock(work) | {"on": channel, "most": limit}
     found = work.db.execute(DUE, given).all()
     ids = [each.id for each in found]
     if len(found) == limit:  # left for later, they would come after these

@@ -97,7 +97,7 @@ def _waiting(work: Work, channel: str) -> Waiting:
     own = OutboxMessage.channel == channel
     later = (OutboxMessage.state == State.QUEUED, OutboxMessage.next_attempt_at > work.now)
     due_now = (own, outbox.claimable(work.now), outbox.OURS)
-    due, rest = work.db.execute(select(_counted(*due_now), _counted(own, *later)), _clock(work)).one()
+    due, rest = work.db.execute(select(_counted(*due_now), _counted(own, *later)), outbox.clock(work)).one()
     since = oldest_due(work, own)
     return Waiting(channel, due, rest, (work.now - since).total_seconds() if since else 0.0)
 
@@ -107,11 +107,7 @@ def oldest_due(work: Work, *where: Any) -> datetime | None:
     has queued is not ours to send.
     """
     query = select(OutboxMessage.next_attempt_at).where(outbox.claimable(work.now), outbox.OURS, *where)
-    return work.db.scalar(query.order_by(OutboxMessage.next_attempt_at).limit(1), _clock(work))
-
-
-def _clock(work: Work) -> dict[str, datetime]:
-    return {"now": work.now, "given_up": work.now - outbox.GIVE_UP}
+    return work.db.scalar(query.order_by(OutboxMessage.next_attempt_at).limit(1), outbox.clock(work))
 
 
 def _counted(*where: ColumnElement[bool]) -> Any:
