@@ -20,6 +20,7 @@ from app.errors import Overloaded
 
 PATIENCE_S = 1.0  # longest wait for a slot
 RETRY_AFTER_S = 1
+LEAST_KIB = 8  # that Argon2 takes (RFC 9106, section 3.1)
 
 
 class Hasher:
@@ -44,13 +45,11 @@ class Hasher:
     def hash(self, password: bytes) -> str:
         """An Argon2id string with a fresh 128-bit salt (RFC 9106). Raises Overloaded."""
         with self._slot():
-            try:
-                return self._argon2.hash(password)
-            except HashingError as error:
-                raise MemoryError from error
+            return self._made(self._argon2, password)
 
     def matches(self, hashed: str | None, password: bytes) -> bool:
-        """True if the password made this hash. With no hash the same work is done and the answer is False.
+        """True if the password made this hash. With no hash the same work is done and the answer is False, and so it is
+        for a wrong password where the hash was made at a lower price than today's.
 
         A hash that cannot be read counts as one that does not match. Raises Overloaded.
         """
@@ -61,11 +60,34 @@ class Hasher:
             try:
                 return self._argon2.verify(stored, password) and hashed is not None
             except (VerificationError, InvalidHashError, ValueError) as error:
-                return legacy.nothing_but_wrong(error)
+                return legacy.nothing_but_wrong(error) or self._make_up(stored, password)
 
     def outdated(self, hashed: str) -> bool:
         """True if the hash was made with other parameters than today's, or by another system."""
         return legacy.known(hashed) or self._argon2.check_needs_rehash(hashed)
+
+    def _make_up(self, stored: str, password: bytes) -> bool:
+        """Do what a hash of today costs beyond a cheaper one: once `ARGON2_*` are raised, who has not signed in since
+        would be told from nobody by the time that a wrong password takes. False.
+        """
+        try:
+            then = argon2.extract_parameters(stored)
+        except InvalidHashError:
+            return False
+        now = self._argon2
+        missing = now.time_cost * now.memory_cost - then.time_cost * then.memory_cost  # passes over a KiB
+        if missing >= LEAST_KIB:
+            passes = -(-missing // now.memory_cost)
+            kib = max(LEAST_KIB, missing // passes)
+            self._made(argon2.PasswordHasher(time_cost=passes, memory_cost=kib, parallelism=1), password)
+        return False
+
+    @staticmethod
+    def _made(argon2id: argon2.PasswordHasher, password: bytes) -> str:
+        try:
+            return argon2id.hash(password)
+        except HashingError as error:
+            raise MemoryError from error
 
     @contextmanager
     def _slot(self) -> Iterator[None]:

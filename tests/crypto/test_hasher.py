@@ -44,6 +44,28 @@ def test_a_hash_of_other_parameters_is_outdated() -> None:
     assert HASHER.matches(old, b"x")
 
 
+@pytest.mark.parametrize(
+    ("memory_kib", "time_cost", "missing"),
+    [(16, 2, [(2, 16)]), (8, 4, [(2, 16)]), (16, 1, [(3, 16)]), (8, 7, [(1, 8)]), (16, 4, []), (64, 2, []), (9, 7, [])],
+)
+def test_a_wrong_password_costs_what_nobodys_does_though_the_hash_was_made_at_a_lower_price(
+    memory_kib: int, time_cost: int, missing: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, int]] = []
+    old = Hasher(memory_kib=memory_kib, time_cost=time_cost, slots=1, queue=0).hash(b"x")
+    today = Hasher(memory_kib=16, time_cost=4, slots=1, queue=0)
+
+    def counted(*, time_cost: int, memory_cost: int, parallelism: int) -> SimpleNamespace:
+        made.append((time_cost, memory_cost * parallelism))
+        return SimpleNamespace(hash=str)
+
+    monkeypatch.setattr(passwords.argon2, "PasswordHasher", counted)
+    assert today.matches(old, b"x")
+    assert made == []
+    assert not today.matches(old, b"y")
+    assert made == missing
+
+
 @pytest.mark.covers("attack A64", "asvs 15.2.2")
 def test_only_as_many_as_there_are_slots_run_and_the_surplus_is_shed(monkeypatch: pytest.MonkeyPatch) -> None:
     hasher = Hasher(memory_kib=8, time_cost=1, slots=2, queue=3)
