@@ -145,6 +145,7 @@ def _measure(report: Report, opened: Rig, given: argparse.Namespace, name: str, 
     for n, pair in enumerate([*warm, *pairs]):
         if n in (len(warm) // 2, len(warm)) or n % TENDED == 0:
             tend(opened.engine)
+            http.close()  # it is opened anew: the service ends what was idle so long
         lines = {who.known: over_http(http) for who in pair}
         for who in dice.sample(pair, 2):
             ROUTES[name](lines[who.known], who)
