@@ -17,6 +17,8 @@ from app.errors import Refusal
 from app.models import AuditLog
 from app.work import Work
 
+FORGOTTEN_AT_ONCE = 5000  # rows in one statement
+
 R = TypeVar("R", bound=Refusal)
 
 
@@ -195,8 +197,16 @@ def page_about(work: Work, about: UUID, limit: int, before: UUID | None) -> list
 
 def forget_person(work: Work, *ids: UUID) -> None:
     """Take the person out of the rows of their account and sign-ups: address, client and network go, the act stays, and
-    so does its seal.
+    so does its seal. Some rows at a time: strangers write rows about an account, and no statement may last too long.
     """
     work.db.flush()
     blank = dict.fromkeys((*signatures.PERSONAL, "salt"))
-    work.db.execute(update(AuditLog).where(AuditLog.user_id.in_(ids)).values(blank))
+    for each in ids:
+        rest = [AuditLog.user_id == each]
+        while True:
+            later = select(AuditLog.at).where(*rest).order_by(AuditLog.at).offset(FORGOTTEN_AT_ONCE - 1).limit(1)
+            until = work.db.scalar(later)
+            work.db.execute(update(AuditLog).where(*rest, *([AuditLog.at <= until] if until else [])).values(blank))
+            if until is None:
+                break
+            rest = [AuditLog.user_id == each, AuditLog.at > until]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from app.core import inspection
+from app.core import audit, inspection
 from app.core.inspection import Inspection
 from app.models import AuditLog
 from tests.conftest import World
@@ -64,3 +65,26 @@ def test_rows_of_earlier_sign_ups_of_the_address_are_forgotten_too(world: World)
     person.sign_up()
     assert {row.ip for row in erase(world, person)} == {"198.51.100.4"}
     assert list(inspection.inspect(world.kit, Inspection())) == []
+
+
+def test_rows_without_end_are_forgotten_some_at_a_time(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(8):
+        world.clock.advance(seconds=n % 3)  # some rows are of one instant
+        person.api.patch("/api/auth/me", {"name": f"Jane {n}"}, person.token).ok()
+    theirs = len([row for row in world.audit() if row.ip])
+    at_once: list[int] = []
+
+    def count(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE audit_logs"):
+            at_once.append(cursor.rowcount)
+
+    monkeypatch.setattr(audit, "FORGOTTEN_AT_ONCE", 3)
+    sa.event.listen(world.engine, "after_cursor_execute", count)
+    try:
+        assert erase(world, person) == []
+    finally:
+        sa.event.remove(world.engine, "after_cursor_execute", count)
+    assert sum(at_once) >= theirs > max(at_once)
+    assert len(at_once) > 3
