@@ -180,11 +180,6 @@ def recording(work: Work, event: Event, subject: str | None = None, *, user_id: 
         raise refusal(work, event, subject, refused, user_id=user_id) from None
 
 
-def of_user(work: Work, user_id: UUID) -> list[AuditLog]:
-    """The rows about one user, oldest first."""
-    return list(work.db.scalars(select(AuditLog).where(AuditLog.user_id == user_id).order_by(AuditLog.at, AuditLog.id)))
-
-
 def page_about(work: Work, about: UUID, limit: int, before: UUID | None) -> list[AuditLog]:
     """The rows about one user or device, newest first, older than a given row."""
     mine = [AuditLog.user_id == about]

@@ -8,23 +8,25 @@ Security BCP (RFC 9700), section 4.14.2.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select, update
 
 from app.core import locks, policy
 from app.crypto.ids import uuid7
 from app.crypto.keys import Purpose, new_token, token_digest
 from app.models import RefreshToken, Session, User
-from app.work import Work
+from app.work import Kit, Work, run
 
 AMR = {policy.TOTP: ("otp",), policy.PASSKEY: ("pop", "user")}
 SAME = ("sub", "sid", "role", "amr", "auth_time")  # claims of a token that is exchanged for another audience's
+AT_ONCE = 1000  # rows of an export in one unit of work
 GRACE = timedelta(seconds=10)  # for the immediate predecessor of the live token
 
 
@@ -173,10 +175,17 @@ def _successor(work: Work, row: RefreshToken, token: str, key_id: str) -> str:
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
-def of_user(work: Work, user_id: UUID) -> list[RefreshToken]:
-    """Every stored refresh token of a user."""
-    query = select(RefreshToken).join(Session, Session.id == RefreshToken.session_id).where(Session.user_id == user_id)
-    return list(work.db.scalars(query.order_by(RefreshToken.id)))
+def batches(kit: Kit, user_id: UUID) -> Iterator[list[RefreshToken]]:
+    """Every stored refresh token of a user, some at a time, each in a unit of work of its own. Raises Unavailable."""
+    theirs = select(RefreshToken).join(Session, Session.id == RefreshToken.session_id).where(Session.user_id == user_id)
+    rest = theirs.order_by(RefreshToken.id).limit(AT_ONCE)
+    while rows := run(kit, partial(_all, query=rest), reads=True):
+        yield rows
+        rest = rest.where(RefreshToken.id > rows[-1].id)
+
+
+def _all(work: Work, query: Select[Any]) -> list[RefreshToken]:
+    return list(work.db.scalars(query))
 
 
 def can_go_on(work: Work) -> ColumnElement[bool]:

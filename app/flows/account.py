@@ -21,7 +21,6 @@ from app.core import (
     roles,
     sessions,
     signups,
-    tokens,
     trusted_devices,
 )
 from app.core.audit import Event
@@ -124,23 +123,22 @@ def describe(work: Work, name: str | None, username: Identifier | None, language
     return user
 
 
-def export(work: Work) -> dict[str, Any]:
-    """All that is stored about the caller (GDPR art. 15 and 20), by kind. No digest and no code."""
+def export(work: Work) -> tuple[User, dict[str, list[Any]]]:
+    """What is stored about the caller (GDPR art. 15 and 20), by kind, but for tokens and audit rows, of which there may
+    be any number. No digest and no code.
+    """
     user = accounts.own(work)
     audit.record(work, Event.ACCOUNT_EXPORTED)
-    return {
-        "user": user,
+    return user, {
         "signups": signups.of_user(work, user.id),
         "challenges": challenges.of_user(work, user.id),
         "sessions": sessions.all_of_user(work, user.id),
-        "refresh_tokens": tokens.of_user(work, user.id),
         "authenticators": authenticators.all_of_user(work, user.id),
         "passkeys": passkeys.of_user(work, user.id),
         "backup_codes": backup_codes.of_user(work, user.id),
         "trusted_devices": trusted_devices.all_of_user(work, user.id),
         "consents": consent.all_of_user(work, user.id),
         "messages": listing.of_user(work, user.id),
-        "audit": audit.of_user(work, user.id),
     }
 
 

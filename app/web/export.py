@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.core import tokens, trail
+from app.core.trail import Filters
+from app.models import AuditLog, User
 from app.web import present
+from app.work import Kit
 
 # Keys and internals: nothing about the person, and nothing anybody may have. Digests neither, by their names.
 LEFT_OUT = {
@@ -32,16 +38,29 @@ THEIRS = ("actor_id", "session_id", "ip", "user_agent", "request_id")  # of whoe
 UNTOLD = {"decoy"}  # a fact for the operator: it would tell whether somebody else has an account
 
 
-def everything(stored: dict[str, Any]) -> dict[str, Any]:
-    """Every kind of row, and the user as `me` shows them, with the columns that it does not show. What administration
-    did to the person is theirs to know, but not who did it and from where (GDPR art. 15(4)).
+def chunks(kit: Kit, user: User, kinds: dict[str, list[Any]]) -> Iterator[bytes]:
+    """All as one JSON document: the user as `me` shows them, with the columns that it does not show, and every kind of
+    row. Tokens and audit rows are read while it is written. Raises Unavailable.
     """
-    user = stored["user"]
-    kinds = {kind: [_row(row) for row in rows] for kind, rows in stored.items() if kind != "user"}
-    by_others = (row for row in kinds["audit"] if row["actor_id"] not in (None, str(user.id)))
-    for row in by_others:
-        row.update(dict.fromkeys(THEIRS))
-    return {"user": {**_row(user), **present.user(user)}, **kinds}
+    told = {kind: [_row(row) for row in rows] for kind, rows in kinds.items()}
+    yield json.dumps({"user": {**_row(user), **present.user(user)}, **told}).encode().removesuffix(b"}")
+    for kind, batches in (
+        ("refresh_tokens", tokens.batches(kit, user.id)),
+        ("audit", trail.batches(kit, Filters(user_id=user.id))),
+    ):
+        yield f', "{kind}": ['.encode()
+        between = ""
+        for rows in batches:
+            yield (between + ", ".join(json.dumps(_theirs(row, user)) for row in rows)).encode()
+            between = ", "
+        yield b"]"
+    yield b"}"
+
+
+def _theirs(row: Any, user: User) -> dict[str, Any]:
+    """What administration did to the person is theirs to know, but not who did it and from where (GDPR art. 15(4))."""
+    others = isinstance(row, AuditLog) and row.actor_id not in (None, user.id)
+    return {**_row(row), **(dict.fromkeys(THEIRS) if others else {})}
 
 
 def _row(row: Any) -> dict[str, Any]:

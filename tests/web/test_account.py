@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.core import accounts
+from app.core import accounts, tokens, trail
 from app.core.identifiers import Identifier, Kind
 from app.db import Base
-from app.models import AuditLog, OtpChallenge, OutboxMessage, Session, Signup, User
+from app.models import AuditLog, OtpChallenge, OutboxMessage, RefreshToken, Session, Signup, User
 from app.work import run
 from tests.conftest import World
 from tests.people import PASSWORD, Person
@@ -208,6 +208,22 @@ def test_the_export_holds_all_that_is_stored_and_no_secret(world: World, person:
     for row in [*world.rows(User), *world.rows(OtpChallenge)]:
         for secret in (getattr(row, "password_hash", None), getattr(row, "digest", None), getattr(row, "factor", None)):
             assert not secret or secret not in text
+
+
+def test_the_export_has_every_row_though_few_are_read_at_once(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(7):
+        person.tokens = person.refresh().ok().body
+        person.api.patch("/api/auth/me", {"name": "Jane"}, person.token).ok()
+    monkeypatch.setattr(tokens, "AT_ONCE", 3)
+    monkeypatch.setattr(trail, "AT_ONCE", 3)
+    exported = person.api.get("/api/auth/me/export", person.token).ok()
+    assert exported.headers["Content-Disposition"] == 'attachment; filename="my-data.json"'
+    assert [row["id"] for row in exported["refresh_tokens"]] == sorted(str(row.id) for row in world.rows(RefreshToken))
+    theirs = world.audit(user_id=world.rows(User)[0].id)
+    assert [row["id"] for row in exported["audit"]] == [str(row.id) for row in theirs]
+    assert len(theirs) > len(exported["refresh_tokens"]) == 8
 
 
 @pytest.mark.one_lane

@@ -14,6 +14,7 @@ from app.web.auth.surface import auth
 from app.web.fields import Body, Language, Name, Typed, example
 from app.web.guards import BEARER, RECENT
 from app.web.present import AskedReply, Message, UserReply
+from app.web.streamed import Streamed
 from app.work import Work
 
 
@@ -58,7 +59,15 @@ def me(work: Work) -> Any:
     return present.user(work.caller.account)
 
 
-@auth.add("PATCH", "/me", body=ProfileBody, reply=UserReply, guard=BEARER, refusals=(errors.UsernameTaken,))
+@auth.add(
+    "PATCH",
+    "/me",
+    body=ProfileBody,
+    reply=UserReply,
+    guard=BEARER,
+    limit=limits.TOKENS,
+    refusals=(errors.UsernameTaken,),
+)
 def describe(work: Work, body: ProfileBody) -> Any:
     """Change your name, your username or the language of the messages to you."""
     username = identifiers.username(body.username) if body.username else None
@@ -75,8 +84,8 @@ def erase(work: Work) -> Any:
 
 @auth.add("GET", "/me/export", reply=ExportReply, guard=BEARER, limit=limits.SENDS)
 def export_me(work: Work) -> Any:
-    """All that is stored about you."""
-    return export.everything(account.export(work))
+    """All that is stored about you, as a file."""
+    return Streamed("application/json", "my-data.json", export.chunks(work.kit, *account.export(work)))
 
 
 @auth.add("POST", "/change-email", body=EmailBody, reply=AskedReply, guard=RECENT, limit=limits.SENDS, repeatable=True)

@@ -157,14 +157,21 @@ def _device(row: TrustedDevice) -> TrustedDeviceItem:
     }
 
 
-@auth.add("DELETE", "/trusted-devices/<uuid:device_id>", reply=Message, guard=BEARER, refusals=(errors.NotFound,))
+@auth.add(
+    "DELETE",
+    "/trusted-devices/<uuid:device_id>",
+    reply=Message,
+    guard=BEARER,
+    limit=limits.TOKENS,
+    refusals=(errors.NotFound,),
+)
 def forget_trusted_device(work: Work, device_id: UUID) -> Any:
     """Ask for the code again on one of your devices."""
     mfa.forget_device(work, device_id)
     return {"message": "That device will be asked for a code again."}
 
 
-@auth.add("DELETE", "/trusted-devices", reply=Message, guard=BEARER)
+@auth.add("DELETE", "/trusted-devices", reply=Message, guard=BEARER, limit=limits.TOKENS)
 def forget_trusted_devices(work: Work) -> Any:
     """Ask for the code again on every device."""
     count = mfa.forget_devices(work)

@@ -57,14 +57,21 @@ def list_sessions(work: Work, page: Page) -> Any:
     )
 
 
-@auth.add("DELETE", "/sessions/<uuid:session_id>", reply=Message, guard=BEARER, refusals=(errors.NotFound,))
+@auth.add(
+    "DELETE",
+    "/sessions/<uuid:session_id>",
+    reply=Message,
+    guard=BEARER,
+    limit=limits.TOKENS,
+    refusals=(errors.NotFound,),
+)
 def end_session(work: Work, session_id: UUID) -> Any:
     """End one of your sessions."""
     session.end(work, session_id)
     return {"message": "That session has ended."}
 
 
-@auth.add("DELETE", "/sessions", reply=Message, guard=BEARER)
+@auth.add("DELETE", "/sessions", reply=Message, guard=BEARER, limit=limits.TOKENS)
 def end_other_sessions(work: Work) -> Any:
     """End all your sessions but this one."""
     ended = session.end_others(work)
