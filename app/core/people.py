@@ -194,4 +194,4 @@ def shown(user: User, names: Any, now: datetime | None = None) -> dict[str, Any]
 
 
 def _masked(name: str, value: str | None) -> str | None:
-    return f"{value[0]}***" if value and name in ("name", "username") else value
+    return "***" if value and name in ("name", "username") else value

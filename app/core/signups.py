@@ -137,7 +137,11 @@ def hold_unproven(work: Work, user: User) -> list[UUID]:
 
 
 def forget_person(work: Work, user: User) -> None:
-    """Delete the sign-up of an account, those of its addresses, and what it holds of usernames."""
+    """Delete the sign-up of an account, those of its addresses, and what they hold of usernames."""
+    asked = select(Signup.username, Signup.email, Signup.phone).where(is_of(user), Signup.username.is_not(None))
+    for username, email, phone in work.db.execute(asked):
+        who = claimant(Identifier(Kind.EMAIL, email or ""), Identifier(Kind.PHONE, phone or ""))
+        work.changes(delete(UsernameHold).filter_by(username=username, claimant=who))
     work.changes(delete(Signup).where(is_of(user)))
     if user.username:
         release_username(work, Identifier(Kind.USERNAME, user.username))

@@ -233,10 +233,7 @@ class Courier:
         run(self.kit, lambda work: compose.drop(work, claimed.outgoing, claimed.lease, why), client=CLIENT)
 
     def _failed(self, claimed: Claimed, failure: SendFailed) -> None:
-        log.warning(
-            "message %s to %s was not sent: %s (%s)",
-            claimed.outgoing.id, claimed.outgoing.masked, failure.text, failure.reason,
-        )  # fmt: skip
+        log.warning("message %s was not sent: %s (%s)", claimed.outgoing.id, failure.text, failure.reason)
         run(self.kit, lambda work: _again_or_never(work, claimed, failure), client=CLIENT)
 
 

@@ -7,7 +7,7 @@ import pytest
 from app.core import accounts, tokens, trail
 from app.core.identifiers import Identifier, Kind
 from app.db import Base
-from app.models import AuditLog, OtpChallenge, OutboxMessage, RefreshToken, Session, Signup, User
+from app.models import AuditLog, OtpChallenge, OutboxMessage, RefreshToken, Session, Signup, User, UsernameHold
 from app.work import run
 from tests.conftest import World
 from tests.people import PASSWORD, Person
@@ -262,6 +262,17 @@ def test_deleting_the_account_leaves_nothing_of_the_person(world: World) -> None
                 assert all(needle not in str(value) for row in rows for value in row), (table.name, needle)
     kept = world.rows(AuditLog, event="signup.completed")
     assert (kept[0].subject, kept[0].ip, kept[0].user_agent) == (None, None, None)
+
+
+def test_the_username_of_an_earlier_sign_up_is_given_back_with_the_account(world: World) -> None:
+    person, other = world.person(username="jane.unusual"), world.person(username="jane.usual")
+    person.ask_signup().ok()
+    other.ask_signup().ok()
+    world.clock.advance(minutes=2)
+    person.username = None
+    person.sign_up()
+    person.api.delete("/api/auth/me", person.token).ok()
+    assert [row.username for row in world.rows(UsernameHold)] == ["jane.usual"]
 
 
 def test_an_erased_address_may_sign_up_again(world: World, person: Person) -> None:
