@@ -65,13 +65,17 @@ def _name(settings: Settings, jar: Jar) -> str:
 
 
 def refuse_other_sites(settings: Settings) -> None:
-    """Raises CrossSiteRequest unless our own page, one of CORS_ORIGINS, or no browser at all is asking."""
-    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
-    if origin is None:
-        if site not in OWN_PAGES:
-            raise CrossSiteRequest()
-    elif origin not in settings.cors_origins and not _is_own(settings, origin):
+    """Raises CrossSiteRequest for a page of another site."""
+    if is_foreign(settings):
         raise CrossSiteRequest()
+
+
+def is_foreign(settings: Settings) -> bool:
+    """True unless our own page, one of CORS_ORIGINS, or no browser at all is asking."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return request.headers.get("Sec-Fetch-Site") not in OWN_PAGES
+    return origin not in settings.cors_origins and not _is_own(settings, origin)
 
 
 def _is_own(settings: Settings, origin: str) -> bool:

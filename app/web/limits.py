@@ -10,11 +10,11 @@ import ipaddress
 import time
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 from flask_limiter import Limiter, RateLimitExceeded
 
 from app.config import Settings
-from app.web import transport
+from app.web import cookies, transport
 
 # A family of budgets per address and route. Clinics and schools share one address, so they are wide: what
 # stops guessing is counted by identifier.
@@ -49,7 +49,7 @@ def build(app: Flask, settings: Settings) -> Limiter:
     redis = settings.redis_url.get_secret_value() if settings.redis_url else None
     timeouts: Any = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S} if redis else {}
     return _Limiter(
-        key_func=lambda: network(transport.address(settings)),
+        key_func=lambda: _counted(settings),
         app=app,
         enabled=settings.ratelimit,
         strategy="sliding-window-counter",
@@ -58,6 +58,15 @@ def build(app: Flask, settings: Settings) -> Limiter:
         in_memory_fallback_enabled=redis is not None,
         key_prefix="latchkey",
     )
+
+
+def _counted(settings: Settings) -> str:
+    """Whose budget a request spends. A page of another site may have its visitors' browsers send what is no JSON (Fetch
+    asks us first for the rest); that has a budget of its own, or the page would spend theirs.
+    """
+    client = network(transport.address(settings))
+    unasked = request.mimetype != "application/json" and cookies.is_foreign(settings)
+    return f"foreign/{client}" if unasked else client
 
 
 def network(address: str) -> str:

@@ -372,6 +372,23 @@ def test_a_write_from_elsewhere_is_refused(browser: Browser, whence: str) -> Non
     assert refused.count("cross_site_request") == len(WRITES)
 
 
+UNASKED: dict[str, dict[str, Any]] = {"a text": {"data": "x", "content_type": "text/plain"}, "nothing": {}}
+SENDERS = {"/forgot-password": {"identifier": EMAIL}, "/api/auth/forgot-password": {"identifier": EMAIL},
+           "/api/v1/auth/send-otp": {"mobile_number": "+919876543210"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", UNASKED)
+@pytest.mark.parametrize("path", SENDERS)
+def test_a_page_of_another_site_does_not_spend_its_visitors_limit(make_world: Any, path: str, what: str) -> None:
+    """What it has their browsers send without asking first, as `fetch` in mode `no-cors` does, is counted apart."""
+    world = make_world(ratelimit=True)
+    client = world.app.test_client()
+    refused = [client.post(path, headers=FOREIGN["another site"], **UNASKED[what]).status_code for _ in range(70)]
+    assert refused.count(429) in range(5, 11), "nor is it without a limit"
+    assert len(world.audit(event="request.refused")) == 2, "the first of each kind"
+    assert client.post(path, json=SENDERS[path], headers=OWN).status_code == 200
+
+
 @pytest.mark.covers("asvs 3.1.1")
 def test_one_s_own_page_and_no_browser_at_all_may_write(browser: Browser) -> None:
     for headers in (OWN, {"Origin": "http://localhost"}, {"Sec-Fetch-Site": "same-origin"}, {}):
