@@ -196,8 +196,11 @@ def validate_otp(work: Work, body: CodeForm) -> Any:
 @browser.add("POST", "/reset-password", body=NewPasswordForm, reply=Message, limit=limits.GUESSES,
              refusals=(*WRITES, *ANSWERS, errors.Overloaded))  # fmt: skip
 def reset_password(work: Work, body: NewPasswordForm) -> Any:
-    """Set a new password: with the cookie of `/validate-otp`, or with the code in one step. Every session ends."""
+    """Set a new password: with the cookie of `/validate-otp`, or with the code in one step. Every session ends,
+    and the one that this browser had, whoever's it was.
+    """
     _reset(work, body, body.who(work))
+    session.sign_out_browser(work, cookies.read(work.settings, Jar.SESSION))
     return Baked({"message": "Password reset successful"}, {Jar.SESSION: "", Jar.CHALLENGE: "", Jar.GRANT: ""})
 
 
@@ -264,4 +267,4 @@ def _in(work: Work, signed_in: SignedIn) -> Baked:
     if signed_in.pending:
         reply["pending"] = present.challenge(work, signed_in.pending)
     following = str(signed_in.pending.id) if signed_in.pending else ""
-    return Baked(reply, {Jar.SESSION: signed_in.cookie, Jar.CHALLENGE: following})
+    return Baked(reply, {Jar.SESSION: signed_in.cookie, Jar.CHALLENGE: following, Jar.GRANT: ""})

@@ -127,6 +127,37 @@ def test_with_the_code_a_reset_is_one_step(browser: Browser) -> None:
     assert browser.post("/reset-password", body).status_code == 410
 
 
+@pytest.mark.parametrize("granted", [True, False], ids=["by a grant", "by the code"])
+def test_a_reset_ends_also_the_session_of_somebody_else_in_this_browser(
+    world: World, browser: Browser, granted: bool
+) -> None:
+    """Its cookie is cleared, so that nobody could end it here any more."""
+    Browser(world).sign_up("other@example.com")
+    browser.sign_up()
+    kept = browser.cookie
+    world.clock.advance(minutes=2)
+    browser.post("/forgot-password", {"identifier": "other@example.com"})
+    answer = {"identifier": "other@example.com", "otp": browser.code("other@example.com")}
+    if granted:
+        browser.post("/validate-otp", answer)
+        del answer["otp"]
+    assert browser.post("/reset-password", answer | {"new_password": "another horse 8"}).status_code == 200
+    thief = Browser(world)
+    thief.client.set_cookie("session", kept)
+    assert not thief.inside()
+
+
+def test_a_grant_does_not_wait_for_whoever_signs_in_next(world: World, browser: Browser) -> None:
+    Browser(world).sign_up("other@example.com")
+    browser.sign_up()
+    world.clock.advance(minutes=2)
+    browser.post("/forgot-password", {"identifier": "other@example.com"})
+    browser.post("/validate-otp", {"identifier": "other@example.com", "otp": browser.code("other@example.com")})
+    browser.log_in()
+    reset = browser.post("/reset-password", {"identifier": "other@example.com", "new_password": "another horse 8"})
+    assert reset.status_code == 410
+
+
 @pytest.mark.covers("asvs 6.4.3", "attack A18")
 def test_identifier_and_new_password_alone_reset_nothing(browser: Browser) -> None:
     browser.sign_up()
