@@ -9,6 +9,7 @@ from email.errors import HeaderParseError
 from email.headerregistry import Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import phonenumbers
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
@@ -20,6 +21,15 @@ PROVIDERS = {
 }
 ANYWHERE = "*"  # every country that is not named
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        found = urlsplit(text)
+        return bool(ADDRESS.fullmatch(text) and found.hostname and found.port != 0)
+    except ValueError:  # of a port that is none, or a bracket
+        return False
 
 
 def _split(value: Any) -> Any:
@@ -181,8 +191,8 @@ class DeliverySettings(BaseSettings):
     )
     @classmethod
     def _an_origin(cls, value: str) -> str:
-        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
-            raise ValueError("must be an address such as https://auth.example.com")
+        if value and not _is_address(value):
+            raise ValueError("must be an address such as https://auth.example.com or https://auth.example.com:8443")
         return value.rstrip("/")
 
     @field_validator("brand_logo_url")

@@ -161,6 +161,19 @@ def test_a_value_that_does_not_parse_stops_the_start_and_is_named(tmp_path: Path
         assert value in ("x", "prod", ",") or value not in str(stopped.value)
 
 
+NO_ADDRESSES = ["https://auth.example.com:PORT", "https://auth.example.com:99999", "https://auth.example.com:0",
+                "https://:8443", "https://[::1", "auth.example.org"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NO_ADDRESSES)
+@pytest.mark.parametrize("name", ["public_url", *(n for n in Settings.model_fields if n.endswith("_base_url"))])
+def test_an_address_that_nobody_could_call_stops_the_start(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name.upper()}: must be an address such as") as stopped:
+        load(tmp_path, **(STRONG | {name: value}))
+    assert value not in str(stopped.value)
+    assert load(tmp_path, **(STRONG | {name: "https://[2001:db8::1]:8443/base"}))
+
+
 TEXTS = {
     name: STRONG.get(name, "x" * 40)
     for name, field in Settings.model_fields.items()
