@@ -152,7 +152,7 @@ def _sent(row: OtpChallenge) -> str:
 
 
 @browser.add("POST", "/resend-otp", body=NamedBody, reply=Message, limit=limits.SENDS, repeatable=True,
-             refusals=(*WRITES, errors.ChallengeClosed, errors.ResendTooSoon))  # fmt: skip
+             about=Jar.CHALLENGE, refusals=(*WRITES, errors.ChallengeClosed, errors.ResendTooSoon))  # fmt: skip
 def send_again(work: Work, body: NamedBody) -> Any:
     """Send the code again, unchanged while it is valid."""
     asked = _challenge(work, body.who(work), (*PROVES, Purpose.RECOVERY))

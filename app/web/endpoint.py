@@ -20,7 +20,7 @@ from app.core import audit, repeats
 from app.core.repeats import Answered
 from app.errors import Refusal
 from app.web import cookies, limits, problems, streamed, tagged, transport
-from app.web.cookies import Baked
+from app.web.cookies import Baked, Jar
 from app.web.fields import Body
 from app.web.guards import ANYBODY, Guard
 from app.web.streamed import Streamed
@@ -49,6 +49,7 @@ class Endpoint:
     refusals: tuple[type[Refusal], ...]  # beyond those that body, guard and limit bring
     streams: tuple[str, ...] = ()  # media types of a Streamed answer, which it may give in place of its reply
     tagged: bool = False  # answers Tagged: 304 for a tag that is still right
+    about: Jar | None = None  # the cookie that says what is meant, as a body does
 
     @property
     def name(self) -> str:
@@ -111,10 +112,11 @@ class Surface:
         refusals: tuple[type[Refusal], ...] = (),
         streams: tuple[str, ...] = (),
         tagged: bool = False,
+        about: Jar | None = None,
     ) -> Callable[[View], View]:
         """Declare the decorated view as an endpoint."""
 
-        rest = (reply, status, body, query, guard, limit, reads, repeatable, refusals, streams, tagged)
+        rest = (reply, status, body, query, guard, limit, reads, repeatable, refusals, streams, tagged, about)
 
         def declare(view: View) -> View:
             self.endpoints.append(Endpoint(method, path, view, *rest))
@@ -151,7 +153,7 @@ def _handler(endpoint: Endpoint, kit: Kit, *, cookied: bool) -> Callable[..., Re
                     raise found
                 given, key = found
                 tell = partial(endpoint.view, work, *given, **path)
-                return _once(work, _repeated(work, key, given, path), tell) if key else tell()
+                return _once(work, _repeated(work, endpoint, key, given, path), tell) if key else tell()
             except Refusal as refused:
                 refused.by = work.caller
                 raise
@@ -181,9 +183,12 @@ def _found(endpoint: Endpoint) -> tuple[list[BaseModel], str | None] | Refusal:
         return wrong
 
 
-def _repeated(work: Work, key: str, given: list[BaseModel], path: dict[str, Any]) -> repeats.Request:
+def _repeated(
+    work: Work, endpoint: Endpoint, key: str, given: list[BaseModel], path: dict[str, Any]
+) -> repeats.Request:
     caller = str(work.caller.session_id or work.caller.key_id or limits.network(work.client.address))
-    body = "\n".join([*(part.model_dump_json() for part in given), *map(str, path.values())])
+    told = [cookies.read(work.settings, endpoint.about)] if endpoint.about else []
+    body = "\n".join([*(part.model_dump_json() for part in given), *map(str, path.values()), *told])
     return repeats.Request(request.endpoint or "", caller, key, body)
 
 

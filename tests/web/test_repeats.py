@@ -128,6 +128,20 @@ def test_a_browser_s_repeat_gets_its_cookie_too(world: World) -> None:
     assert world.count(OtpChallenge) == 1
 
 
+def test_a_browser_s_resend_of_another_challenge_is_no_repeat(world: World) -> None:
+    """Which one is meant stands in its cookie."""
+    world.person(email="j@example.com").sign_up()
+    client, key = world.app.test_client(), {"Idempotency-Key": "k"}
+    asked = []
+    for _ in range(2):
+        world.clock.advance(minutes=2)
+        client.post("/login", json={"email": "j@example.com", "password": PASSWORD})
+        world.clock.advance(seconds=31)
+        asked += [client.post("/resend-otp", json={"email": "j@example.com"}, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in asked] == [200, 200, 422, 422]
+    assert asked[2].get_json()["code"] == "idempotency_mismatch"
+
+
 def test_what_is_shown_once_is_repeated_to_the_same_session_alone(world: World, person: Person) -> None:
     """A repeat is a client's lost answer: who has another session of the same account gets none of it."""
     api = world.api(**{"Idempotency-Key": "1"})
