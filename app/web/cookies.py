@@ -72,10 +72,10 @@ def refuse_other_sites(settings: Settings) -> None:
 
 def is_foreign(settings: Settings) -> bool:
     """True unless our own page, one of CORS_ORIGINS, or no browser at all is asking."""
-    origin = request.headers.get("Origin")
-    if origin is None:
-        return request.headers.get("Sec-Fetch-Site") not in OWN_PAGES
-    return origin not in settings.cors_origins and not _is_own(settings, origin)
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    if origin in settings.cors_origins:
+        return False
+    return site not in OWN_PAGES or (origin is not None and not _is_own(settings, origin))
 
 
 def _is_own(settings: Settings, origin: str) -> bool:

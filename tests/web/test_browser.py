@@ -387,7 +387,10 @@ FOREIGN = {
     "a navigation": {"Sec-Fetch-Site": "none"},
     "a look-alike": {"Origin": "http://localhost.evil.example"},
     "another scheme": {"Origin": "file://localhost"},
+    "its page in the clear": {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
+    "a sibling by another name": {"Origin": "http://localhost", "Sec-Fetch-Site": "same-site"},
 }
+SITES = ["same-origin", "same-site", "cross-site", "none"]
 WRITES = ["/signup", "/register", "/login", "/verify-otp", "/resend-otp", "/logout", "/forgot-password", "/validate-otp", "/reset-password"]  # fmt: skip
 
 
@@ -439,6 +442,9 @@ def test_with_a_public_url_the_whole_origin_counts(make_world: Any) -> None:
     assert allowed.status_code == 200
     for origin in ("http://auth.example.com", "https://auth.example.com:444", "https://internal:8000"):
         assert browser.post("/logout", Origin=origin, Host="internal:8000").status_code == 403
+    own = {"Origin": "https://auth.example.com"}
+    statuses = [browser.post("/logout", **own, **{"Sec-Fetch-Site": site}).status_code for site in SITES]
+    assert statuses == [200, 403, 403, 403]
 
 
 APP = "https://app.example.com"
@@ -456,8 +462,9 @@ def test_listed_origins_may_call_with_cookies_and_others_get_no_word(make_world:
         for origin in ("https://evil.example", "null", "https://app.example.com.evil.example", "https://xapp.example.com", "http://app.example.com"):  # fmt: skip
             headers = client.options(path, headers={"Origin": origin, **ask}).headers
             assert not [name for name, _ in headers if name.startswith("Access-Control-Allow")], origin
-    listed = {"Origin": APP, "Sec-Fetch-Site": "cross-site"}
-    assert Browser(world).post("/logout", **listed).headers["Access-Control-Allow-Origin"] == APP
+    for site in ("cross-site", "same-site"):
+        listed = Browser(world).post("/logout", **{"Origin": APP, "Sec-Fetch-Site": site})
+        assert (listed.status_code, listed.headers["Access-Control-Allow-Origin"]) == (200, APP)
     refused = client.post("/api/auth/login", json={}, headers={"Origin": APP})
     assert refused.headers["Access-Control-Allow-Origin"] == APP, "a page must be able to read its errors"
 
