@@ -27,10 +27,10 @@ KNOWN = {
     "request_id": None,
     "language": None,
 }
-# What Flask makes of a request, beside its headers: of these only the first two are a circumstance.
-READ = {"remote_addr": "the connection", "environ": "the wait for a thread", "accept_languages": "the language of messages",
-        "cookies": "cookies"}  # fmt: skip
-OF_THE_REQUEST = {"headers", "path", "method", "url_rule", "host", "mimetype", "content_length", "stream", "args",
+# What Flask makes of a request, beside its headers: of these only the first four are a circumstance.
+READ = {"remote_addr": "the connection", "environ": "the wait for a thread", "host": "the name that the service is called by",
+        "mimetype": "what is no JSON", "accept_languages": "the language of messages", "cookies": "cookies"}  # fmt: skip
+OF_THE_REQUEST = {"headers", "path", "method", "url_rule", "content_length", "stream", "args",
                   "endpoint", "form", "query_string", "max_content_length", "accept_mimetypes",
                   "get_data"}  # fmt: skip
 
