@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from flask import Flask, Response
 from flask_cors import CORS
 
 from app.config import Settings
@@ -11,7 +11,9 @@ MAX_AGE_S = 600
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Answer preflights and mark answers for the listed origins. With none listed no header says anything."""
+    """Answer preflights and mark answers for the listed origins; every answer says that it goes by the origin. With
+    none listed no header says anything.
+    """
     if settings.cors_origins:
         CORS(
             app,
@@ -21,4 +23,10 @@ def install(app: Flask, settings: Settings) -> None:
             expose_headers=["X-Request-ID", "Retry-After"],
             max_age=MAX_AGE_S,
             always_send=False,
+            vary_header=False,  # it would say so only to a listed origin, and only if there are two
         )
+
+        @app.after_request
+        def vary(response: Response) -> Response:
+            response.vary.add("Origin")
+            return response

@@ -469,6 +469,17 @@ def test_listed_origins_may_call_with_cookies_and_others_get_no_word(make_world:
     assert refused.headers["Access-Control-Allow-Origin"] == APP, "a page must be able to read its errors"
 
 
+@pytest.mark.parametrize("path", ["/.well-known/jwks.json", "/docs/static/start-redoc.js"])
+@pytest.mark.parametrize("listed", [(APP,), (APP, "https://other.example.com")], ids=["one", "two"])
+def test_what_may_be_kept_says_that_it_goes_by_the_origin(make_world: Any, listed: tuple[str, ...], path: str) -> None:
+    """Or a page would be given what was kept for another, without leave to read it (Fetch, CORS protocol and caches)."""
+    client = make_world(cors_origins=listed).app.test_client()
+    for origin in ("", APP, "https://evil.example"):
+        with client.get(path, headers={"Origin": origin} if origin else {}) as answer:
+            assert "max-age" in answer.headers["Cache-Control"]
+            assert answer.headers.getlist("Vary") == ["Origin"], origin
+
+
 def test_without_a_list_no_header_says_anything(browser: Browser) -> None:
     for method in ("OPTIONS", "POST"):
         headers = browser.client.open("/login", method=method, headers={"Origin": APP}).headers
