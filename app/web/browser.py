@@ -22,7 +22,7 @@ from app.web.cookies import Baked, Jar
 from app.web.endpoint import Surface
 from app.web.fields import Body, Code, Identified, Method, Name, Password, Typed, example
 from app.web.guards import COOKIE
-from app.web.present import ChallengeReply, Message, UserReply
+from app.web.present import Message, UserReply
 from app.work import Work
 
 browser = Surface("browser", "", cookies=True)
@@ -81,8 +81,7 @@ class NewPasswordForm(NamedBody):
     otp: Code | None = None
 
 
-class AskedForm(TypedDict):
-    message: str
+class ChallengeForm(TypedDict):
     challenge_id: str
     channel: str
     destination: str
@@ -91,13 +90,17 @@ class AskedForm(TypedDict):
     resend_in: int
 
 
+class AskedForm(Message, ChallengeForm):
+    pass
+
+
 class InForm(TypedDict):
     message: str
     user: UserReply
 
 
 class WelcomeForm(InForm, total=False):
-    pending: ChallengeReply
+    pending: ChallengeForm
 
 
 @browser.add("POST", "/signup", body=SignupForm, reply=AskedForm, limit=limits.SENDS, repeatable=True,
@@ -253,11 +256,15 @@ def _uuid(text: str) -> UUID | None:
 
 
 def _asked(work: Work, row: OtpChallenge, message: str) -> Baked:
+    return Baked({"message": message, **_shown(work, row)}, {Jar.CHALLENGE: str(row.id)})
+
+
+def _shown(work: Work, row: OtpChallenge) -> dict[str, Any]:
+    """A challenge as this dialect shows it: how long it lives in words, and in seconds beside that."""
     shown = present.challenge(work, row)
     minutes = math.ceil(shown["expires_in"] / 60)
     words = f"{minutes} minute{'' if minutes == 1 else 's'}"
-    reply = {"message": message, **shown, "expires_in": words, "expires_in_seconds": shown["expires_in"]}
-    return Baked(reply, {Jar.CHALLENGE: str(row.id)})
+    return {**shown, "expires_in": words, "expires_in_seconds": shown["expires_in"]}
 
 
 def _in(work: Work, signed_in: SignedIn) -> Baked:
@@ -265,6 +272,6 @@ def _in(work: Work, signed_in: SignedIn) -> Baked:
     session.sign_out_browser(work, cookies.read(work.settings, Jar.SESSION))
     reply: dict[str, Any] = {"message": "Login successful", "user": present.user(signed_in.user)}
     if signed_in.pending:
-        reply["pending"] = present.challenge(work, signed_in.pending)
+        reply["pending"] = _shown(work, signed_in.pending)
     following = str(signed_in.pending.id) if signed_in.pending else ""
     return Baked(reply, {Jar.SESSION: signed_in.cookie, Jar.CHALLENGE: following, Jar.GRANT: ""})

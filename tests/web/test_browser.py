@@ -102,7 +102,8 @@ def test_the_second_set_of_routes_with_exactly_its_messages(world: World, browse
     assert (made.status_code, json_of(made)["message"]) == (200, "User registered successfully")
     done = browser.post("/verify-otp", {"identifier": EMAIL, "otp": browser.code()})
     assert json_of(done)["user"]["username"] == "jane"
-    assert json_of(done)["pending"]["channel"] == "sms"
+    pending = json_of(done)["pending"]
+    assert (pending["channel"], pending["expires_in"], pending["expires_in_seconds"]) == ("sms", "3 minutes", 180)
     proven = browser.post("/verify-otp", {"identifier": "+919876543210", "otp": world.read("sms", "+919876543210")})
     assert json_of(proven)["user"]["phone"] == "+919876543210"
     world.clock.advance(minutes=2)
