@@ -189,7 +189,7 @@ def forgot_password(work: Work, body: NamedBody) -> Any:
 
 @browser.add("POST", "/validate-otp", body=CodeForm, reply=Message, limit=limits.GUESSES, refusals=(*WRITES, *ANSWERS))
 def validate_otp(work: Work, body: CodeForm) -> Any:
-    """Exchange a recovery code for the right to set a new password, kept in a cookie for five minutes."""
+    """Exchange a recovery code for the right to set a new password within five minutes, which a cookie holds."""
     asked = _challenge(work, body.who(work), (Purpose.RECOVERY,))
     grant = recovery.validate(work, asked.id, body.otp, holder=asked.by_cookie)
     message = {"message": "OTP verified. Proceed to reset password."}
@@ -228,8 +228,8 @@ class Found:
 
 
 def _challenge(work: Work, identifier: Identifier, purposes: tuple[Purpose, ...]) -> Found:
-    """The challenge that this browser's cookie names, and no other if it names one that is open; else the newest that
-    the same kind of browser in the same network has begun for the identifier.
+    """The challenge that this browser's cookie names, and no other if it names one of these purposes, open or not; else
+    the newest that the same kind of browser in the same network has begun for the identifier, if that is open.
     """
     named = _uuid(cookies.read(work.settings, Jar.CHALLENGE))
     row = challenges.find(work, named) if named else None
