@@ -147,9 +147,10 @@ def _json(body: dict[str, Any], status: int = 200) -> Response:
 
 
 def static(name: str) -> Response:
-    """The pages' own files."""
+    """The pages' own files, whole: a range may be ignored (RFC 9110, section 14.2)."""
     if name not in FILES:
         return problems.answer(NotFound())
-    response = send_from_directory(STATIC, name, max_age=3600)
+    response = send_from_directory(STATIC, name, max_age=3600, conditional=False)
     response.headers["Cache-Control"] = "public, max-age=3600"
+    response.make_conditional(request)
     return response

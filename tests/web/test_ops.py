@@ -177,6 +177,16 @@ def test_the_pages_come_from_own_files(world: World) -> None:
         assert client.get(f"/docs/static/{outside}").status_code == 404
 
 
+def test_their_files_come_whole_whatever_range_is_asked_for_and_once(world: World) -> None:
+    client, path = world.app.test_client(), "/docs/static/start-redoc.js"
+    size = (STATIC / "start-redoc.js").stat().st_size
+    for asked in ("bytes=0-9", "bytes=99999-", "bytes=9-1", "lines=1"):
+        with client.get(path, headers={"Range": asked}) as answer:
+            assert (answer.status_code, len(answer.get_data())) == (200, size), asked
+    with client.get(path, headers={"If-None-Match": answer.headers["ETag"]}) as again:
+        assert (again.status_code, again.get_data()) == (304, b"")
+
+
 @pytest.mark.covers("asvs 13.4.5")
 def test_docs_are_not_served_unless_asked_for(make_world) -> None:
     client = make_world(docs=False).app.test_client()
