@@ -17,7 +17,7 @@ from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
 from app.errors import TokenRevoked
 from app.models import Signup, Throttle, User
-from app.work import ANONYMOUS, M, Work
+from app.work import M, Work
 
 DEFAULT_ROLE = "user"
 MOST_ADMINS = 20
@@ -117,7 +117,7 @@ def hold(work: Work, user_id: UUID | None) -> User | None:
 
 
 def is_there(work: Work, user_id: UUID) -> bool:
-    """False for nobody, and once the account was erased."""
+    """False once the account was erased."""
     return bool(work.db.scalar(THERE, {"id": user_id}))
 
 
@@ -128,16 +128,10 @@ def own(work: Work, *, held: bool = False) -> User:
     mine, session_id = work.caller.user_id, work.caller.session_id
     user = hold(work, mine) if held else work.db.scalar(select(User).where(User.id == mine))
     if user is None:
-        raise gone(work)
+        raise TokenRevoked()
     if held and session_id and sessions.live_account(work, session_id) is None:
         raise TokenRevoked()
     return user
-
-
-def gone(work: Work) -> TokenRevoked:
-    """The refusal of a caller who was erased a moment ago: nobody now, or the audit log would name them again."""
-    work.caller = ANONYMOUS
-    return TokenRevoked()
 
 
 def admins(work: Work) -> list[User]:

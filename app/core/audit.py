@@ -8,13 +8,13 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import and_, bindparam, insert, or_, select, update
 
 from app import figures
 from app.core import signatures
 from app.crypto.ids import uuid7
 from app.errors import Refusal
-from app.models import AuditLog
+from app.models import AuditLog, Device, Signup, User
 from app.work import Work
 
 FORGOTTEN_AT_ONCE = 5000  # rows in one statement
@@ -108,6 +108,8 @@ class Event(StrEnum):
     AUDIT_EXPORTED = "audit.exported", "format", "filters"
 
 
+KNOWN = select(or_(*(select(kind.id).where(kind.id == bindparam("id")).exists() for kind in (User, Signup, Device))))
+NOBODY = UUID(int=0)
 ERASURES = (Event.ACCOUNT_ERASED, Event.SIGNUP_ERASED, Event.USER_DELETED)  # what alone takes the person out of rows
 
 
@@ -123,10 +125,20 @@ def record(
 ) -> None:
     """Write one row. `subject` is a masked identifier. Raises ValueError for a fact that the event does not list."""
     values = _values(work, event, user_id, reason, facts) | {"subject": subject}
+    if reason and not _may_be_named(work, values["user_id"]):
+        values |= dict.fromkeys(signatures.PERSONAL)
     if session_id:
         values["session_id"] = session_id
     work.insert(AuditLog, signatures.signed(work.kit.keys, values))
     work.count(figures.EVENTS, event.value)
+
+
+def _may_be_named(work: Work, whom: UUID | None) -> bool:
+    """False for the id of somebody who is not stored any more: who was erased is not named in the log again. What is
+    refused may have begun long before; what is done has the row in hand. For nobody the same work is done.
+    """
+    known = work.db.scalar(KNOWN, {"id": whom or NOBODY})
+    return whom is None or bool(known)
 
 
 def record_each(work: Work, event: Event, about: Mapping[UUID, dict[str, Any]]) -> None:

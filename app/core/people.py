@@ -14,13 +14,13 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, false, func, not_, or_, select, union
+from sqlalchemy import ColumnElement, and_, case, false, func, not_, or_, select, union
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core import identifiers, locks
 from app.crypto.ids import earliest
 from app.errors import ValidationFailed
-from app.models import Signup, User
+from app.models import User
 from app.work import Work
 
 LONGEST_KEY = 100
@@ -167,16 +167,6 @@ def _starts(work: Work, text: str) -> Iterator[Start]:
         yield Start(User.phone, "+" + re.sub("^00|[^0-9]", "", bare))
         with suppress(ValidationFailed):  # one typed without its country, whole
             yield Start(User.phone, identifiers.phone(bare, work.settings.default_phone_region).value)
-
-
-KNOWN = select(or_(*(select(kind.id).where(kind.id == bindparam("id")).exists() for kind in (User, Signup))))
-
-
-def may_be_named(work: Work, subject: UUID | None) -> bool:
-    """True for the id of an account or sign-up that is stored: who was erased is not named in the audit log again. For
-    nobody the same work is done.
-    """
-    return bool(work.db.scalar(KNOWN, {"id": subject or UUID(int=0)}))
 
 
 def shown(user: User, names: Any, now: datetime | None = None) -> dict[str, Any]:

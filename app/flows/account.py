@@ -28,7 +28,7 @@ from app.core.challenges import Purpose
 from app.core.identifiers import Identifier
 from app.delivery import listing, outbox
 from app.delivery.outbox import Notice
-from app.errors import ChallengeClosed, InvalidCredentials, LastAdmin, UsernameTaken, ValidationFailed
+from app.errors import ChallengeClosed, InvalidCredentials, LastAdmin, TokenRevoked, UsernameTaken, ValidationFailed
 from app.flows import asking, proof
 from app.models import OtpChallenge, User
 from app.work import Work
@@ -117,7 +117,7 @@ def describe(work: Work, name: str | None, username: Identifier | None, language
     if username:
         signups.release_username(work, username)
     if not changed:
-        refused = UsernameTaken() if changed is None else accounts.gone(work)
+        refused = UsernameTaken() if changed is None else TokenRevoked()
         raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, refused)
     audit.record(work, Event.ACCOUNT_CHANGED, fields=list(values))
     return user

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
-from app.core import accounts, audit, challenges, lockout, people, policy, sends
+from app.core import accounts, audit, challenges, lockout, policy, sends
 from app.core.audit import Event
 from app.core.challenges import Purpose, Question
 from app.core.identifiers import Identifier, Kind
@@ -25,11 +25,7 @@ def ask_leave(
     """
     wait = sends.ask(work, typed, to)
     if wait:
-        known = people.may_be_named(
-            work, user_id
-        )  # asked for everybody; who was erased a moment ago is not named again
-        shown = typed.masked if known or user_id is None else None
-        raise audit.refusal(work, event, shown, RateLimited(retry_after=wait), user_id=user_id if known else None)
+        raise audit.refusal(work, event, typed.masked, RateLimited(retry_after=wait), user_id=user_id)
 
 
 def ask_for(

@@ -105,9 +105,6 @@ def _settle(
         budget = lockout.hold(work, at, user_id, is_account=is_account, beside=sending)
     refused = lockout.judge(work, budget, user_right)
     if refused and (budget.wait or not signup_right):
-        # Asked of nobody, too. Whoever was erased while this was being hashed is not named in the audit log again.
-        if not accounts.is_there(work, claim.user.id if claim.user else accounts.NOBODY) and claim.user:
-            user_id = None
         raise audit.refusal(work, Event.SIGNIN_REFUSED, identifier.masked, refused, user_id=user_id)
     return budget, refused is None
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from app.core import audit, inspection
+from app.core import audit, inspection, signatures
 from app.core.inspection import Inspection
 from app.models import AuditLog
 from tests.conftest import World
-from tests.people import PASSWORD, Person
+from tests.people import PASSWORD, Answer, Person, while_hashing
+from tests.web.admins import USERS, id_of, of_role, path
 from tests.web.test_browser import Browser
 
 NUMBER = "+919876543210"
@@ -88,3 +90,95 @@ def test_rows_without_end_are_forgotten_some_at_a_time(
         sa.event.remove(world.engine, "after_cursor_execute", count)
     assert sum(at_once) >= theirs > max(at_once)
     assert len(at_once) > 3
+
+
+NEW = "another horse 9"
+JSON = {"Content-Type": "application/json"}
+
+
+def leave(person: Person) -> None:
+    person.api.delete("/api/auth/me", person.token).ok()
+
+
+def named(world: World, person: Person) -> list[tuple[str, str | None]]:
+    """Which of their rows still tell of the person; all that there are hold."""
+    rows = world.audit(user_id=id_of(person))
+    assert {signatures.fault(world.kit.keys, vars(row)) for row in rows} == {None}
+    return [(row.event, row.reason) for row in rows if row.subject or row.ip or row.user_agent]
+
+
+def changes_password(person: Person) -> Answer:
+    return person.api.post(
+        "/api/auth/change-password", {"current_password": PASSWORD, "new_password": NEW}, person.token
+    )
+
+
+def is_remembered(world: World, person: Person) -> Callable[[], Answer]:
+    world.clock.advance(minutes=2)
+    asked = person.ask_signin().ok()["challenge_id"]
+    token = person.verify_signin(asked, person.code(), remember_device=True).ok()["device_token"]
+    return lambda: person.ask_signin(device_token=token)
+
+
+def has_proven_a_code(world: World, person: Person) -> Callable[[], object]:
+    world.clock.advance(minutes=2)
+    browser, mine = Browser(world), {"email": person.email}
+    browser.post("/forgot-password", mine)
+    browser.post("/validate-otp", {**mine, "otp": person.code()})
+    return lambda: browser.post("/reset-password", {**mine, "new_password": NEW})
+
+
+@pytest.mark.parametrize("where", ["/api/auth/logout", "/api/v1/auth/logout"])
+def test_a_token_of_before_the_erasure_names_nobody(world: World, person: Person, where: str) -> None:
+    """One that is long expired signs out, too."""
+    leave(person)
+    world.clock.advance(days=30)
+    assert person.api.call("POST", where, b"[]", person.token, **JSON).code == "malformed_json"
+    assert len(world.audit(user_id=id_of(person), reason="malformed_json")) == 1
+    assert named(world, person) == []
+
+
+def test_what_is_refused_at_the_edge_is_recorded_of_who_is_there_then(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge = type(world.app.extensions["edge"])
+    real, meanwhile = edge._is_new, [leave]
+
+    def late(self: Any, kind: Any) -> bool:
+        if meanwhile:
+            meanwhile.pop()(person)
+        return real(self, kind)
+
+    monkeypatch.setattr(edge, "_is_new", late)
+    assert person.api.call("PATCH", "/api/auth/me", b"[]", person.token, **JSON).code == "malformed_json"
+    assert len(world.audit(user_id=id_of(person), reason="malformed_json")) == 1
+    assert named(world, person) == []
+
+
+@pytest.mark.parametrize(
+    ("ready", "policy", "code"),
+    [
+        (lambda _, p: lambda: changes_password(p), "required", "token_revoked"),
+        (lambda _, p: p.ask_signin, "optional", "invalid_credentials"),
+        (is_remembered, "required", "invalid_credentials"),
+        (has_proven_a_code, "required", "challenge_closed"),
+    ],
+)
+def test_who_is_erased_while_a_password_is_hashed_is_not_named_again(
+    make_world: Any, ready: Callable[[World, Person], Callable[[], object]], policy: str, code: str
+) -> None:
+    world: World = make_world(mfa_policy=policy)
+    person = world.person().sign_up()
+    act = ready(world, person)
+    with while_hashing(world, lambda: leave(person)):
+        act()
+    assert len(world.audit(user_id=id_of(person), reason=code)) == 1
+    assert named(world, person) == []
+
+
+def test_an_admin_who_is_erased_while_a_password_is_hashed_is_not_named_again(world: World) -> None:
+    boss, admin = of_role(world, "admin"), of_role(world, "admin")
+    with while_hashing(world, lambda: boss.api.delete(path(admin), boss.token).ok()):
+        answer = admin.api.post(USERS, {"email": "new@example.com", "password": NEW}, admin.token)
+    assert answer.code == "token_revoked"
+    assert named(world, admin) == []
