@@ -153,8 +153,8 @@ def export(*, kind: str, since: datetime | None, until: datetime | None) -> None
     """Write the audit log to stdout, oldest rows first. That it was exported is itself recorded."""
     since, until = (each.replace(tzinfo=UTC) if each else None for each in (since, until))
     kit, which = _kit(), Filters(since=since, until=until)
-    _reached(lambda: run(kit, partial(records.note_export, which=which, kind=kind), client=CLIENT))
-    _reached(lambda: _print(audit_export.chunks(kit, which, kind)))
+    fixed = _reached(lambda: run(kit, partial(records.note_export, which=which, kind=kind), client=CLIENT))
+    _reached(lambda: _print(audit_export.chunks(kit, fixed, kind)))
 
 
 def _print(chunks: Iterable[bytes]) -> None:

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, or_, select
 
+from app.core import sessions
 from app.models import AuditLog
-from app.work import Kit, Work, run
+from app.work import ANONYMOUS, Caller, Kit, Work, run
 
 AT_ONCE = 1000  # rows of an export in one unit of work
 
@@ -45,17 +46,18 @@ def page(work: Work, which: Filters, limit: int, before: UUID | None) -> list[Au
     return list(work.db.scalars(newest.limit(limit)))
 
 
-def batches(kit: Kit, which: Filters) -> Iterator[list[AuditLog]]:
+def batches(kit: Kit, which: Filters, caller: Caller = ANONYMOUS) -> Iterator[list[AuditLog]]:
     """All rows, oldest first, some at a time. Each batch is a unit of work of its own, so that nothing is held open
-    while whoever asked takes their time. What is written meanwhile may be among them. Raises Unavailable.
+    while whoever asked takes their time. Raises Unavailable, and TokenRevoked once the caller's session has ended.
     """
     after = None
-    while rows := run(kit, partial(_batch, which=which, after=after), reads=True):
+    while rows := run(kit, partial(_batch, which=which, after=after), caller=caller, reads=True):
         yield rows
         after = rows[-1]
 
 
 def _batch(work: Work, which: Filters, after: AuditLog | None) -> list[AuditLog]:
+    sessions.must_last(work)
     later: list[ColumnElement[bool]] = []
     if after:
         same = and_(AuditLog.at == after.at, AuditLog.id > after.id)

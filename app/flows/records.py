@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from app.core import audit, seals
 from app.core.audit import Event
@@ -12,9 +13,13 @@ from app.work import Work
 AT_ONCE = 10  # seals purged in one unit of work
 
 
-def note_export(work: Work, which: Filters, kind: str) -> None:
-    """Record that a copy of the log is about to be taken. Of the filters only the names: their values are people's."""
+def note_export(work: Work, which: Filters, kind: str) -> Filters:
+    """Record that a copy of the log is about to be taken. Of the filters only the names: their values are people's.
+    Returns them with an end: however long it takes, nothing of later goes into it.
+    """
     audit.record(work, Event.AUDIT_EXPORTED, format=kind, filters=which.names)
+    end = work.now + timedelta.resolution  # the row of above is still among them
+    return replace(which, until=min(which.until or end, end))
 
 
 def purge(work: Work, before: datetime, end: int) -> int:

@@ -15,7 +15,7 @@ from app.models import AuditLog
 from app.web import events
 from app.web.events import AuditReply
 from app.web.streamed import CSV, NDJSON
-from app.work import Kit
+from app.work import ANONYMOUS, Caller, Kit
 
 MEDIA = {"ndjson": NDJSON, "csv": CSV}
 COLUMNS = [*AuditReply.__annotations__]
@@ -25,12 +25,12 @@ AT_THE_START = tuple(f"{RUN_BY_SPREADSHEETS}\t\r\n")
 AFTER_ANOTHER_SEPARATOR = re.compile(rf'([;\t|\r\n][\s"]*)(?=[{re.escape(RUN_BY_SPREADSHEETS)}])')
 
 
-def chunks(kit: Kit, which: Filters, kind: str) -> Iterator[bytes]:
-    """The rows in this format, oldest first, a batch at a time. Raises Unavailable."""
+def chunks(kit: Kit, which: Filters, kind: str, caller: Caller = ANONYMOUS) -> Iterator[bytes]:
+    """The rows in this format, oldest first, a batch at a time. Raises as `trail.batches` does."""
     write = _csv if kind == "csv" else _ndjson
     if kind == "csv":
         yield _lines([COLUMNS])
-    for rows in trail.batches(kit, which):
+    for rows in trail.batches(kit, which, caller):
         yield write(rows)
 
 

@@ -22,7 +22,7 @@ class Streamed:
 
 def respond(answer: Streamed, status: int) -> Response:
     """The first chunk is made before the head is sent, so a database that is away is still answered as such. One that
-    goes away later cuts the body off without its end, which every client can tell.
+    goes away later, or a session that ends, cuts the body off without its end, which every client can tell.
     """
     first = next(answer.chunks, b"")
     response = Response(chain([first], answer.chunks), status, mimetype=answer.media_type)

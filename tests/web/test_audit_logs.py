@@ -15,12 +15,13 @@ import pytest
 
 from app.core import audit, trail
 from app.core.trail import Filters
+from app.errors import TokenRevoked
 from app.models import AuditLog
 from app.web import audit_export
 from app.work import run
 from tests.conftest import World
 from tests.people import Answer, Person, wrong
-from tests.web.admins import of_role
+from tests.web.admins import of_role, path
 
 PATH = "/api/admin/audit-logs"
 
@@ -159,8 +160,24 @@ def test_a_slow_reader_holds_nothing_open(world: World, admin: Person, monkeypat
     for _ in range(3):
         assert len(next(chunks).splitlines()) == 2
         assert world.engine.pool.checkedout() == 0
+    there = world.count(AuditLog)
+    world.clock.advance(seconds=1)
     world.person().sign_up()  # others write meanwhile
-    assert sum(len(chunk.splitlines()) for chunk in chunks) + 6 == world.count(AuditLog)
+    assert sum(len(chunk.splitlines()) for chunk in chunks) + 6 == there
+
+
+@pytest.mark.covers("attack A45", "asvs 7.4.2", "asvs 8.3.2")
+@pytest.mark.parametrize(("end", "body"), [("lock", {}), ("role", {"role": "doctor"})])
+def test_an_export_is_cut_off_where_its_admin_is_none_any_more(
+    world: World, admin: Person, monkeypatch: pytest.MonkeyPatch, end: str, body: dict[str, str]
+) -> None:
+    boss = of_role(world, "admin")
+    monkeypatch.setattr(trail, "AT_ONCE", 2)
+    chunks = iter(download(world, admin, "format=ndjson").response)
+    assert len(next(chunks).splitlines()) == 2
+    boss.api.call("PUT" if end == "role" else "POST", path(admin, f"/{end}"), body, boss.token).ok()
+    with pytest.raises(TokenRevoked):  # the server closes the connection without the body's end
+        next(chunks)
 
 
 @pytest.mark.one_lane

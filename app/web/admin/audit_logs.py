@@ -43,7 +43,8 @@ class AuditQuery(Page):
            streams=(NDJSON, CSV), refusals=(errors.InsufficientUserAuthentication,))  # fmt: skip
 def list_audit_logs(work: Work, query: AuditQuery) -> Any:
     """What happened, newest first. With `format` all of it as a file, which asks for a recent sign-in and is itself
-    recorded. In CSV, cells that a spreadsheet would run have an apostrophe before them."""
+    recorded: it goes as far as that row, and is cut off where the session ends meanwhile. In CSV, cells that a
+    spreadsheet would run have an apostrophe before them."""
     if query.format:
         return _export(work, query.filters, query.format)
     return paging.answer(query, lambda limit, before: trail.page(work, query.filters, limit, before), events.audit)
@@ -51,5 +52,6 @@ def list_audit_logs(work: Work, query: AuditQuery) -> Any:
 
 def _export(work: Work, which: Filters, kind: str) -> Streamed:
     guards.need_recent(work, work.caller.auth_time)
-    records.note_export(work, which, kind)
-    return Streamed(audit_export.MEDIA[kind], f"audit-logs.{kind}", audit_export.chunks(work.kit, which, kind))
+    fixed = records.note_export(work, which, kind)
+    chunks = audit_export.chunks(work.kit, fixed, kind, work.caller)
+    return Streamed(audit_export.MEDIA[kind], f"audit-logs.{kind}", chunks)
