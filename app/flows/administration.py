@@ -203,6 +203,7 @@ def unlock(work: Work, user_id: UUID) -> User:
     before = people.shown(user, ("locked_until", "status"), work.now)
     lockout.hold_all(work, user, beside=sends.keys_of_user(user))
     with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
+        sessions.must_last(work)  # whoever was waited for may have ended the caller
         _write(work, user, {"locked_at": None, "locked_until": None})
     lockout.forgive_all(work, user)
     sends.forgive(work, user)
@@ -213,8 +214,7 @@ def unlock(work: Work, user_id: UUID) -> User:
 
 def revoke_sessions(work: Work, user_id: UUID) -> int:
     """Sign somebody out everywhere; returns of how many sessions. What was begun is void too. Raises NotFound."""
-    credentials.hold(work, user_id)
-    user = _target(work, user_id, "revoke_sessions", accounts.hold)
+    user = _held(work, user_id, "revoke_sessions")
     ended = _end(work, user, "revoked_by_admin")
     before, after = {"sessions": ended}, {"sessions": 0}
     audit.record(work, Event.USER_SIGNED_OUT, _name(user), user_id=user.id, before=before, after=after)
@@ -225,8 +225,7 @@ def reset_mfa(work: Work, user_id: UUID) -> User:
     """Take every second method from somebody who lost them, sign them out everywhere and tell their addresses. Twice is
     as good as once. Raises NotFound.
     """
-    credentials.hold(work, user_id)
-    user = _target(work, user_id, "reset_mfa", accounts.hold)
+    user = _held(work, user_id, "reset_mfa")
     before = factors.remove_all(work, user)
     ended = _end(work, user, "mfa_reset_by_admin")
     if before:
@@ -252,7 +251,9 @@ def send_reset(work: Work, user_id: UUID, channel: str | None = None) -> OtpChal
 
 
 def _take_leave(work: Work, to: Identifier) -> None:
-    if wait := sends.ask(work, to) or sends.day_spent(work, to):
+    wait = sends.ask(work, to) or sends.day_spent(work, to)
+    sessions.must_last(work)  # its counters may have been waited for
+    if wait:
         raise RateLimited(retry_after=wait)
 
 
@@ -283,6 +284,15 @@ def _target(work: Work, user_id: UUID, act: str, read: Callable[[Work, UUID], Us
     user = read(work, user_id)
     if user is None:
         raise audit.refusal(work, Event.USER_REFUSED, None, NotFound(), act=act)
+    return user
+
+
+def _held(work: Work, user_id: UUID, act: str) -> User:
+    """The target as it is now, its row and what hangs on it locked, if the caller still is who they were."""
+    credentials.hold(work, user_id)
+    user = _target(work, user_id, act, accounts.hold)
+    with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
+        sessions.must_last(work)
     return user
 
 

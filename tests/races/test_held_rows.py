@@ -19,7 +19,7 @@ from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person
-from tests.web.admins import id_of, of_role, path
+from tests.web.admins import act, id_of, last, of_role, path
 from tests.web.test_phone import NUMBER, Phone, by_recovery, owner_with_both
 
 VERIFY = "/api/auth/verify-otp"
@@ -245,9 +245,9 @@ def test_an_admin_whose_turn_comes_after_their_own_end_ends_nobody(locking: Worl
         (one, lambda: one.api.call("PUT", path(other, "/role"), {"role": "user"}, one.token)),
         (other, lambda: other.api.delete("/api/auth/me", other.token)),
     ]
-    for actor, act in acts:
+    for actor, ends in acts:
         sent: list[Answer] = []
-        with holding(locking, throttles.key("admins"), sent, act) as connection:
+        with holding(locking, throttles.key("admins"), sent, ends) as connection:
             becomes(connection, locking, actor, "doctor")
         assert sent[0].code == "token_revoked"
         with locking.engine.begin() as connection:
@@ -268,6 +268,24 @@ def test_an_admin_who_is_none_any_more_once_a_code_lets_go_makes_nobody_one(lock
         becomes(connection, locking, admin, "user")
     assert sent[0].code == "token_revoked"
     assert {user.role for user in locking.rows(User)} == {"user"}
+
+
+@pytest.mark.covers("attack A36", "asvs 8.3.2")
+@pytest.mark.parametrize("what", ["unlock", "revoke-sessions", "reset-mfa", "send-password-reset"])
+def test_an_admin_who_is_none_any_more_once_a_row_lets_go_does_nothing(locking: World, what: str) -> None:
+    admin, person, sent = of_role(locking, "admin"), locking.person().sign_up(), list[Answer]()
+    enrol(locking, person)
+    locking.clock.advance(minutes=2)
+    counters = {
+        "unlock": waits_for(person.email),
+        "send-password-reset": sends.key(identifiers.parse(person.email, "")),
+    }
+    with holding(locking, counters.get(what, person), sent, lambda: act(admin, person, what, {})) as connection:
+        becomes(connection, locking, admin, "user")
+    assert (sent[0].code, last(locking, "user.refused").reason) == ("token_revoked", "token_revoked")
+    assert person.me().ok()["mfa"] == ["totp", "backup_code"]
+    assert locking.audit(event="recovery.started") == []
+    assert locking.inbox(person.email)[-1] == "notice.factor_added"
 
 
 @pytest.mark.parametrize("what", ["role", "lock", "unlock", "revoke-sessions", "delete"])
