@@ -182,14 +182,16 @@ def refusal(
 
 
 @contextmanager
-def recording(work: Work, event: Event, subject: str | None = None, *, user_id: UUID | None = None) -> Iterator[None]:
+def recording(
+    work: Work, event: Event, subject: str | None = None, *, user_id: UUID | None = None, **facts: Any
+) -> Iterator[None]:
     """What is refused inside gets its row, if it has none yet."""
     try:
         yield
     except Refusal as refused:
         if refused.audited:
             raise
-        raise refusal(work, event, subject, refused, user_id=user_id) from None
+        raise refusal(work, event, subject, refused, user_id=user_id, **facts) from None
 
 
 def page_about(work: Work, about: UUID, limit: int, before: UUID | None) -> list[AuditLog]:

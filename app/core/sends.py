@@ -120,10 +120,15 @@ def keys_of_user(user: User) -> list[str]:
     return typed + [key(address) for address in accounts.contacts(user)]
 
 
-def forgive(work: Work, user: User) -> None:
-    """An administrator's word: an account has its whole minute and day of messages again."""
-    for row in throttles.held(work, keys_of_user(user)).values():
+def forgive(work: Work, user: User) -> int:
+    """An administrator's word: an account has its whole minute and day of messages again. Returns how many of a day's
+    were spent, by the counter that had most.
+    """
+    rows = throttles.held(work, keys_of_user(user)).values()
+    spent = max((row.day_count for row in rows if row.day_ends_at > work.now), default=0)
+    for row in rows:
         row.count = row.day_count = 0
+    return spent
 
 
 def _day_cap(work: Work, identifier: Identifier) -> int:

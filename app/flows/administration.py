@@ -5,6 +5,7 @@ it, to whom, what was before and what is after; names and addresses only masked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -62,7 +63,7 @@ def create(work: Work, new: NewUser) -> Opened:
     Overloaded, TokenRevoked.
     """
     shown = new.proven[0].masked if new.proven else None
-    with audit.recording(work, Event.USER_REFUSED, shown):
+    with audit.recording(work, Event.USER_REFUSED, shown, act="create"):
         _check_new(work, new)
         hashed = passwords.hashed(work, new.password) if new.password else None
         sessions.must_last(work)  # hashing took a while
@@ -119,7 +120,7 @@ def change(work: Work, user_id: UUID, wished: dict[str, Any]) -> User:
     has changed the role meanwhile.
     """
     user = _target(work, user_id, "change")
-    with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
+    with _recording(work, user, "change"):
         values = _news(work, user, wished)
         if not values:
             return user
@@ -166,12 +167,7 @@ def _write(work: Work, user: User, values: dict[str, Any]) -> None:
     if written is None:
         raise UsernameTaken()
     if not written:
-        raise Conflict() if accounts.is_there(work, user.id) else _gone(work)
-
-
-def _gone(work: Work) -> NotFound:
-    """The refusal of an act on somebody who was erased a moment ago, or the audit log would name them again."""
-    return audit.refusal(work, Event.USER_REFUSED, None, NotFound())
+        raise Conflict() if accounts.is_there(work, user.id) else NotFound()
 
 
 def _end(work: Work, user: User, why: str) -> int:
@@ -184,11 +180,10 @@ def lock(work: Work, user_id: UUID, until: datetime | None = None) -> User:
     no such account. Raises NotFound, LastAdmin, Conflict.
     """
     user = _target(work, user_id, "lock")
-    values = {"locked_at": work.now, "locked_until": until}
     before = people.shown(user, ("locked_until", "status"), work.now)
-    with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
+    with _recording(work, user, "lock"):
         _before_an_end(work, user)
-        _write(work, user, values)
+        _write(work, user, {"locked_at": work.now, "locked_until": until})
     ended = _end(work, user, "locked_by_admin")
     facts: dict[str, Any] = {"before": before, "after": people.shown(user, before, work.now), "sessions_ended": ended}
     audit.record(work, Event.USER_LOCKED, _name(user), user_id=user.id, **facts)
@@ -202,12 +197,13 @@ def unlock(work: Work, user_id: UUID) -> User:
     user = _target(work, user_id, "unlock")
     before = people.shown(user, ("locked_until", "status"), work.now)
     lockout.hold_all(work, user, beside=sends.keys_of_user(user))
-    with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
+    guesses = lockout.locked_until(work, user)
+    with _recording(work, user, "unlock"):
         sessions.must_last(work)  # whoever was waited for may have ended the caller
         _write(work, user, {"locked_at": None, "locked_until": None})
     lockout.forgive_all(work, user)
-    sends.forgive(work, user)
-    after = people.shown(user, before, work.now)
+    after = people.shown(user, before, work.now) | {"guesses_locked_until": None, "messages": 0}
+    before |= {"guesses_locked_until": guesses and guesses.isoformat(), "messages": sends.forgive(work, user)}
     audit.record(work, Event.USER_UNLOCKED, _name(user), user_id=user.id, before=before, after=after)
     return user
 
@@ -241,7 +237,7 @@ def send_reset(work: Work, user_id: UUID, channel: str | None = None) -> OtpChal
     """
     user = _target(work, user_id, "send_reset")
     to = next((a for a in accounts.contacts(user) if channel in (None, challenges.channel_of(a))), None)
-    with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
+    with _recording(work, user, "send_reset"):
         if to is None or not locks.may_enter(user, work.now):
             raise Conflict()
         _take_leave(work, to)
@@ -269,7 +265,7 @@ def delete(work: Work, user_id: UUID) -> None:
     """Delete an account as its owner could, and tell its addresses. Raises NotFound, LastAdmin, Conflict."""
     user = _target(work, user_id, "delete")
     lockout.hold_all(work, user)
-    with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
+    with _recording(work, user, "delete"):
         _before_an_end(work, user)
         _write(work, user, {"disabled_at": work.now})  # locks the row, if the role is still the one of above
     before = people.shown(user, ("role",))
@@ -287,11 +283,15 @@ def _target(work: Work, user_id: UUID, act: str, read: Callable[[Work, UUID], Us
     return user
 
 
+def _recording(work: Work, user: User, act: str) -> AbstractContextManager[None]:
+    return audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id, act=act)
+
+
 def _held(work: Work, user_id: UUID, act: str) -> User:
     """The target as it is now, its row and what hangs on it locked, if the caller still is who they were."""
     credentials.hold(work, user_id)
     user = _target(work, user_id, act, accounts.hold)
-    with audit.recording(work, Event.USER_REFUSED, _name(user), user_id=user.id):
+    with _recording(work, user, act):
         sessions.must_last(work)
     return user
 

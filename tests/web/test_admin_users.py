@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -376,8 +376,11 @@ def test_unlocking_forgives_wrong_guesses_at_every_identifier(world: World, admi
     for _ in range(5):
         jane.api.post("/api/auth/login", {"identifier": "jane", "password": "wrong horse 7"})
     assert jane.api.post("/api/auth/login", {"identifier": "jane", "password": PASSWORD}).code == "account_locked"
-    assert admin.api.get(path(jane), admin.token).ok()["guesses_locked_until"]
+    locked = admin.api.get(path(jane), admin.token).ok()["guesses_locked_until"]
     assert act(admin, jane, "unlock").ok()["guesses_locked_until"] is None
+    told = last(world, "user.unlocked").facts
+    assert instant(datetime.fromisoformat(told["before"]["guesses_locked_until"])) == locked
+    assert told["after"]["guesses_locked_until"] is None
     assert (
         jane.api.post("/api/auth/login", {"identifier": "jane", "password": PASSWORD}).ok()["status"] == "otp_required"
     )
@@ -393,6 +396,8 @@ def test_unlocking_gives_back_the_day_of_messages_that_a_stranger_asked_for(worl
         world.clock.advance(seconds=30)
     assert phone.ask().code == "rate_limited"
     assert admin.api.post(f"{USERS}/{opened['user']['id']}/unlock", None, admin.token).status == 200
+    told = last(world, "user.unlocked").facts
+    assert (told["before"]["messages"], told["after"]["messages"]) == (10, 0)
     phone.ask().ok()
     assert phone.answer().ok()["user"]["id"] == opened["user"]["id"]
 
@@ -471,6 +476,22 @@ def test_somebody_who_is_not_there_is_not_found(admin: Person) -> None:
     ):  # fmt: skip
         answer = admin.api.call(method, nobody + rest, body, admin.token)
         assert (answer.status, answer.code) == (404, "not_found"), rest
+
+
+def test_a_refused_act_says_which_it_was(world: World, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    jane = world.person().sign_up()
+    admin.api.post(USERS, {"name": "Nobody", "password": NEW}, admin.token)
+    act(admin, admin, "lock", {})
+    admin.api.call("PUT", path(admin, "/role"), {"role": "user"}, admin.token)
+    admin.api.delete(path(admin), admin.token)
+    act(admin, jane, "send-password-reset", {"channel": "sms"})
+    monkeypatch.setattr(accounts, "change", lambda *_: False)  # another admin was faster
+    act(admin, jane, "unlock")
+    rows = world.audit(event="user.refused")
+    assert {(row.reason, row.facts["act"]) for row in rows} == {
+        ("validation_failed", "create"), ("last_admin", "lock"), ("last_admin", "change"), ("last_admin", "delete"),
+        ("conflict", "send_reset"), ("conflict", "unlock"),
+    }  # fmt: skip
 
 
 # The last admin
