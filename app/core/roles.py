@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select, true
 
-from app.core import locks, throttles
+from app.core import locks, policy, throttles
 from app.models import User
 from app.work import Work
 
@@ -55,9 +55,18 @@ def held(work: Work) -> list[Role]:
 
 
 def another_admin(work: Work, user: User) -> bool:
-    """True if somebody else is an admin who may sign in. It stays true until the unit ends: whoever takes an admin away
-    waits here for the one before, so two who do it to each other in the same moment do not both pass.
+    """True if somebody else is an admin who may sign in, and can. It stays true until the unit ends: whoever takes an
+    admin away waits here for the one before, so two who do it to each other in the same moment do not both pass.
     """
     throttles.held(work, [throttles.key("admins")])
     others = (User.role == ADMIN, User.id != user.id, locks.unlocked(work.now))
-    return work.db.scalar(select(User.id).where(*others).limit(1)) is not None
+    return work.db.scalar(select(User.id).where(*others, _can_sign_in(work)).limit(1)) is not None
+
+
+def _can_sign_in(work: Work) -> ColumnElement[bool]:
+    """Of an admin, what `policy` lets through: an address, whose code binds a password where there is none; a passkey;
+    or a password with another factor, or alone where that is enough. Somebody imported may have but a username.
+    """
+    alone = work.settings.mfa_policy == "optional" and ADMIN not in work.settings.mfa_required_roles
+    by_password = and_(User.password_hash.is_not(None), true() if alone else User.mfa != "")
+    return or_(User.email.is_not(None), User.phone.is_not(None), User.mfa.contains(policy.PASSKEY), by_password)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,15 +12,20 @@ import pytest
 import sqlalchemy as sa
 
 from app.core import accounts
-from app.flows import administration
+from app.core.imports import Row
+from app.crypto.passwords import Hasher
+from app.errors import LastAdmin
+from app.flows import administration, imports
 from app.models import AuditLog, OtpChallenge, OutboxMessage, Session, User, UsernameHold
 from app.web.present import instant
+from app.work import run
 from tests.conftest import World
 from tests.people import PASSWORD, Person, while_hashing
 from tests.web.admins import USERS, act, give, id_of, last, of_role, path
 from tests.web.test_phone import Phone
 
 NEW = "a brand new horse"
+HASHED = Hasher(memory_kib=64, time_cost=1, slots=1, queue=1).hash(PASSWORD.encode())
 
 
 @pytest.fixture
@@ -521,6 +527,30 @@ def test_the_last_admin_stays_one(world: World, admin: Person, how: str) -> None
     ENDS[how](admin, admin).ok()
     refused = world.audit(reason="last_admin")
     assert {row.user_id for row in refused} == {id_of(admin)}
+
+
+@pytest.mark.covers("attack A33")
+@pytest.mark.parametrize(
+    ("settings", "has", "counts"),
+    [
+        ({}, {}, False),
+        ({}, {"password_hash": HASHED}, False),
+        ({}, {"email": "old.root@example.com"}, True),
+        ({"mfa_policy": "optional"}, {}, False),
+        ({"mfa_policy": "optional"}, {"password_hash": HASHED}, True),
+        ({"mfa_policy": "optional", "mfa_required_roles": ("admin",)}, {"password_hash": HASHED}, False),
+    ],
+)
+def test_an_admin_who_has_no_way_to_sign_in_is_no_other(
+    make_world: Callable[..., World], settings: dict[str, Any], has: dict[str, str], counts: bool
+) -> None:
+    world = make_world(**settings)
+    admin = world.person().sign_up()
+    give(world, admin, "admin")
+    row = Row(2, {"username": "old.root", "role": "admin", **has})
+    assert run(world.kit, lambda work: imports.take(work, [row], set())).imported == 1
+    with nullcontext() if counts else pytest.raises(LastAdmin):
+        give(world, admin, "user")
 
 
 @pytest.mark.one_copy
