@@ -69,7 +69,7 @@ def test_of_200_wrong_passwords_exactly_five_are_evaluated(arena: Arena) -> None
     assert arena.scalar(sa.select(sa.func.max(Throttle.streak))) == 5
 
 
-@pytest.mark.covers("attack A11")
+@pytest.mark.covers("attack A11", "attack A70")
 def test_100_honest_sign_ins_at_once_all_pass(arena: Arena) -> None:
     person = arena.person().sign_up()
 
@@ -269,7 +269,14 @@ def test_a_refresh_token_used_again_after_the_grace_ends_its_session(arena: Aren
 
 @pytest.mark.covers("attack A70")
 def test_nothing_failed_on_the_way(arena: Arena) -> None:
-    """No 5xx but shedding, no dead worker, no traceback in the log of all the above."""
+    """No 5xx but shedding, no dead worker, no traceback, no locked database in the log of all the above and of forty
+    who write at once.
+    """
+    people = [arena.person() for _ in range(40)]
+    answers = at_once(40, lambda n: people[n].ask_signup())
+    assert set(codes(answers)) <= {"ok", "overloaded"}
     text = arena.service.log.read_text()
+    assert text.count("status=201") >= codes(answers)["ok"] > 0
     assert "Traceback" not in text, text[text.index("Traceback") - 500 :][:4000]
     assert "status=500" not in text
+    assert "SQLITE_BUSY" not in text
