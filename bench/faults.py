@@ -12,15 +12,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import sqlalchemy as sa
+
+from app.delivery.outbox import State
+from app.models import OutboxMessage
 from bench.invariants import broken, over
 from bench.journal import Act
 from bench.load import until
 from bench.report import Report, quantile
+from bench.scene import utc
 from bench.stage import Stage, Start, answers, compiler, stage
 from bench.struck import FAULTS, Fault
+from bench.struck.fault import Felt
 from tools import servers
 
 SHORT = (
@@ -36,7 +44,11 @@ AFTER_S, AFTER_SHORT_S = 4.0, 1.5  # and after it, at least
 SETTLING_S, SETTLING_SHORT_S = 45.0, 2.0  # for messages that are on their way: a lease lasts 30 s
 PATIENCE_SHORT_S = 60.0  # of a client: the short form asserts no times
 HEALING_S = 60.0
+WHOLE_S = 12.0  # a shorter fault may honestly fail nobody
+HELD_S = 1.0  # a message waits that nothing holds, at most
+MET_S = 60.0  # that a fault lasts longer until it holds one, at most
 UNFORESEEN = re.compile(r"unexpected \w+|stumbled|status=500|could not be recorded")
+LIVE = "GET /health/live"
 IDS = re.compile(r"[0-9a-f-]{36}")
 TOLD = 8000  # characters of such an error
 SERVERS: dict[str, tuple[str, Callable[[], object]]] = {
@@ -50,12 +62,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="this fault, by the start of its name; again for more"
     )
-    parser.add_argument("--seconds", type=float, help="that a fault lasts (12; short: 2)")
+    parser.add_argument("--seconds", type=float, help=f"that a fault lasts ({WHOLE_S:g}; short: 2)")
     parser.add_argument("--clients", type=int, default=4)
 
 
 def run(given: argparse.Namespace) -> Report:
-    given.seconds = given.seconds or (2 if given.short else 12)
+    given.seconds = given.seconds or (2 if given.short else WHOLE_S)
     report = Report()
     chosen, cases = _chosen(given, report), Counter[str]()
     for database, start in dict.fromkeys(_where(fault) for fault in chosen):
@@ -102,10 +114,14 @@ def _chosen(given: argparse.Namespace, report: Report) -> list[Fault]:
 
 @dataclass
 class Seen:
-    """What clients saw from the beginning of a fault until it was over."""
+    """What clients saw from the beginning of a fault until all was well again: `ready` seconds after its end, if ever.
+    `held`: messages that were not sent at once while it lasted.
+    """
 
     acts: list[Act]
     ended: float
+    ready: float
+    held: int = 0
 
     @property
     def bad(self) -> list[Act]:
@@ -117,6 +133,11 @@ class Seen:
         return max((act.began + act.took - self.ended for act in self.bad), default=0.0)
 
     @property
+    def struck(self) -> int:
+        """Acts that failed while it lasted."""
+        return sum(act.began < self.ended for act in self.bad)
+
+    @property
     def done(self) -> int:
         """Acknowledged writes while it lasted."""
         good = [act for act in self.acts if act.status in (200, 201) and act.began < self.ended]
@@ -126,49 +147,74 @@ class Seen:
 def _one(report: Report, opened: Stage, fault: Fault, given: argparse.Namespace) -> None:
     time.sleep(QUIET_S)
     logged = _traces(opened)
-    began = time.monotonic()
+    began, since, whole = time.monotonic(), datetime.now(UTC), given.seconds >= WHOLE_S
     try:
         with fault.make(opened):
             time.sleep(max(given.seconds, fault.least_s))
+            if whole and fault.holds:
+                with suppress(TimeoutError):
+                    until(lambda: _held(opened, fault, since), MET_S)
     except AssertionError as why:  # it was made, and nobody met it
         report.check(f"{fault.name}: was met", str(why), "by somebody", given.short)
-    ended = time.monotonic()
-    try:
-        until(lambda: answers(opened.service.base), HEALING_S)
+    ended, ready = time.monotonic(), float("inf")
+    held = _held(opened, fault, since)
+    with suppress(TimeoutError):
+        until(lambda: answers(opened.service.base) and _went_well(opened, ended), HEALING_S)
         ready = time.monotonic() - ended
-    except TimeoutError:
-        ready = float("inf")
     time.sleep(AFTER_SHORT_S if given.short else AFTER_S)
     with opened.crowd.resting():
-        seen = Seen(opened.crowd.journal.since(began), ended)
+        seen = Seen(opened.crowd.journal.since(began), ended, ready, held)
         opened.settled(SETTLING_SHORT_S if given.short else SETTLING_S)
         wrong = broken(opened.scene())
-    _tell(
-        report,
-        fault,
-        seen,
-        wrong,
-        {"ready after s": ready, "new traces": _traces(opened) - logged},
-        timed=not given.short,
-    )
+    _tell(report, fault, seen, wrong, {"new traces": _traces(opened) - logged}, timed=not given.short, whole=whole)
+
+
+def _held(opened: Stage, fault: Fault, since: datetime) -> int:
+    """Messages of the channels that it holds, made since then, which were not sent within a second."""
+    made: sa.Select[Any] = sa.select(OutboxMessage.state, OutboxMessage.created_at, OutboxMessage.settled_at)
+    made = made.where(OutboxMessage.channel.in_(fault.holds), OutboxMessage.created_at >= since)
+    rows, now = opened.scene().rows(made) if fault.holds else [], datetime.now(UTC)
+    waits = ((row.state, utc(row.settled_at or now) - utc(row.created_at)) for row in rows)
+    return sum(state == State.FAILED or waited.total_seconds() > HELD_S for state, waited in waits)
+
+
+def _went_well(opened: Stage, since: float) -> bool:
+    """Whether somebody who asked since then got what they asked for, and not only whether the process lives."""
+    acts = opened.crowd.journal.since(since)
+    return any(act.began >= since and act.status in (200, 201) and act.what != LIVE for act in acts)
 
 
 def _tell(
-    report: Report, fault: Fault, seen: Seen, wrong: dict[str, list[str]], more: dict[str, Any], *, timed: bool
+    report: Report,
+    fault: Fault,
+    seen: Seen,
+    wrong: dict[str, list[str]],
+    more: dict[str, Any],
+    *,
+    timed: bool,
+    whole: bool,
 ) -> None:
+    """`whole`: it lasted long enough to be felt."""
     told = Counter(str(act.status or act.why) for act in seen.acts)
     times = [act.took for act in seen.acts]
-    lives = [act for act in seen.acts if act.what == "GET /health/live"]
+    lives = [act for act in seen.acts if act.what == LIVE]
     longest = max(times, default=0.0)
     slowest = max(seen.acts, key=lambda act: act.took).what if seen.acts else "-"
     row = {
         "fault": fault.name, "asked": len(seen.acts), "answers": dict(told.most_common()), "writes done": seen.done,
-        "s, p95": quantile(times, 0.95), "longest": longest, "of": IDS.sub("...", slowest),
-        "live, longest": max((act.took for act in lives), default=0.0), "last failure after s": seen.healing, **more,
+        "held": seen.held, "s, p95": quantile(times, 0.95), "longest": longest, "of": IDS.sub("...", slowest),
+        "live, longest": max((act.took for act in lives), default=0.0), "last failure after s": seen.healing,
+        "ready after s": seen.ready, **more,
     }  # fmt: skip
     report.tables.setdefault("what clients saw, from the fault's beginning until all was well", []).append(row)
     check = report.check
     check(f"{fault.name}: invariants broken", wrong or 0, "none", not wrong)
+    check(f"{fault.name}: asked", len(seen.acts), "something", bool(seen.acts))
+    check(f"{fault.name}: all was well after s", seen.ready, f"at most {HEALING_S:g}", seen.ready < float("inf"))
+    if fault.fails and (fault.felt is Felt.AT_ONCE or (whole and fault.felt is Felt.IN_TIME)):
+        check(f"{fault.name}: failed while it lasted", seen.struck, "some", seen.struck > 0)
+    if fault.holds and whole:
+        check(f"{fault.name}: messages held", seen.held, "some", seen.held > 0)
     strange = [act for act in seen.bad if not (_fair(act) or (act.status == 0 and fault.drops))]
     bound = "503 with Retry-After" + (" or no connection" if fault.drops else "") if fault.fails else "none"
     failed = Counter(f"{act.status or act.why} {act.code}" for act in (strange if fault.fails else seen.bad))

@@ -13,9 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from app.models import OutboxMessage, Signup
-from bench import failpoints
+from bench import failpoints, faults
+from bench.journal import Act
+from bench.report import Report
 from bench.struck import FAULTS
 from bench.struck.delivery import Greylist, Picky
+from bench.struck.fault import Felt
 from tests import lanes
 from tests.lanes import CHEAP, SECRETS
 from tests.service import ROOT
@@ -104,6 +107,37 @@ def test_a_picky_server_refuses_the_same_recipients_every_time() -> None:
     first = [judge("RCPT", each) for each in people]
     assert first == ["550 no", None, None] * 2 == [judge("RCPT", each) for each in people]
     assert judge("DATA", people[0]) is None
+
+
+NOW = 1000.0
+ASKED = [Act("POST /api/auth/login", NOW + at / 10, 0.01, 200) for at in range(10)]
+TOLD = [*ASKED, Act("POST /api/auth/refresh", NOW, 0.01, 200)]
+FAILED = [*TOLD, Act("POST /api/auth/login", NOW, 0.01, 503, "unavailable", 2)]
+
+
+def missed(name: str, acts: list[Act], *, ready: float = 0.1, held: int = 1, whole: bool = False) -> list[str]:
+    """The checks of a fault of a second that were not met."""
+    report = Report()
+    seen = faults.Seen(acts, NOW + 1, ready, held)
+    faults._tell(report, FAULTS[name], seen, {}, {}, timed=whole, whole=whole)
+    return [check.what.removeprefix(f"{name}: ") for check in report.checks if not check.ok]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_that_nobody_met_or_that_never_ends_is_told(name: str) -> None:
+    fault = FAULTS[name]
+    good = FAILED if fault.fails else TOLD
+    assert missed(name, good, whole=True) == missed(name, good) == []
+    assert missed(name, good, ready=float("inf")) == ["all was well after s"]
+    assert "asked" in missed(name, [])
+    unfelt = ["failed while it lasted"] if fault.fails and fault.felt is not Felt.PERHAPS else []
+    assert missed(name, TOLD, whole=True) == unfelt
+    assert missed(name, TOLD) == (unfelt if fault.felt is Felt.AT_ONCE else [])
+    assert missed(name, good, held=0, whole=True) == (["messages held"] if fault.holds else [])
+
+
+def test_some_faults_of_the_short_form_must_be_felt() -> None:
+    assert sum(FAULTS[name].felt is Felt.AT_ONCE for name in faults.SHORT) >= 3
 
 
 def test_each_fault_is_of_a_database_that_can_be_had_and_has_a_name_of_its_own() -> None:

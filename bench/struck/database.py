@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from app.db import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S
 from app.pulse import PULSE_S, SILENCE_S
 from bench.stage import Stage
-from bench.struck.fault import again_and_again, fault, limited, through
+from bench.struck.fault import Felt, again_and_again, fault, limited, through
 
 # What it takes to give up a server that takes connections and never answers.
 PULSELESS_S = SILENCE_S + PULSE_S + 1.0  # PostgreSQL: a statement is not answered, and then the server has no pulse
@@ -51,18 +51,18 @@ for kind, of, silent_s, commit in (
     ("postgresql", "", PULSELESS_S, b"COMMIT\0"),
     ("mariadb", " (MariaDB)", UNREAD_S, b"COMMIT"),
 ):
-    fault(f"database killed{of}", database=kind)(database_killed)
-    fault(f"database restarted, connections ended{of}", database=kind)(connections_ended)
+    fault(f"database killed{of}", database=kind, felt=Felt.AT_ONCE)(database_killed)
+    fault(f"database restarted, connections ended{of}", database=kind, felt=Felt.PERHAPS)(connections_ended)
     fault(f"database frozen{of}", database=kind, patience_s=silent_s)(database_frozen)
     fault(f"database network hangs{of}", database=kind, patience_s=silent_s)(through("between", "hang"))
     fault(f"database network slow{of}", database=kind, fails=False)(through("between", "delay", delay_s=SLOW_S))
-    fault(f"database network resets{of}", database=kind)(through("between", "reset"))
-    fault(f"database refuses{of}", database=kind)(through("between", "refuse"))
+    fault(f"database network resets{of}", database=kind, felt=Felt.AT_ONCE)(through("between", "reset"))
+    fault(f"database refuses{of}", database=kind, felt=Felt.AT_ONCE)(through("between", "refuse"))
     fault(f"commit unanswered{of}", database=kind)(through("between", "cut", mark=commit, every=3))
-    fault(f"database read-only{of}", database=kind)(database_read_only)
+    fault(f"database read-only{of}", database=kind, felt=Felt.AT_ONCE)(database_read_only)
 
 
-@fault("disk full (PostgreSQL)", heals_s=10)
+@fault("disk full (PostgreSQL)", heals_s=10, felt=Felt.AT_ONCE)
 def disk_full(stage: Stage) -> Iterator[None]:
     """A file fills the cluster's own disk. It may end itself: then it is started when there is room again."""
     server = stage.server
@@ -75,7 +75,7 @@ def disk_full(stage: Stage) -> Iterator[None]:
         server.start()
 
 
-@fault("disk full (SQLite)", database="sqlite")
+@fault("disk full (SQLite)", database="sqlite", felt=Felt.AT_ONCE)
 def sqlite_disk_full(stage: Stage) -> Iterator[None]:
     """No process of the service may make a file longer than the database's log is now; its own log is one, too."""
     path = Path(sa.make_url(stage.url).database or "")

@@ -6,13 +6,15 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench.stage import Stage
 from bench.struck.fault import Make, fault, through
 from tests.providers import Line, Request, Step, answers, resets
 
-STUCK = {"fails": False, "holds": True, "least_s": 14.0}  # longer than a send may take
-HELD = {"fails": False, "holds": True}
+MAIL: dict[str, Any] = {"fails": False, "holds": ("email",)}
+SMS: dict[str, Any] = {"fails": False, "holds": ("sms",)}
+STUCK_S = 14.0  # longer than a send may take
 GREY_S = 1.5  # from the first try at a recipient, who is turned away for so long
 REFUSED = 3  # every so manieth recipient is refused for good
 LATE_S = 2.0  # an SMS provider's answer takes
@@ -31,12 +33,12 @@ def _mail_stuck(verb: str) -> Make:
     return make
 
 
-fault("mail hangs at its banner", **STUCK)(through("mail", "hang"))
-fault("mail hangs at EHLO", **STUCK)(_mail_stuck("EHLO"))
-fault("mail hangs at RCPT", **STUCK)(_mail_stuck("RCPT"))
-fault("mail hangs after the last dot", **STUCK)(_mail_stuck("DATA"))
-fault("mail resets", **HELD)(through("mail", "reset"))
-fault("mail cuts after the last dot", **HELD)(through("mail", "cut", mark=b"\r\n.\r\n", every=2))
+fault("mail hangs at its banner", least_s=STUCK_S, **MAIL)(through("mail", "hang"))
+fault("mail hangs at EHLO", least_s=STUCK_S, **MAIL)(_mail_stuck("EHLO"))
+fault("mail hangs at RCPT", least_s=STUCK_S, **MAIL)(_mail_stuck("RCPT"))
+fault("mail hangs after the last dot", least_s=STUCK_S, **MAIL)(_mail_stuck("DATA"))
+fault("mail resets", **MAIL)(through("mail", "reset"))
+fault("mail cuts after the last dot", **MAIL)(through("mail", "cut", mark=b"\r\n.\r\n", every=2))
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Picky:
         return self.reply if verb == self.at and number % REFUSED == 0 else None
 
 
-@fault("mail greylists (4xx)", **HELD)
+@fault("mail greylists (4xx)", **MAIL)
 def mail_greylists(stage: Stage) -> Iterator[None]:
     stage.mailbox.judge = judge = Greylist()
     yield
@@ -84,11 +86,11 @@ def _mail_refuses(at: str, reply: str) -> Make:
     return make
 
 
-fault("mail refuses recipients (5xx)", **HELD)(_mail_refuses("RCPT", "550 5.1.1 No such mailbox"))
-fault("mail refuses messages (5xx)", **HELD)(_mail_refuses("DATA", "554 5.7.1 Not this one"))
+fault("mail refuses recipients (5xx)", **MAIL)(_mail_refuses("RCPT", "550 5.1.1 No such mailbox"))
+fault("mail refuses messages (5xx)", **MAIL)(_mail_refuses("DATA", "554 5.7.1 Not this one"))
 
 
-@fault("SMS hangs", **STUCK)
+@fault("SMS hangs", least_s=STUCK_S, **SMS)
 def sms_hangs(stage: Stage) -> Iterator[None]:
     stage.handset.hanging.set()
     yield
@@ -120,7 +122,7 @@ def _accepts_late(line: Line, _request: Request) -> None:
     line.answer((201, '{"sid": "SM00000000000000000000000000000000"}', {}))
 
 
-fault("SMS answers 5xx", **HELD)(_sms(instead=answers(503, "Service Unavailable")))
-fault("SMS answers junk", **HELD)(_sms(instead=_junk()))
-fault("SMS answers late", **HELD)(_sms(then=_accepts_late))
-fault("SMS is taken and cut", **HELD)(_sms(then=resets))
+fault("SMS answers 5xx", **SMS)(_sms(instead=answers(503, "Service Unavailable")))
+fault("SMS answers junk", **SMS)(_sms(instead=_junk()))
+fault("SMS answers late", **SMS)(_sms(then=_accepts_late))
+fault("SMS is taken and cut", **SMS)(_sms(then=resets))

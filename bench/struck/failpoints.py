@@ -17,14 +17,14 @@ from bench.journal import Caller
 from bench.rig import address
 from bench.scene import NEXT_KEY
 from bench.stage import ARMED, ENDED, Stage, Start
-from bench.struck.fault import Make, again_and_again, fault
+from bench.struck.fault import Felt, Make, again_and_again, fault
 from tests.lanes import SECRETS
 
 AT_COMMIT, AT_SEND, AT_ROTATION = 0.05, 0.3, 0.2  # how likely a process ends there each time
 APPS = 8  # authenticator apps whose secrets are sealed anew
 LOOK_S = 0.2
-OF_WEB: dict[str, Any] = {"start": Start.FAILPOINTS, "drops": True, "lives": False}
-OF_COURIER: dict[str, Any] = {"start": Start.FAILPOINTS, "fails": False, "holds": True}
+OF_WEB: dict[str, Any] = {"start": Start.FAILPOINTS, "felt": Felt.PERHAPS, "drops": True, "lives": False}
+OF_COURIER: dict[str, Any] = {"start": Start.FAILPOINTS, "fails": False, "holds": ("email", "sms")}
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import psutil
@@ -14,20 +15,29 @@ from bench.proxy import Mode, Proxy
 from bench.stage import Stage, Start
 
 
+class Felt(StrEnum):
+    AT_ONCE = "at once"
+    IN_TIME = "in time"  # unless it is short
+    PERHAPS = "perhaps"
+
+
 @dataclass(frozen=True)
 class Fault:
-    """`fails`: answers may be 503 while it lasts; `drops`: connections may break, too. `lives`: the process answers."""
+    """`fails`: answers may be 503 while it lasts; `felt`: when some must be. `drops`: connections may break, too.
+    `lives`: the process answers. `holds`: the channels whose messages wait for its end, or fail, and clients wait.
+    """
 
     name: str
     make: Callable[[Stage], AbstractContextManager[None]]
     database: str = "postgresql"
     fails: bool = True
+    felt: Felt = Felt.IN_TIME
     drops: bool = False
     lives: bool = True
     patience_s: float = 5.0
     heals_s: float = 5.0
     least_s: float = 0.0
-    holds: bool = False  # messages wait for its end, and clients for them
+    holds: tuple[str, ...] = ()
     start: Start = Start.PLAIN  # how the service has to be started for it
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import psutil
 
 from bench.stage import Stage, Start
-from bench.struck.fault import again_and_again, fault, limited
+from bench.struck.fault import Felt, again_and_again, fault, limited
 
 KILL_S = 2.0
 COURIER_S = 2.0  # a courier takes to be at work
@@ -20,7 +20,7 @@ SPARE = 32 * 2**20  # bytes that a process may still take: half of what a passwo
 LOOKS, LOOK_S = 20, 0.02
 
 
-@fault("workers killed every 2 s", drops=True, lives=False)
+@fault("workers killed every 2 s", felt=Felt.PERHAPS, drops=True, lives=False)
 def workers_killed(stage: Stage) -> Iterator[None]:
     def kill() -> None:
         with suppress(psutil.NoSuchProcess, IndexError):
@@ -30,10 +30,12 @@ def workers_killed(stage: Stage) -> Iterator[None]:
         yield
 
 
-fault("workers killed every 2 s (SQLite)", database="sqlite", drops=True, lives=False)(workers_killed)
+fault("workers killed every 2 s (SQLite)", database="sqlite", felt=Felt.PERHAPS, drops=True, lives=False)(
+    workers_killed
+)
 
 
-@fault("courier killed every 2 s", fails=False, holds=True)
+@fault("courier killed every 2 s", fails=False, holds=("email", "sms"))
 def courier_killed(stage: Stage) -> Iterator[None]:
     """Its two seconds begin when it is at work."""
     over = threading.Event()
@@ -50,9 +52,11 @@ def courier_killed(stage: Stage) -> Iterator[None]:
     thread.join()
 
 
-@fault("no file descriptors", drops=True, lives=False, patience_s=20, heals_s=10)
+@fault("no file descriptors", felt=Felt.PERHAPS, drops=True, lives=False, patience_s=20, heals_s=10)
 def no_file_descriptors(stage: Stage) -> Iterator[None]:
-    """No worker, nor the courier, may open another file or connection; then they may again."""
+    """No worker, nor the courier, may open another file or connection; then they may again. Workers
+    that end for it are replaced by some that may, perhaps before anybody notices.
+    """
     yield from limited(stage, psutil.RLIMIT_NOFILE, lambda _: 10)
 
 
