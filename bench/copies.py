@@ -81,10 +81,11 @@ class Copy:
         """Run tests until the first that fails, or until patience ends."""
         began = time.monotonic()
         with tempfile.NamedTemporaryFile("r") as out:
-            words = ["-x", "--tb=no", "-rfE", "-p", "no:cacheprovider", *names]
+            words = ["-x", "--tb=short", "--show-capture=log", "-rfE", "-p", "no:cacheprovider", *names]
             code = _forked(self.root, lane, words, Path(out.name), patience)
             said = out.read()
-        failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+        summary = said.rpartition("short test summary info")[2]
+        failed = [line for line in summary.splitlines() if line.startswith(("FAILED ", "ERROR "))]
         by = [line.split(" ", 1)[1].split(" - ")[0] for line in failed]
         how = LATE if code is None else GREEN if code == 0 else RED
         return Ended(how, by[0] if by else f"exit {code}", time.monotonic() - began, said)

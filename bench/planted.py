@@ -7,6 +7,7 @@ the tests that must notice.
 from __future__ import annotations
 
 import argparse
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from bench.report import Report
 FOLDER = ROOT / "tests" / "planted"
 SHORT = 8  # every so many-th bug
 PATIENCE_S = 300.0
+CRASHED = "crashed"
+# A name that is not there, or what the service answers with 500 and logs.
+CRASH = re.compile(r"\b(?:Name|UnboundLocal|Import|ModuleNotFound|Syntax)Error\b|\bunexpected [A-Z]\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Bug:
     new: str
     red: tuple[str, ...]  # tests, or files of tests; the first that fails is enough
     lane: str
+    crashes: bool = False  # that it makes an unforeseen error is what is wrong with it
 
     def planted(self, root: Path = ROOT) -> str:
         """The file with the bug in it. Raises ValueError if what it changes does not stand there exactly once."""
@@ -59,17 +64,24 @@ def run(given: argparse.Namespace) -> Report:
     lanes = sorted({bug.lane for bug in chosen})
     without = dict(zip(lanes, copies.each(lanes, partial(_without, chosen), 1), strict=True))
     ended = copies.each(chosen, _plant, given.jobs)
+    hows = [how(bug, end) for bug, end in zip(chosen, ended, strict=True)]
     report = Report()
     report.tables["bugs"] = [
-        {"bug": bug.name, "tests": end.how, "by": end.by if end.how == RED else "", "seconds": round(end.seconds, 1)}
-        for bug, end in zip(chosen, ended, strict=True)
+        {"bug": bug.name, "tests": said, "by": "" if said == GREEN else end.by, "seconds": round(end.seconds, 1)}
+        for bug, end, said in zip(chosen, ended, hows, strict=True)
     ]
     for lane, end in without.items():
         report.check(f"{lane}: the same tests without a bug", f"{end.how} {end.by}", GREEN, end.how == GREEN)
-    missed = [bug.name for bug, end in zip(chosen, ended, strict=True) if end.how != RED]
+    missed = [bug.name for bug, said in zip(chosen, hows, strict=True) if said != RED]
     report.check("bugs that no test noticed", ", ".join(missed) or 0, "0", not missed)
     report.check("bugs that were planted", len(chosen), "some", bool(chosen))
     return report
+
+
+def how(bug: Bug, end: Ended) -> str:
+    """How its tests ended. A bug that only breaks the program was not noticed for what it is."""
+    broke = CRASH.search(end.output) and not bug.crashes
+    return CRASHED if end.how == RED and broke else end.how
 
 
 def _without(chosen: list[Bug], copy: Copy, lane: str) -> Ended:

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench import mutations, planted
+from bench.copies import Ended
 from bench.planted import Bug
 from tests.test_bench import bench
 
@@ -28,6 +32,30 @@ def test_a_bug_fits_the_code_and_names_its_tests(bug: Bug) -> None:
         file, _, test = name.partition("::")
         text = (ROOT / file).read_text()
         assert not test or f"def {test}(" in text, name
+
+
+def test_no_bug_is_a_name_that_is_not_there(tmp_path: Path) -> None:
+    """Else the program would break, and any test that comes by be red."""
+    every = list(planted.bugs())
+    for bug in every:
+        (tmp_path / f"{bug.name.replace('-', '_')}.py").write_text(bug.planted())
+    words = ["check", "--isolated", "--no-cache", "--select", "F821,F823", "--output-format", "concise", str(tmp_path)]
+    told = subprocess.run([sys.executable, "-m", "ruff", *words], capture_output=True, text=True)
+    assert (told.returncode, told.stdout.strip()) == (0, "All checks passed!"), told.stdout + told.stderr
+
+
+def test_a_bug_that_breaks_the_program_is_not_noticed() -> None:
+    bug = next(planted.bugs())
+    wrong, crash = "assert 200 == 409\n", "NameError: name 'holder' is not defined\n"
+    for output, crashes, how in (
+        (wrong, False, "red"),
+        (wrong + crash, False, "crashed"),
+        ("ERROR    latchkey:problems.py:125 unexpected TypeError\n", False, "crashed"),
+        (wrong + crash, True, "red"),
+    ):
+        end = Ended("red", "a test", 1.0, output)
+        assert planted.how(dataclasses.replace(bug, crashes=crashes), end) == how
+    assert planted.how(bug, Ended("green", "exit 0", 1.0, "")) == "green"
 
 
 def test_there_are_many_and_no_two_are_one() -> None:
