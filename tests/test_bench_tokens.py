@@ -6,14 +6,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import planted
+from app.crypto.jwt import JWS
+from bench import planted, tokens
 from bench.copies import Copy, copied
 from bench.forgery import ALGORITHMS
+from bench.report import Report
+from bench.world import world
 from tests.test_bench import bench
 
 BUGS = {bug.name: bug for bug in planted.bugs()}
@@ -59,6 +63,21 @@ def noticed(tree: Copy, tmp_path: Path, bug: str, *words: str) -> tuple[dict[str
     found = json.loads(kept.read_text())
     unmet = {check["what"]: check["measured"] for check in found["checks"] if not check["ok"]}
     return unmet, next(iter(found["tables"].values()))
+
+
+def unmet() -> list[str]:
+    """The checks of the vectors that are not met."""
+    report = Report()
+    with world(label="vectors", **tokens.signing_by("HS256")) as opened:
+        tokens.settle_vectors(report, tokens.Doors(opened))
+    return [check.what for check in report.checks if not check.ok]
+
+
+def test_the_vectors_find_out_a_service_that_asks_no_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unmet() == []
+    unsigned = partial(JWS.decode, options={"verify_signature": False})
+    monkeypatch.setattr(JWS, "decode", unsigned)
+    assert "Wycheproof verdicts that differ" in unmet()
 
 
 @pytest.mark.slow
