@@ -45,6 +45,16 @@ KINDS: dict[str, dict[str, Any]] = {
 SETTINGS: dict[str, Any] = {"ratelimit": False}  # limits by address count the asker, whoever is asked about
 TENDED = 500  # pairs until the database is tended again
 WARM = 100  # pairs before those that count: what is made at first use, and rows in every table
+# What each request of a route is answered. So must 99 of 100 be, or it is told of errors that nobody is told apart.
+ANSWERED: dict[str, tuple[int, ...]] = {
+    "login": (401,),
+    "signup": (201,),
+    "forgot-password": (200,),
+    "send-otp": (200,),
+    "resend": (200, 200),
+    "verify": (200, 400),
+}
+AS_EXPECTED, OF_THE_RATE = 0.99, 0.4
 CALIBRATION_S, CLIENTS = 3, 4  # how long and with how many clients it is found out what the service can take
 # A dear hash may hide differences, as it does in production; one that costs next to nothing shows them.
 HASHES: dict[str, dict[str, int]] = {
@@ -72,7 +82,7 @@ def run(given: argparse.Namespace) -> Report:
     costs = {f"argon2_{name}": value for name, value in HASHES[given.hashes].items()}
     with rig(given.database, "enumeration", sms_shield="off", **shown, **costs) as opened_rig:
         for load in ("idle", "half load"):
-            with _half_loaded(opened_rig) if load == "half load" else nullcontext():
+            with _half_loaded(report, opened_rig, given) if load == "half load" else nullcontext():
                 rows = [_measure(report, opened_rig, given, name, load) for name in given.route or ROUTES]
             report.tables[
                 f"{given.database}, {load}, {given.hashes} hashes, {given.pairs} pairs a route; AUC with 95 % interval"
@@ -183,6 +193,12 @@ def _judged(
     if not given.short:
         report.check(f"{name}, {load}: AUC of the best", f"{best.apart:.3f}", f"at most {BOUND}", best.apart <= BOUND)
     statuses = Counter(str(seen.status) for lines in found for line in lines.values() for seen in line.seen)
+    expected = sum(
+        tuple(seen.status for seen in line.seen) == ANSWERED[name] for each in found for line in each.values()
+    )
+    share = expected / (2 * len(found))
+    bound = f"{', '.join(map(str, ANSWERED[name]))} to at least {AS_EXPECTED}"
+    report.check(f"{name}, {load}: answers", dict(statuses), bound, share >= AS_EXPECTED)
     ms = {known: 1000 * quantile(seconds[known], 0.5) for known in seconds}
     shown = {way: str(each) for way, each in told.items()}
     return {"route": name, "median ms, known": ms[True], "unknown": ms[False], "answers": dict(statuses), **shown}
@@ -199,23 +215,40 @@ def _keep(opened: Rig, people: Sequence[Who], hashed: str) -> None:
 
 
 @contextmanager
-def _half_loaded(opened: Rig) -> Iterator[None]:
-    """Others ask for codes and try passwords meanwhile, half as often as the service can take."""
-    most = _offered(opened, None, lambda began: time.monotonic() < began + CALIBRATION_S) / CALIBRATION_S
-    over = threading.Event()
+def _half_loaded(report: Report, opened: Rig, given: argparse.Namespace) -> Iterator[None]:
+    """Others ask for codes and try passwords meanwhile, half as often as the service can take. It is told whether they
+    did; of the short form's seconds not how often.
+    """
+    most = _offered(opened, None, lambda began: time.monotonic() < began + CALIBRATION_S).total() / CALIBRATION_S
+    over, began = threading.Event(), time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(_offered, opened, most / 2, lambda _: not over.is_set())
-        yield
-        over.set()
-        load.result()
+        try:
+            yield
+        finally:
+            over.set()
+        told, seconds = load.result(), time.monotonic() - began
+    well = told["200"] + told["401"]
+    row = {
+        "calibrated, a second": most,
+        "asked": told.total(),
+        "answers": dict(told),
+        "answered well, a second": well / seconds,
+    }
+    report.tables["the half load"] = [row]
+    share = well / max(told.total(), 1)
+    report.check("half load: answered well", share, f"at least {AS_EXPECTED}", share >= AS_EXPECTED)
+    if not given.short:
+        of_it = well / seconds / most
+        report.check("half load: of the calibrated rate", of_it, f"at least {OF_THE_RATE}", of_it >= OF_THE_RATE)
 
 
-def _offered(opened: Rig, rate: float | None, goes_on: Callable[[float], bool]) -> int:
-    """Requests by several clients, so many a second, or as fast as they are answered. Returns how many."""
+def _offered(opened: Rig, rate: float | None, goes_on: Callable[[float], bool]) -> Counter[str]:
+    """Requests by several clients, so many a second, or as fast as they are answered. Returns the answers."""
     began = time.monotonic()
 
-    def client(_: int) -> int:
-        line, done = Connection(opened.service.base), 0
+    def client(_: int) -> Counter[str]:
+        line, done, told = Connection(opened.service.base), 0, Counter[str]()
         while goes_on(began):
             n = next(_strangers)
             path, body = [
@@ -223,12 +256,12 @@ def _offered(opened: Rig, rate: float | None, goes_on: Callable[[float], bool]) 
                 (f"{MOBILE}/send-otp", {"mobile_number": f"+447400{n % 10**6:06d}"}),
                 (f"{AUTH}/forgot-password", {"identifier": f"s{n}@example.com"}),
             ][done % 3]
-            line.post(path, body)
+            told[str(line.post(path, body)[0])] += 1
             done += 1
             if rate:
                 time.sleep(max(0.0, began + done * CLIENTS / rate - time.monotonic()))
         line.close()
-        return done
+        return told
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        return sum(pool.map(client, range(CLIENTS)))
+        return sum(pool.map(client, range(CLIENTS)), Counter[str]())

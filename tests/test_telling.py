@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 
 import pytest
 
+from bench import enumeration
+from bench.report import Report
+from bench.stories import ROUTES, Line, Seen
 from bench.telling import by_classifier, by_pairs, by_rank
 
 
@@ -40,3 +44,20 @@ def test_the_classifier_learns_nothing_from_what_both_share() -> None:
     assert by_classifier(same, same).auc == 0.5
     told = by_classifier([{"header": "a"}] * 100, [{"header": "b"}] * 100)
     assert (told.auc, told.apart) == (1, 1)
+
+
+def answered(*statuses: int) -> Line:
+    """A line over which these answers came."""
+    line = Line(lambda *_: (0, [], b""), lambda _: None)
+    line.seen += [Seen(status, [], b"{}", 0.1) for status in statuses]
+    return line
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_errors_that_are_all_alike_are_no_sign_that_nothing_tells(route: str) -> None:
+    right = enumeration.ANSWERED[route]
+    for statuses in (right, (503,) * len(right), (404,) * len(right)):
+        report = Report()
+        found = [{known: answered(*statuses) for known in (True, False)} for _ in range(20)]
+        enumeration._judged(report, route, "idle", found, argparse.Namespace(short=True))
+        assert report.ok == (statuses == right)
