@@ -35,7 +35,7 @@ class Bug:
     new: str
     red: tuple[str, ...]  # tests, or files of tests; the first that fails is enough
     lane: str
-    crashes: bool = False  # that it makes an unforeseen error is what is wrong with it
+    crashes: bool = False  # an unforeseen error belongs to its tests, or is the sign of it
 
     def planted(self, root: Path = ROOT) -> str:
         """The file with the bug in it. Raises ValueError if what it changes does not stand there exactly once."""
