@@ -245,6 +245,7 @@ def _end(report: Report, opened: Stage, database: str, given: argparse.Namespace
         scene = opened.scene()
         wrong, aged = broken(scene), len(over(scene))
     journal = opened.crowd.journal
+    guesses = list(journal.guesses.values())  # the crowd is at work again
     acts: Counter[str] = Counter()
     for who in journal.people:
         acts += who.sure
@@ -259,8 +260,8 @@ def _end(report: Report, opened: Stage, database: str, given: argparse.Namespace
             "codes that got no answer offered again": journal.unsure.total(),
             "sessions ended": journal.ends.total(),
             "sessions over by age": aged,
-            "wrong passwords and codes": sum(each["401"] + each["400"] for each in journal.guesses.values()),
-            "locks met": sum(each["423"] for each in journal.guesses.values()),
+            "wrong passwords and codes": sum(each["401"] + each["400"] for each in guesses),
+            "locks met": sum(each["423"] for each in guesses),
             "admins out of office": journal.fights["200"],
             "error answers": len(journal.errors),
             "secrets sealed": len(journal.seeds),
