@@ -27,6 +27,7 @@ from bench.rig import Rig, rig
 from tests import lanes
 
 SHARES = {"document": 0.05, "life": 0.02, "wire": 0.45, "bodies": 0.48}
+OF_ITS_SHARE = 0.9  # that a part must have sent
 TIME = {"document": 0.4, "life": 0.1, "wire": 0.25, "bodies": 0.25}  # of each round, where --seconds bounds it
 ROUNDS = 4  # of all parts; what is there after the first is what the last is held against
 THREADS = 2  # that attack at once
@@ -86,6 +87,7 @@ class Siege:
     grew: dict[str, Counter[str]] = field(default_factory=lambda: {"wire": Counter(), "bodies": Counter()})
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     people: int = 0  # who came during `bodies`
+    phases: Counter[str] = field(default_factory=Counter)  # requests of `document`
     absent: str = ""  # why there is no `document`
     hanging: list[tuple[fuzz_wire.Probe, Line]] = field(default_factory=list)
 
@@ -132,7 +134,7 @@ class Siege:
             self.absent = f"{error.name} is not installed: it is in requirements-dev.txt"
             return
         fuzzer = Fuzzer(self.opened.service.base, self.cast, self.tallies["document"], self.given.seed)
-        fuzzer.attack(count, number)
+        self.phases += fuzzer.attack(count, number)
 
     def _wire(self, count: int) -> None:
         tally = self.tallies["wire"]
@@ -186,6 +188,10 @@ def _settle(report: Report, siege: Siege, given: argparse.Namespace) -> None:
         ]
         wrong = tally.often.total()
         report.check(f"{part}: answers that should not be", wrong, "0", not wrong)
+        if given.seconds == float("inf"):
+            most = int(given.requests * SHARES[part] * OF_ITS_SHARE)
+            report.check(f"{part}: requests", tally.requests, f"at least {most}", tally.requests >= most)
+    report.tables["sent by each phase of `document`"] = [dict(siege.phases)]
     if faults:
         report.tables["what should not be, and the first that were sent"] = faults
     if siege.absent:

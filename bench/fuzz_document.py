@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,13 +40,15 @@ class Fuzzer:
     def __init__(self, base: str, cast: Cast, tally: Tally, seed: int) -> None:
         self._base, self._cast, self._tally, self._seed = base, cast, tally, seed
 
-    def attack(self, count: int, number: int) -> None:
-        """So many requests. Each round has its phase; those that go one by one take as many operations as they can
-        do justice to, others each time. Chains have what such a phase leaves over.
+    def attack(self, count: int, number: int) -> Counter[str]:
+        """Send so many requests; how many each phase sent. Each round has its phase; those that go one by one take as
+        many operations as they can do justice to, others each time. Chains have what such a phase leaves over.
         """
-        sent = self._phase(PHASES[number % len(PHASES)], count, number)
-        if sent < count and not self._tally.over:
-            self._phase("stateful", count - sent, number)
+        phase = PHASES[number % len(PHASES)]
+        sent = Counter({phase: self._phase(phase, count, number)})
+        if sent[phase] < count and not self._tally.over:
+            sent["stateful"] += self._phase("stateful", count - sent[phase], number)
+        return sent
 
     def _phase(self, phase: str, count: int, number: int) -> int:
         schema = self._schema(phase, count, number)
