@@ -34,6 +34,7 @@ from tests import lanes
 T = TypeVar("T")
 USES: dict[str, Callable[[Rig, int], Race]] = {**SENT, **IN_A_BROWSER, **HELD, **IN_SESSION, **CLAIMED}
 REPEATS = 50
+MOST_AGAIN = 0.1
 WORKERS = 4
 THREADS = {True: 4, False: 8}  # of a worker, if short or not: each has a connection to the database
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -63,6 +64,8 @@ def run(given: argparse.Namespace) -> Report:
             for name, repeat in _chosen(KEYS, given.only):
                 repeated.append(_row(report, database, name, [repeat(opened) for _ in range(given.rounds)]))
             _told_by_the_service(report, database, opened)
+        if not given.short:
+            _settle_spread(report, database, used)
     return report
 
 
@@ -86,6 +89,15 @@ def _row(report: Report, database: str, name: str, races: Sequence[Race]) -> dic
         "fewest at a worker": min(volley.fewest for volley in volleys),
         "s": spread([volley.took for volley in volleys]),
     }
+
+
+def _settle_spread(report: Report, database: str, used: Sequence[dict[str, Any]]) -> None:
+    """Whether they met, at all workers and at once."""
+    alone = [row["thing"] for row in used if row["fewest at a worker"] < 1]
+    report.check(f"{database}: races that a worker took no part in", ", ".join(alone) or 0, "0", not alone)
+    again, uses = sum(sum(row["sent again unheard"].values()) for row in used), sum(row["uses"] for row in used)
+    share = again / max(uses, 1)
+    report.check(f"{database}: share sent again unheard", share, f"at most {MOST_AGAIN}", share <= MOST_AGAIN)
 
 
 def _told_by_the_service(report: Report, database: str, opened: Rig) -> None:
