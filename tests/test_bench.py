@@ -33,6 +33,10 @@ def test_the_programs_are_listed_and_described() -> None:
     assert bench("no_such_program").returncode == 2
 
 
+def test_a_program_that_checked_nothing_has_failed() -> None:
+    assert bench("faults", "--only", "no such fault").returncode == 1
+
+
 @pytest.mark.covers("attack A58", "asvs 2.4.1")
 @pytest.mark.slow
 def test_the_shield_keeps_its_bounds_under_a_flood(tmp_path: Path) -> None:

@@ -538,7 +538,9 @@ def test_junk_in_redis_is_no_error(redis_world: World) -> None:
     world = redis_world
     store = redis.Redis.from_url(world.lane.redis_url)
     hammer(world, 3)
-    for key in store.keys("*"):
+    keys = store.keys("*")
+    assert keys
+    for key in keys:
         store.delete(key)
         store.rpush(key, "junk")
     answers = hammer(world, 3)
