@@ -247,6 +247,7 @@ def test_the_urls_that_hosts_hand_out_are_understood(given: str, driver: str) ->
     assert Settings(_env_file=None, database_url=given).db_url.drivername == driver
 
 
+@pytest.mark.covers("asvs 13.3.2")
 def test_the_first_run_in_development_makes_secrets_once(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     first = start.load(env_file)
@@ -275,6 +276,7 @@ def test_a_container_uses_the_processors_that_it_was_given(
     assert start.processors(tmp_path) == (most or len(os.sched_getaffinity(0)))
 
 
+@pytest.mark.covers("asvs 13.3.2")
 def test_a_kept_env_file_is_added_to_and_not_replaced(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("PORT=5055")

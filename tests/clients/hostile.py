@@ -25,6 +25,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "crit": {"crit": ["exp"]}, "crit empty": {"crit": []}, "b64": {"crit": ["b64"], "b64": True},
     "jku": {"jku": "http://127.0.0.1:1/jwks"}, "x5u": {"x5u": "http://127.0.0.1:1/x"}, "x5c": {"x5c": ["AA"]},
     "jwk": {"jwk": {"kty": "oct", "k": "AA"}}, "cty": {"cty": "JWT"}, "zip": {"zip": "DEF"},
+    "typ in __proto__": {"typ": ..., "__proto__": {"typ": "at+jwt"}},
 }  # fmt: skip
 
 
@@ -43,6 +44,8 @@ def claims(now: int) -> dict[str, dict[str, Any]]:
         **{f"{name} {value!r}": {name: value} for name in ("sub", "sid", "role", "jti") for value in ("", 1, None, [], ["doctor"])},
         **{f"amr {amr!r}": {"amr": amr} for amr in ("pwd", None, [1], {})},
         **{f"auth_time {at!r}": {"auth_time": at} for at in ("x", None, 1.5, 10**30)},
+        "role in __proto__": {"role": ..., "__proto__": {"role": "doctor"}},
+        "exp in __proto__": {"exp": ..., "__proto__": {"exp": now + 900}},
     }  # fmt: skip
 
 

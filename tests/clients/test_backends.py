@@ -139,7 +139,7 @@ def test_a_backend_lets_in_whom_the_service_signed_in_and_nobody_else(
         until(lambda: call(base, "/me", as_john).code == "token_revoked")
 
 
-@pytest.mark.covers("asvs 9.1.2", "asvs 9.1.3", "attack A41", "attack A42")
+@pytest.mark.covers("asvs 9.1.2", "asvs 9.1.3", "asvs 15.3.6", "attack A41", "attack A42")
 @pytest.mark.parametrize("example", BACKENDS)
 def test_a_backend_with_public_keys_lets_in_nobody_else(example: Example, stub: Stub, tmp_path: Path) -> None:
     given = {"LATCHKEY_URL": stub.base, "JWT_AUDIENCE": AUDIENCE, "LATCHKEY_API_KEY": stub.api_key}
@@ -172,6 +172,9 @@ def nobody_else(base: str, genuine: Mint) -> None:
     old = call(base, "/prescriptions", mint.token(role="doctor", auth_time=mint.now - 700), "POST")
     assert (old.status, old.code, old["max_age"]) == (401, "insufficient_user_authentication", 600)
     assert 'max_age="600"' in old.headers["www-authenticate"]
+    polluting = {"__proto__": {"role": "doctor"}, "constructor": {"prototype": {"role": "doctor"}}}
+    assert call(base, "/patients", mint.token(**polluting)).code == "forbidden"
+    assert call(base, "/patients", mint.token()).code == "forbidden", "nor does it last"
     nobody = call(base, "/me", None)
     assert (nobody.status, nobody.code) == (401, "token_missing")
     assert nobody.headers["www-authenticate"] == f'Bearer realm="{AUDIENCE}"'

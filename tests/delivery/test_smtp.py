@@ -46,6 +46,7 @@ def sender() -> Iterator[Opener]:
         one._drop()
 
 
+@pytest.mark.covers("asvs 12.3.4")
 @pytest.mark.parametrize("tls", ["none", "starttls", "ssl"])
 def test_a_mail_arrives_as_it_was_written(
     sender: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: str
@@ -155,7 +156,7 @@ def test_without_the_encryption_that_was_asked_for_nothing_is_sent(sender: Opene
     assert mailbox.mails == mailbox.envelopes == []
 
 
-@pytest.mark.covers("asvs 12.3.2", "fault F13")
+@pytest.mark.covers("asvs 12.3.2", "asvs 12.3.4", "fault F13")
 @pytest.mark.parametrize("tls", ["starttls", "ssl"])
 def test_a_certificate_that_is_not_trusted_or_another_hosts_is_refused(
     sender: Opener, tmp_path: Path, monkeypatch, tls: str
