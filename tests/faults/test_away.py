@@ -310,6 +310,20 @@ def test_a_unit_whose_connection_breaks_at_its_commit_is_not_done_again(
     assert done == [1]
 
 
+@pytest.mark.covers("fault F07")
+def test_a_unit_that_always_loses_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def story(_work: Work) -> None:
+        tries.append(1)
+        raise sa.exc.OperationalError("UPDATE", {}, Exception("40001"))
+
+    monkeypatch.setattr("app.work.lost_a_race", lambda _error: True)
+    with pytest.raises(Unavailable):
+        run(world.kit, story)
+    assert len(tries) == 4
+
+
 @pytest.mark.covers("fault F07", "asvs 15.4.3")
 @pytest.mark.parametrize("savepoint", [False, True])
 def test_a_deadlock_is_resolved_by_doing_the_unit_again(world: World, savepoint: bool) -> None:
