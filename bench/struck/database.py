@@ -47,14 +47,14 @@ def database_read_only(stage: Stage) -> Iterator[None]:
     stage.server.only_reads(False)
 
 
-for kind, of, silent_s, commit in (
-    ("postgresql", "", PULSELESS_S, b"COMMIT\0"),
-    ("mariadb", " (MariaDB)", UNREAD_S, b"COMMIT"),
+for kind, of, silent_s, silence, commit in (
+    ("postgresql", "", PULSELESS_S, Felt.IN_TIME, b"COMMIT\0"),
+    ("mariadb", " (MariaDB)", UNREAD_S, Felt.PERHAPS, b"COMMIT"),
 ):
     fault(f"database killed{of}", database=kind, felt=Felt.AT_ONCE)(database_killed)
     fault(f"database restarted, connections ended{of}", database=kind, felt=Felt.PERHAPS)(connections_ended)
-    fault(f"database frozen{of}", database=kind, patience_s=silent_s)(database_frozen)
-    fault(f"database network hangs{of}", database=kind, patience_s=silent_s)(through("between", "hang"))
+    fault(f"database frozen{of}", database=kind, patience_s=silent_s, felt=silence)(database_frozen)
+    fault(f"database network hangs{of}", database=kind, patience_s=silent_s, felt=silence)(through("between", "hang"))
     fault(f"database network slow{of}", database=kind, fails=False)(through("between", "delay", delay_s=SLOW_S))
     fault(f"database network resets{of}", database=kind, felt=Felt.AT_ONCE)(through("between", "reset"))
     fault(f"database refuses{of}", database=kind, felt=Felt.AT_ONCE)(through("between", "refuse"))
