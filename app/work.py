@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 M = TypeVar("M", bound=Base)
 ATTEMPTS = 4  # a unit that lost a race is done again this often in all
+FOUND_DEAD_S = 5.0  # a connection that is dead shows it by then; one that shows it later was waited for in vain
 RETRY_AFTER_S = 2
 
 log = logging.getLogger("latchkey.work")
@@ -204,17 +205,19 @@ def run(
     """Do `story` as one unit of work and return its answer.
 
     A unit that the database undid because of another one (deadlock, serialization) or whose connection was
-    found dead before its commit is done again. Raises Unavailable when the database is away; refusals and
-    faults of the story pass through.
+    found dead before its commit is done again; not one whose database was silent until the driver gave up, or each
+    try would wait as long. Raises Unavailable when the database is away; refusals and faults of the story pass through.
     """
     for attempt in range(1, ATTEMPTS + 1):
+        began = time.monotonic()
         try:
             return _once(kit, story, caller, client or Client(), reads)
         except PoolTimeout:
             figures.POOL_TIMEOUTS.inc()
             raise Unavailable(retry_after=RETRY_AFTER_S, cause="no connection was free") from None
         except DBAPIError as error:
-            again = lost_a_race(error) or (error.connection_invalidated and not getattr(error, "committing", False))
+            dead = error.connection_invalidated and time.monotonic() - began < FOUND_DEAD_S
+            again = lost_a_race(error) or (dead and not getattr(error, "committing", False))
             if again and attempt < ATTEMPTS:
                 time.sleep(random.uniform(0, 0.02) * attempt)  # noqa: S311 (jitter, not a secret)
             elif is_away(error) or again:

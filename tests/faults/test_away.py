@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -561,3 +562,20 @@ def test_junk_in_redis_is_no_error(redis_world: World) -> None:
     store.flushdb()
     store.close()
     assert {a.status for a in answers} == {200}
+
+
+@pytest.mark.parametrize(("waited", "tries"), [(0.1, 4), (10.0, 1)])
+def test_a_database_that_was_silent_is_not_waited_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, waited: float, tries: int
+) -> None:
+    now, begun = [0.0], []
+
+    def story(_work: Work) -> None:
+        begun.append(now[0])
+        now[0] += waited
+        raise sa.exc.OperationalError("SELECT", {}, Exception(), connection_invalidated=True)
+
+    monkeypatch.setattr("app.work.time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+    with pytest.raises(Unavailable):
+        run(world.kit, story)
+    assert len(begun) == tries
