@@ -33,6 +33,8 @@ BUSY_TIMEOUT_MS = 10_000  # how long a SQLite writer waits for the one before it
 STATEMENT_TIMEOUT_S = 10
 ANSWER_S = STATEMENT_TIMEOUT_S + 1  # in which a server that is there answers, if only that a statement took too long
 CONNECT_TIMEOUT_S = 2
+# Of a connection that is made; until then it has less. Looked at for each answer, which PyMySQL does not promise.
+PATIENCE = {"postgresql": ("patience_s", ANSWER_S), "mysql": ("_read_timeout", STATEMENT_TIMEOUT_S)}
 POOL_WAIT_S = 1
 
 
@@ -106,7 +108,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     elif backend == "mysql":
         options["isolation_level"] = "READ COMMITTED"
         options["pool_pre_ping"] = True  # PyMySQL meets a closed connection where SQLAlchemy cannot replace it
-        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": STATEMENT_TIMEOUT_S}
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": CONNECT_TIMEOUT_S}
     return options
 
 
@@ -178,17 +180,14 @@ def _is_ready(fileno: int, state: int, seconds: float | None) -> bool:
 def sessions_of(engine: Engine) -> tuple[sessionmaker[Session], sessionmaker[Session]]:
     """Two makers of sessions over one pool: for units that write, and for units that only read."""
     reading = engine  # on MariaDB: a transaction begins unasked there, and to turn that off and on takes five questions
+    if engine.dialect.name != "sqlite":
+        event.listen(engine, "connect", lambda line, _: setattr(line, *PATIENCE[engine.dialect.name]))
     if engine.dialect.name == "postgresql":
-        event.listen(engine, "connect", _is_connected)
         reading = engine.execution_options(isolation_level="AUTOCOMMIT")
     elif engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
         reading = engine.execution_options(reads_only=True)
     return sessionmaker(engine, expire_on_commit=False), sessionmaker(reading, expire_on_commit=False)
-
-
-def _is_connected(line: Line, _record: Any) -> None:
-    line.patience_s = ANSWER_S
 
 
 def watch(engine: Engine, size: Callable[[int], object], used: Callable[[int], object]) -> None:

@@ -181,10 +181,10 @@ def batches(kit: Kit, caller: Caller) -> Iterator[list[RefreshToken]]:
         .join(Session, Session.id == RefreshToken.session_id)
         .where(Session.user_id == caller.user_id)
     )
-    rest = theirs.order_by(RefreshToken.id).limit(AT_ONCE)
+    first = rest = theirs.order_by(RefreshToken.id).limit(AT_ONCE)
     while rows := run(kit, partial(_all, query=rest), reads=True):
         yield rows
-        rest = rest.where(RefreshToken.id > rows[-1].id)
+        rest = first.where(RefreshToken.id > rows[-1].id)
 
 
 def _all(work: Work, query: Select[Any]) -> list[RefreshToken]:

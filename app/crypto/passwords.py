@@ -48,8 +48,8 @@ class Hasher:
             return self._made(self._argon2, password)
 
     def matches(self, hashed: str | None, password: bytes) -> bool:
-        """True if the password made this hash. With no hash the same work is done and the answer is False, and so it is
-        for a wrong password where the hash was made at a lower price than today's.
+        """True if the password made this hash. With no hash the same work is done and the answer is False; beside one
+        that was made at a lower price than today's, what is missing is done too.
 
         A hash that cannot be read counts as one that does not match. Raises Overloaded.
         """
@@ -58,29 +58,30 @@ class Hasher:
             if legacy.known(stored):
                 return legacy.matches(stored, password)
             try:
-                return self._argon2.verify(stored, password) and hashed is not None
+                right = self._argon2.verify(stored, password) and hashed is not None
             except (VerificationError, InvalidHashError, ValueError) as error:
-                return legacy.nothing_but_wrong(error) or self._make_up(stored, password)
+                right = legacy.nothing_but_wrong(error)
+            self._make_up(stored, password)  # right or wrong: what a verdict hides, the work must hide
+            return right
 
     def outdated(self, hashed: str) -> bool:
         """True if the hash was made with other parameters than today's, or by another system."""
         return legacy.known(hashed) or self._argon2.check_needs_rehash(hashed)
 
-    def _make_up(self, stored: str, password: bytes) -> bool:
+    def _make_up(self, stored: str, password: bytes) -> None:
         """Do what a hash of today costs beyond a cheaper one: once `ARGON2_*` are raised, who has not signed in since
-        would be told from nobody by the time that a wrong password takes. False.
+        would be told from nobody by the time that a password takes.
         """
         try:
             then = argon2.extract_parameters(stored)
         except InvalidHashError:
-            return False
+            return
         now = self._argon2
-        missing = now.time_cost * now.memory_cost - then.time_cost * then.memory_cost  # passes over a KiB
-        if missing >= LEAST_KIB:
-            passes = -(-missing // now.memory_cost)
-            kib = max(LEAST_KIB, missing // passes)
-            self._made(argon2.PasswordHasher(time_cost=passes, memory_cost=kib, parallelism=1), password)
-        return False
+        missing = max(0, now.time_cost * now.memory_cost - then.time_cost * then.memory_cost)  # passes over a KiB
+        passes, rest = divmod(missing, now.memory_cost)
+        for time_cost, kib in ((passes, now.memory_cost), (1, rest)):
+            if time_cost and kib >= LEAST_KIB:
+                self._made(argon2.PasswordHasher(time_cost=time_cost, memory_cost=kib, parallelism=1), password)
 
     @staticmethod
     def _made(argon2id: argon2.PasswordHasher, password: bytes) -> str:

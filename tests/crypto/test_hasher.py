@@ -46,9 +46,18 @@ def test_a_hash_of_other_parameters_is_outdated() -> None:
 
 @pytest.mark.parametrize(
     ("memory_kib", "time_cost", "missing"),
-    [(16, 2, [(2, 16)]), (8, 4, [(2, 16)]), (16, 1, [(3, 16)]), (8, 7, [(1, 8)]), (16, 4, []), (64, 2, []), (9, 7, [])],
+    [
+        (16, 2, [(2, 16)]),
+        (8, 4, [(2, 16)]),
+        (16, 1, [(3, 16)]),
+        (8, 7, [(1, 8)]),
+        (8, 1, [(3, 16), (1, 8)]),
+        (16, 4, []),
+        (64, 2, []),
+        (9, 7, []),
+    ],
 )
-def test_a_wrong_password_costs_what_nobodys_does_though_the_hash_was_made_at_a_lower_price(
+def test_a_password_costs_what_nobodys_does_though_the_hash_was_made_at_a_lower_price(
     memory_kib: int, time_cost: int, missing: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[int, int]] = []
@@ -60,10 +69,10 @@ def test_a_wrong_password_costs_what_nobodys_does_though_the_hash_was_made_at_a_
         return SimpleNamespace(hash=str)
 
     monkeypatch.setattr(passwords.argon2, "PasswordHasher", counted)
-    assert today.matches(old, b"x")
-    assert made == []
     assert not today.matches(old, b"y")
     assert made == missing
+    assert today.matches(old, b"x")
+    assert made == [*missing, *missing]  # a verdict may hide that it was right
 
 
 @pytest.mark.covers("attack A64", "asvs 15.2.2")

@@ -579,3 +579,22 @@ def test_a_database_that_was_silent_is_not_waited_for_again(
     with pytest.raises(Unavailable):
         run(world.kit, story)
     assert len(begun) == tries
+
+
+def test_mariadb_must_greet_sooner_than_it_must_answer(world: World) -> None:
+    """PyMySQL has one patience for both, and the host of a server that is stopped still takes connections."""
+    if world.lane.name != "mariadb":
+        pytest.skip("asks PyMySQL")
+    asked = []
+
+    def note(_dialect: Any, _record: Any, _given: Any, named: dict[str, Any]) -> None:
+        asked.append(named["read_timeout"])
+
+    sa.event.listen(world.engine, "do_connect", note)
+    try:
+        world.engine.dispose()
+        with world.engine.connect() as connection:
+            answers_in = connection.connection.dbapi_connection._read_timeout
+    finally:
+        sa.event.remove(world.engine, "do_connect", note)
+    assert (asked, answers_in) == ([2], 10)

@@ -75,7 +75,7 @@ def describe(work: Work, body: ProfileBody) -> Any:
     return present.user(account.describe(work, body.name, username, language))
 
 
-@auth.add("DELETE", "/me", reply=Message, guard=RECENT, refusals=(errors.LastAdmin,))
+@auth.add("DELETE", "/me", reply=Message, guard=RECENT, limit=limits.TOKENS, refusals=(errors.LastAdmin,))
 def erase(work: Work) -> Any:
     """Delete your account and everything that is stored about you."""
     account.erase(work)

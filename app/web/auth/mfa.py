@@ -130,7 +130,9 @@ def renew_backup_codes(work: Work) -> Any:
     return {"backup_codes": mfa.renew_backup_codes(work)}
 
 
-@auth.add("DELETE", "/factors/<uuid:factor_id>", reply=Message, guard=RECENT, refusals=(errors.NotFound,))
+@auth.add(
+    "DELETE", "/factors/<uuid:factor_id>", reply=Message, guard=RECENT, limit=limits.TOKENS, refusals=(errors.NotFound,)
+)
 def remove_factor(work: Work, factor_id: UUID) -> Any:
     """Take one of your second methods away; with the last one the backup codes. Every other session ends."""
     mfa.remove(work, factor_id)

@@ -85,7 +85,7 @@ def confirm_passkey(work: Work, body: MadePasskeyBody, challenge_id: UUID) -> An
 
 
 @auth.add("PATCH", "/factors/<uuid:factor_id>", body=FactorNameBody, reply=Message, guard=BEARER,
-          refusals=(errors.NotFound,))  # fmt: skip
+          limit=limits.TOKENS, refusals=(errors.NotFound,))  # fmt: skip
 def rename_factor(work: Work, body: FactorNameBody, factor_id: UUID) -> Any:
     """Give one of your second methods another name."""
     mfa.rename(work, factor_id, body.name)
