@@ -14,7 +14,7 @@ from app import figures
 from app.core import signatures
 from app.crypto.ids import uuid7
 from app.errors import Refusal
-from app.models import AuditLog, Device, Signup, User
+from app.models import AuditLog, Signup, User
 from app.work import Work
 
 FORGOTTEN_AT_ONCE = 5000  # rows in one statement
@@ -108,9 +108,10 @@ class Event(StrEnum):
     AUDIT_EXPORTED = "audit.exported", "format", "filters"
 
 
-COUNTED = (select(func.count()).where(kind.id == bindparam("id")).scalar_subquery() for kind in (User, Signup, Device))
-KNOWN = select(sum(COUNTED, literal(0)))  # all three are asked, whichever knows the id
+COUNTED = (select(func.count()).where(kind.id == bindparam("id")).scalar_subquery() for kind in (User, Signup))
+KNOWN = select(sum(COUNTED, literal(0)))  # both are asked, whichever knows the id
 NOBODY = UUID(int=0)
+OF_DEVICES = "device."  # events about what is nobody, and is never erased
 ERASURES = (Event.ACCOUNT_ERASED, Event.SIGNUP_ERASED, Event.USER_DELETED)  # what alone takes the person out of rows
 
 
@@ -126,7 +127,7 @@ def record(
 ) -> None:
     """Write one row. `subject` is a masked identifier. Raises ValueError for a fact that the event does not list."""
     values = _values(work, event, user_id, reason, facts) | {"subject": subject}
-    if reason and not _may_be_named(work, values["user_id"]):
+    if reason and not event.startswith(OF_DEVICES) and not _may_be_named(work, values["user_id"]):
         values |= dict.fromkeys(signatures.PERSONAL)
     if session_id:
         values["session_id"] = session_id

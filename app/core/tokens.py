@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select, update
 
@@ -21,7 +22,7 @@ from app.core import locks, policy
 from app.crypto.ids import uuid7
 from app.crypto.keys import Purpose, new_token, token_digest
 from app.models import RefreshToken, Session, User
-from app.work import Caller, Kit, Work, run
+from app.work import Kit, Work, run
 
 AMR = {policy.TOTP: ("otp",), policy.PASSKEY: ("pop", "user")}
 SAME = ("sub", "sid", "role", "amr", "auth_time")  # claims of a token that is exchanged for another audience's
@@ -174,13 +175,9 @@ def _successor(work: Work, row: RefreshToken, token: str, key_id: str) -> str:
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
-def batches(kit: Kit, caller: Caller) -> Iterator[list[RefreshToken]]:
-    """Every stored refresh token of the caller, some at a time, each in a unit of work. Raises Unavailable."""
-    theirs = (
-        select(RefreshToken)
-        .join(Session, Session.id == RefreshToken.session_id)
-        .where(Session.user_id == caller.user_id)
-    )
+def batches(kit: Kit, user_id: UUID) -> Iterator[list[RefreshToken]]:
+    """Every stored refresh token of a user, some at a time, each in a unit of work. Raises Unavailable."""
+    theirs = select(RefreshToken).join(Session, Session.id == RefreshToken.session_id).where(Session.user_id == user_id)
     first = rest = theirs.order_by(RefreshToken.id).limit(AT_ONCE)
     while rows := run(kit, partial(_all, query=rest), reads=True):
         yield rows

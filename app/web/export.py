@@ -12,7 +12,7 @@ from app.core import tokens, trail
 from app.core.trail import Filters
 from app.models import AuditLog, User
 from app.web import present
-from app.work import Caller, Kit
+from app.work import Kit
 
 # Keys and internals: nothing about the person, and nothing anybody may have. Digests neither, by their names.
 LEFT_OUT = {
@@ -38,15 +38,15 @@ THEIRS = ("actor_id", "session_id", "ip", "user_agent", "request_id")  # of whoe
 UNTOLD = {"decoy"}  # a fact for the operator: it would tell whether somebody else has an account
 
 
-def chunks(kit: Kit, caller: Caller, user: User, kinds: dict[str, list[Any]]) -> Iterator[bytes]:
+def chunks(kit: Kit, user: User, kinds: dict[str, list[Any]]) -> Iterator[bytes]:
     """All as one JSON document: the user as `me` shows them, with the columns that it does not show, and every kind of
-    row. Tokens and audit rows are read while it is written. Raises as `trail.batches` does.
+    row. Tokens and audit rows are read while it is written. Raises Unavailable.
     """
     told = {kind: [_row(row) for row in rows] for kind, rows in kinds.items()}
     yield json.dumps({"user": {**_row(user), **present.user(user)}, **told}).encode().removesuffix(b"}")
     for kind, batches in (
-        ("refresh_tokens", tokens.batches(kit, caller)),
-        ("audit", trail.batches(kit, Filters(user_id=user.id), caller)),
+        ("refresh_tokens", tokens.batches(kit, user.id)),
+        ("audit", trail.batches(kit, Filters(user_id=user.id))),
     ):
         yield f', "{kind}": ['.encode()
         between = ""

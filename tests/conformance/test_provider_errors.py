@@ -183,9 +183,7 @@ def test_a_host_of_many_dead_addresses_is_given_up_in_time(taking: Provider, hur
     assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize(
-    "base", ["http://host.invalid", "http://a..example", "http://host.example:port", "http://host.example:99999"]
-)
+@pytest.mark.parametrize("base", ["http://host.invalid", "http://a..example"])
 def test_an_address_that_cannot_be_is_said_to_be_so(taking: Provider, base: str) -> None:
     assert refusal(taking, "resend", resend_base_url=base).reason is (T if base.endswith(".invalid") else C)
 

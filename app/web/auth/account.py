@@ -85,7 +85,7 @@ def erase(work: Work) -> Any:
 @auth.add("GET", "/me/export", reply=ExportReply, guard=BEARER, limit=limits.SENDS)
 def export_me(work: Work) -> Any:
     """All that is stored about you, as a file."""
-    return Streamed("application/json", "my-data.json", export.chunks(work.kit, work.caller, *account.export(work)))
+    return Streamed("application/json", "my-data.json", export.chunks(work.kit, *account.export(work)))
 
 
 @auth.add("POST", "/change-email", body=EmailBody, reply=AskedReply, guard=RECENT, limit=limits.SENDS, repeatable=True)
