@@ -115,7 +115,7 @@ def test_the_connections_are_opened_with_what_the_page_says(lane: Lane) -> None:
     ("url", "said"),
     [
         ("postgresql://u@h/n", {"options": "-c statement_timeout=10s -c lock_timeout=10s"}),
-        ("mysql://u@h/n", {"connect_timeout": 2, "read_timeout": 10}),
+        ("mysql://u@h/n", {"connect_timeout": 2, "read_timeout": 2}),  # until it has greeted; then 10
     ],
 )
 def test_a_server_is_told_the_time_outs(url: str, said: dict[str, Any]) -> None:
