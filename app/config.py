@@ -83,7 +83,7 @@ class Settings(TokenSettings):
     lockout_threshold: int = Field(5, ge=1, le=20, description="wrong guesses that lock an identifier")
     lockout_seconds: int = Field(900, ge=1, le=DAY, description="first lock; doubles up to a day")
     password_min_length: int = Field(8, ge=8, le=64, description="shortest password, code points")
-    argon2_memory_kib: int = Field(19_456, ge=8, description="Argon2id memory, KiB; above 32768 earlier accounts show")
+    argon2_memory_kib: int = Field(19_456, ge=8, description="Argon2id memory, KiB; raising it: `docs/cryptography.md`")
     argon2_time_cost: int = Field(2, ge=1, description="Argon2id passes")
 
     master_secret: SecretStr = Field(

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, partial
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Base)
+AT_ONCE = 1000  # rows of an export in one unit of work
 ATTEMPTS = 4  # a unit that lost a race is done again this often in all
 FOUND_DEAD_S = 5.0  # a connection that is dead shows it by then; one that shows it later was waited for in vain
 RETRY_AFTER_S = 2
@@ -225,6 +226,16 @@ def run(
             else:
                 raise
     raise AssertionError("unreachable")
+
+
+def in_batches(kit: Kit, read: Callable[..., list[M]], *, caller: Caller = ANONYMOUS) -> Iterator[list[M]]:
+    """All rows, some at a time. `read`: the next ones `after` a row, or the first, at `most` so many. Each batch is a
+    unit of work of its own, so that nothing is held open while whoever asked takes their time. Raises as `run` does.
+    """
+    after = None
+    while rows := run(kit, partial(read, after=after, most=AT_ONCE), caller=caller, reads=True):
+        yield rows
+        after = rows[-1]
 
 
 def _once(kit: Kit, story: Callable[[Work], T], caller: Caller, client: Client, reads: bool) -> T:

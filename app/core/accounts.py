@@ -14,7 +14,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from app.core import lockout, locks, people, policy, roles, sessions
 from app.core.identifiers import Identifier, Kind
-from app.crypto.ids import uuid7
+from app.crypto.ids import NOBODY, uuid7
 from app.errors import TokenRevoked
 from app.models import Signup, Throttle, User
 from app.work import M, Work
@@ -27,7 +27,6 @@ UNPROVEN = {Kind.EMAIL: Signup.email, Kind.PHONE: Signup.phone, Kind.USERNAME: S
 USER, SIGNUP = tuple(User.__table__.columns), tuple(Signup.__table__.columns)
 VALUE: BindParameter[str] = bindparam("value")
 NOW: BindParameter[datetime] = bindparam("now")
-NOBODY = UUID(int=0)
 STAND_IN: dict[str, Any] = {  # no times: MariaDB would make texts of them, and of those beside them
     "id": NOBODY,
     "role": DEFAULT_ROLE,

@@ -12,7 +12,7 @@ from sqlalchemy import and_, bindparam, func, insert, literal, or_, select, upda
 
 from app import figures
 from app.core import signatures
-from app.crypto.ids import uuid7
+from app.crypto.ids import NOBODY, uuid7
 from app.errors import Refusal
 from app.models import AuditLog, Signup, User
 from app.work import Work
@@ -110,7 +110,6 @@ class Event(StrEnum):
 
 COUNTED = (select(func.count()).where(kind.id == bindparam("id")).scalar_subquery() for kind in (User, Signup))
 KNOWN = select(sum(COUNTED, literal(0)))  # both are asked, whichever knows the id
-NOBODY = UUID(int=0)
 OF_DEVICES = "device."  # events about what is nobody, and is never erased
 ERASURES = (Event.ACCOUNT_ERASED, Event.SIGNUP_ERASED, Event.USER_DELETED)  # what alone takes the person out of rows
 

@@ -16,17 +16,16 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, or_, select, update
 
 from app.core import locks, policy
 from app.crypto.ids import uuid7
 from app.crypto.keys import Purpose, new_token, token_digest
 from app.models import RefreshToken, Session, User
-from app.work import Kit, Work, run
+from app.work import Kit, Work, in_batches
 
 AMR = {policy.TOTP: ("otp",), policy.PASSKEY: ("pop", "user")}
 SAME = ("sub", "sid", "role", "amr", "auth_time")  # claims of a token that is exchanged for another audience's
-AT_ONCE = 1000  # rows of an export in one unit of work
 GRACE = timedelta(seconds=10)  # for the immediate predecessor of the live token
 
 
@@ -176,16 +175,14 @@ def _successor(work: Work, row: RefreshToken, token: str, key_id: str) -> str:
 
 
 def batches(kit: Kit, user_id: UUID) -> Iterator[list[RefreshToken]]:
-    """Every stored refresh token of a user, some at a time, each in a unit of work. Raises Unavailable."""
+    """Every stored refresh token of a user, some at a time. Raises Unavailable."""
+    return in_batches(kit, partial(_batch, user_id=user_id))
+
+
+def _batch(work: Work, user_id: UUID, after: RefreshToken | None, most: int) -> list[RefreshToken]:
     theirs = select(RefreshToken).join(Session, Session.id == RefreshToken.session_id).where(Session.user_id == user_id)
-    first = rest = theirs.order_by(RefreshToken.id).limit(AT_ONCE)
-    while rows := run(kit, partial(_all, query=rest), reads=True):
-        yield rows
-        rest = first.where(RefreshToken.id > rows[-1].id)
-
-
-def _all(work: Work, query: Select[Any]) -> list[RefreshToken]:
-    return list(work.db.scalars(query))
+    later = [RefreshToken.id > after.id] if after else []
+    return list(work.db.scalars(theirs.where(*later).order_by(RefreshToken.id).limit(most)))
 
 
 def can_go_on(work: Work) -> ColumnElement[bool]:

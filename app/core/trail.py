@@ -13,9 +13,7 @@ from sqlalchemy import ColumnElement, and_, or_, select
 
 from app.core import sessions
 from app.models import AuditLog
-from app.work import ANONYMOUS, Caller, Kit, Work, run
-
-AT_ONCE = 1000  # rows of an export in one unit of work
+from app.work import ANONYMOUS, Caller, Kit, Work, in_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +45,18 @@ def page(work: Work, which: Filters, limit: int, before: UUID | None) -> list[Au
 
 
 def batches(kit: Kit, which: Filters, caller: Caller = ANONYMOUS) -> Iterator[list[AuditLog]]:
-    """All rows, oldest first, some at a time. Each batch is a unit of work of its own, so that nothing is held open
-    while whoever asked takes their time. Raises Unavailable, and TokenRevoked once the caller's session has ended.
-    """
-    after = None
-    while rows := run(kit, partial(_batch, which=which, after=after), caller=caller, reads=True):
-        yield rows
-        after = rows[-1]
+    """All rows, oldest first, some at a time. Raises Unavailable, and TokenRevoked once the caller's session ended."""
+    return in_batches(kit, partial(_batch, which=which), caller=caller)
 
 
-def _batch(work: Work, which: Filters, after: AuditLog | None) -> list[AuditLog]:
+def _batch(work: Work, which: Filters, after: AuditLog | None, most: int) -> list[AuditLog]:
     sessions.must_last(work)
     later: list[ColumnElement[bool]] = []
     if after:
         same = and_(AuditLog.at == after.at, AuditLog.id > after.id)
         later = [AuditLog.at >= after.at, or_(AuditLog.at > after.at, same)]
     query = select(AuditLog).where(*_conditions(which), *later).order_by(AuditLog.at, AuditLog.id)
-    return list(work.db.scalars(query.limit(AT_ONCE)))
+    return list(work.db.scalars(query.limit(most)))
 
 
 def _conditions(which: Filters) -> list[Any]:

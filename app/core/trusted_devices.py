@@ -11,13 +11,12 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, delete, select, update
 
-from app.crypto.ids import uuid7
+from app.crypto.ids import NOBODY, uuid7
 from app.crypto.keys import new_token, token_digest
 from app.models import TrustedDevice, User
 from app.work import Work
 
 LIFE = timedelta(days=30)
-NOBODY = UUID(int=0)
 MOST = 20  # of one user; the oldest is forgotten for a new one
 
 

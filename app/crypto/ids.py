@@ -10,6 +10,7 @@ from uuid import UUID
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_MS = 253_402_214_400_000  # 9999-12-31: what is added to a time must leave one
 LOW = 2**62  # values of the 62 random bits
+NOBODY = UUID(int=0)  # the id of no row (RFC 9562, section 5.9)
 
 _lock = threading.Lock()
 _last = (0, 0)  # the instant and the random bits of the newest id of this process

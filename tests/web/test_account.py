@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core import accounts, tokens, trail
+from app.core import accounts
 from app.core.identifiers import Identifier, Kind
 from app.db import Base
 from app.models import AuditLog, OtpChallenge, OutboxMessage, RefreshToken, Session, Signup, User, UsernameHold
@@ -216,8 +216,7 @@ def test_the_export_has_every_row_though_few_are_read_at_once(
     for _ in range(7):
         person.tokens = person.refresh().ok().body
         person.api.patch("/api/auth/me", {"name": "Jane"}, person.token).ok()
-    monkeypatch.setattr(tokens, "AT_ONCE", 3)
-    monkeypatch.setattr(trail, "AT_ONCE", 3)
+    monkeypatch.setattr("app.work.AT_ONCE", 3)
     exported = person.api.get("/api/auth/me/export", person.token).ok()
     assert exported.headers["Content-Disposition"] == 'attachment; filename="my-data.json"'
     assert [row["id"] for row in exported["refresh_tokens"]] == sorted(str(row.id) for row in world.rows(RefreshToken))

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.core import audit, trail
+from app.core import audit
 from app.core.trail import Filters
 from app.errors import TokenRevoked
 from app.models import AuditLog
@@ -104,7 +104,7 @@ def test_an_export_asks_for_a_recent_sign_in_and_a_page_does_not(world: World, a
 def test_both_formats_hold_every_row_and_are_recorded(
     world: World, admin: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail, "AT_ONCE", 2)
+    monkeypatch.setattr("app.work.AT_ONCE", 2)
     asked = admin.ask_signin()
     admin.verify_signin(asked["challenge_id"], wrong(admin.code()))
     rows = [row for row in world.audit() if row.success]
@@ -154,7 +154,7 @@ def test_a_spreadsheet_that_splits_at_another_sign_runs_nothing_of_it(
 
 
 def test_a_slow_reader_holds_nothing_open(world: World, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trail, "AT_ONCE", 2)
+    monkeypatch.setattr("app.work.AT_ONCE", 2)
     reply = download(world, admin, "format=ndjson")
     chunks = iter(reply.response)
     for _ in range(3):
@@ -172,7 +172,7 @@ def test_an_export_is_cut_off_where_its_admin_is_none_any_more(
     world: World, admin: Person, monkeypatch: pytest.MonkeyPatch, end: str, body: dict[str, str]
 ) -> None:
     boss = of_role(world, "admin")
-    monkeypatch.setattr(trail, "AT_ONCE", 2)
+    monkeypatch.setattr("app.work.AT_ONCE", 2)
     chunks = iter(download(world, admin, "format=ndjson").response)
     assert len(next(chunks).splitlines()) == 2
     boss.api.call("PUT" if end == "role" else "POST", path(admin, f"/{end}"), body, boss.token).ok()
@@ -182,7 +182,7 @@ def test_an_export_is_cut_off_where_its_admin_is_none_any_more(
 
 @pytest.mark.one_lane
 def test_an_export_takes_no_more_memory_for_more_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trail, "AT_ONCE", 100)
+    monkeypatch.setattr("app.work.AT_ONCE", 100)
     peaks = []
     for more in (300, 1200):
         each: dict[UUID, dict[str, Any]] = {uuid4(): {} for _ in range(more)}

@@ -59,15 +59,8 @@ def me(work: Work) -> Any:
     return present.user(work.caller.account)
 
 
-@auth.add(
-    "PATCH",
-    "/me",
-    body=ProfileBody,
-    reply=UserReply,
-    guard=BEARER,
-    limit=limits.TOKENS,
-    refusals=(errors.UsernameTaken,),
-)
+@auth.add("PATCH", "/me", body=ProfileBody, reply=UserReply, guard=BEARER, limit=limits.TOKENS,
+          refusals=(errors.UsernameTaken,))  # fmt: skip
 def describe(work: Work, body: ProfileBody) -> Any:
     """Change your name, your username or the language of the messages to you."""
     username = identifiers.username(body.username) if body.username else None

@@ -33,14 +33,8 @@ def give_consent(work: Work, body: ConsentBody) -> Any:
     return present.consent(consents.give(work, **body.model_dump()))
 
 
-@auth.add(
-    "DELETE",
-    "/me/consents/<uuid:consent_id>",
-    reply=ConsentReply,
-    guard=BEARER,
-    limit=limits.TOKENS,
-    refusals=(errors.NotFound,),
-)
+@auth.add("DELETE", "/me/consents/<uuid:consent_id>", reply=ConsentReply, guard=BEARER, limit=limits.TOKENS,
+          refusals=(errors.NotFound,))  # fmt: skip
 def withdraw_consent(work: Work, consent_id: UUID) -> Any:
     """Take a consent back. It stays in your history."""
     return present.consent(consents.withdraw(work, consent_id))

@@ -130,9 +130,8 @@ def renew_backup_codes(work: Work) -> Any:
     return {"backup_codes": mfa.renew_backup_codes(work)}
 
 
-@auth.add(
-    "DELETE", "/factors/<uuid:factor_id>", reply=Message, guard=RECENT, limit=limits.TOKENS, refusals=(errors.NotFound,)
-)
+@auth.add("DELETE", "/factors/<uuid:factor_id>", reply=Message, guard=RECENT, limit=limits.TOKENS,
+          refusals=(errors.NotFound,))  # fmt: skip
 def remove_factor(work: Work, factor_id: UUID) -> Any:
     """Take one of your second methods away; with the last one the backup codes. Every other session ends."""
     mfa.remove(work, factor_id)
@@ -159,14 +158,8 @@ def _device(row: TrustedDevice) -> TrustedDeviceItem:
     }
 
 
-@auth.add(
-    "DELETE",
-    "/trusted-devices/<uuid:device_id>",
-    reply=Message,
-    guard=BEARER,
-    limit=limits.TOKENS,
-    refusals=(errors.NotFound,),
-)
+@auth.add("DELETE", "/trusted-devices/<uuid:device_id>", reply=Message, guard=BEARER, limit=limits.TOKENS,
+          refusals=(errors.NotFound,))  # fmt: skip
 def forget_trusted_device(work: Work, device_id: UUID) -> Any:
     """Ask for the code again on one of your devices."""
     mfa.forget_device(work, device_id)

@@ -57,14 +57,8 @@ def list_sessions(work: Work, page: Page) -> Any:
     )
 
 
-@auth.add(
-    "DELETE",
-    "/sessions/<uuid:session_id>",
-    reply=Message,
-    guard=BEARER,
-    limit=limits.TOKENS,
-    refusals=(errors.NotFound,),
-)
+@auth.add("DELETE", "/sessions/<uuid:session_id>", reply=Message, guard=BEARER, limit=limits.TOKENS,
+          refusals=(errors.NotFound,))  # fmt: skip
 def end_session(work: Work, session_id: UUID) -> Any:
     """End one of your sessions."""
     session.end(work, session_id)
