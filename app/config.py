@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.delivery_config import DeliverySettings, Names, Roots, Secrets, is_country, shown_map
+from app.delivery_config import DeliverySettings, Names, Roots, Secrets, is_country, is_readable, shown_map
 from app.token_config import DAY, HOUR, TokenSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,7 +198,8 @@ class Settings(TokenSettings):
     @field_validator("redis_url")
     @classmethod
     def _known_redis(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(REDIS_SCHEMES):
+        url = value.get_secret_value() if value else ""
+        if url and not (url.startswith(REDIS_SCHEMES) and is_readable(url)):
             raise ValueError("must be a Redis URL such as redis://host:6379/0; see docs/scaling.md for others")
         return value
 

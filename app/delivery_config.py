@@ -25,9 +25,14 @@ ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
 
 def _is_address(text: str) -> bool:
+    return bool(ADDRESS.fullmatch(text) and is_readable(text) and urlsplit(text).hostname)
+
+
+def is_readable(url: str) -> bool:
+    """True if host and port of a URL can be told. The ports of a list of hosts are not looked at."""
     try:
-        found = urlsplit(text)
-        return bool(ADDRESS.fullmatch(text) and found.hostname and found.port != 0)
+        found = urlsplit(url)
+        return "," in found.netloc or found.port != 0
     except ValueError:  # of a port that is none, or a bracket
         return False
 

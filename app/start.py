@@ -7,12 +7,14 @@ import logging
 import math
 import os
 import secrets
+import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError as Unusable
 
 from app.config import ROOT, Settings, SettingsError
 from app.production import MADE_ONCE, incomplete, remarks, unsafe
@@ -30,7 +32,8 @@ T = TypeVar("T")
 
 
 def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
-    """Settings from the environment over `env_file` over defaults; keyword overrides win over all.
+    """Settings from the environment over `env_file` over the files of CREDENTIALS_DIRECTORY over defaults; keyword
+    overrides win over all.
 
     In development, secrets that are missing are made once and appended to `env_file` (mode 0600).
     Raises SettingsError.
@@ -124,13 +127,21 @@ def welcome(settings: Settings, base: str | None = None) -> str:
 
 
 def _parse(env_file: Path | None, overrides: dict[str, Any]) -> Settings:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY") or None  # as systemd sets it for LoadCredential=
     try:
-        return Settings(_env_file=env_file, **overrides)
+        with warnings.catch_warnings(record=True) as out_of_reach:
+            warnings.simplefilter("always", UserWarning)
+            settings = Settings(_env_file=env_file, _secrets_dir=folder, **overrides)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{env_file} cannot be read: {type(error).__name__}") from None
+    except Unusable as error:
+        raise SettingsError(f"CREDENTIALS_DIRECTORY={folder}: {error}") from None
     except ValidationError as error:
         lines = [f"{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
         raise SettingsError("\n".join(lines)) from None
+    if out_of_reach:
+        raise SettingsError("\n".join(f"CREDENTIALS_DIRECTORY: {each.message}" for each in out_of_reach))
+    return settings
 
 
 def _keep_secrets(env_file: Path, names: list[str]) -> None:

@@ -47,6 +47,7 @@ def load(tmp_path: Path, **values: Any) -> Settings:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.names():
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
 
 
 def test_a_safe_production_starts(tmp_path: Path) -> None:
@@ -149,6 +150,12 @@ WRONG = {
     "csp_report_uri": ("https://reports.example.com/;script-src", "CSP_REPORT_URI"),
     "passkey_origins": ("https://elsewhere.example.net", "PASSKEY_ORIGINS"),
 }
+
+
+@pytest.mark.parametrize("url", ["redis://[", "redis://cache:x/0", "rediss://cache:70000", "redis://[::1"])
+def test_a_redis_url_of_which_no_host_and_port_can_be_told_stops_the_start(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match="^REDIS_URL: must be a Redis URL"):
+        load(tmp_path, redis_url=url)
 
 
 @pytest.mark.covers("asvs 6.5.5", "nist N17")
@@ -274,6 +281,55 @@ def test_a_container_uses_the_processors_that_it_was_given(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert start.processors(tmp_path) == (most or len(os.sched_getaffinity(0)))
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as systemd, Docker and Kubernetes mount secrets: a file for each."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    return folder
+
+
+@pytest.mark.covers("asvs 13.3.1")
+def test_secrets_come_from_files_of_a_folder(tmp_path: Path, credentials: Path) -> None:
+    (credentials / "..data").symlink_to(credentials)  # so Kubernetes mounts them
+    for name in ("secret_key", "jwt_secret_key"):
+        (credentials / f"{name}.mounted").write_text(STRONG[name] + "\n")
+        (credentials / name.upper()).symlink_to(Path("..data") / f"{name}.mounted")
+    (credentials / "database_url").write_text("postgresql://u:p@elsewhere/x")  # as Docker's secrets are often named
+    (credentials / "of_another_service").write_bytes(b"\xff")
+    others = {name: value for name, value in STRONG.items() if "secret" not in name}
+    settings = load(tmp_path, **others)
+    assert settings.secret_key.get_secret_value() == STRONG["secret_key"]
+    assert settings.jwt_secret_key.get_secret_value() == STRONG["jwt_secret_key"]
+    assert settings.db_url.host == "db", "the environment wins"
+
+
+def test_development_makes_no_secret_that_a_file_has(tmp_path: Path, credentials: Path) -> None:
+    (credentials / "SECRET_KEY").write_text(STRONG["secret_key"])
+    assert start.load(tmp_path / ".env").secret_key.get_secret_value() == STRONG["secret_key"]
+    assert "\nSECRET_KEY=" not in (tmp_path / ".env").read_text()
+
+
+@pytest.mark.parametrize("how", ["is missing", "is a file", "leads elsewhere", "is a folder", "is no text"])
+def test_a_credential_out_of_reach_stops_the_start(
+    tmp_path: Path, credentials: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    there = credentials / "SECRET_KEY"
+    if how in ("is missing", "is a file"):
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(there))
+    if how == "is a file":
+        there.write_text("text")
+    elif how == "leads elsewhere":
+        there.symlink_to(ROOT / "README.md")
+    elif how == "is a folder":
+        there.mkdir()
+    elif how == "is no text":
+        there.write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match=re.escape(str(credentials))):
+        load(tmp_path, **STRONG)
 
 
 @pytest.mark.covers("asvs 13.3.2")

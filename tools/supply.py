@@ -2,8 +2,8 @@
 
 python -m tools.supply licences          lists the licence of each locked package; ends with 1 if one is not allowed
 python -m tools.supply sbom FILE         writes a CycloneDX bill of materials of requirements.txt, with licences
-python -m tools.supply audit             asks for known vulnerabilities; ends with 1 if there are some, and with 3 if
-                                         a package could not be checked, which is no good news
+python -m tools.supply audit             asks for known vulnerabilities, of what is optional too; ends with 1 if there
+                                         are some, and with 3 if a package could not be checked, which is no good news
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.txt"
+EXTRAS = ROOT / "requirements-extras.txt"  # the same, and what is optional
 FOUND, NOT_CHECKED = 1, 3
 # Licences that ask for no more than their text to be kept; and two that ask more of who changes the library itself,
 # which nobody here does: MPL-2.0 (certifi) and the LGPL with its exception for applications (psycopg2).
@@ -33,9 +34,9 @@ WRITTEN = {
 NO_SPDX = {"BSD", "LGPL with exceptions"}
 
 
-def locked() -> dict[str, str]:
-    """The packages of requirements.txt with their versions."""
-    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", LOCK.read_text(), re.MULTILINE))
+def locked(file: Path = LOCK) -> dict[str, str]:
+    """The packages of a lock with their versions."""
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", file.read_text(), re.MULTILINE))
 
 
 def licence(found: Distribution) -> str:
@@ -115,10 +116,10 @@ def judged(report: dict[str, Any], expected: int) -> tuple[int, list[str]]:
 
 def audit() -> int:
     words = ["--disable-pip", "--require-hashes", "--progress-spinner", "off", "--timeout", "10", "-f", "json"]
-    command = [sys.executable, "-m", "pip_audit", "-r", str(LOCK), *words]
+    command = [sys.executable, "-m", "pip_audit", "-r", str(EXTRAS), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     report = json.loads(done.stdout) if done.stdout.startswith("{") else {}
-    code, lines = judged(report, len(locked()))
+    code, lines = judged(report, len(locked(EXTRAS)))
     print("\n".join(lines), file=sys.stderr if code else sys.stdout)
     return code
 
