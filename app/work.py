@@ -228,7 +228,7 @@ def run(
     raise AssertionError("unreachable")
 
 
-def in_batches(kit: Kit, read: Callable[..., list[M]], *, caller: Caller = ANONYMOUS) -> Iterator[list[M]]:
+def in_batches(kit: Kit, read: Callable[..., list[T]], *, caller: Caller = ANONYMOUS) -> Iterator[list[T]]:
     """All rows, some at a time. `read`: the next ones `after` a row, or the first, at `most` so many. Each batch is a
     unit of work of its own, so that nothing is held open while whoever asked takes their time. Raises as `run` does.
     """

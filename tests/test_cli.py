@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from click.testing import Result
 
+from app.core import credentials
+from app.db import Base
 from app.flows import administration
 from app.models import ApiKey, User
-from app.work import run
+from app.work import Work, run
 from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import PASSWORD
 from tests.web.admins import USERS, id_of
+from tests.web.test_trusted_devices import remember
 
 Flask = Callable[..., Result]
 
@@ -143,6 +146,83 @@ def test_somebody_is_locked_unlocked_and_given_a_role(world: World, flask: Flask
     ]  # fmt: skip
 
 
+def test_somebody_is_signed_out_everywhere(world: World, flask: Flask) -> None:
+    jane, other = world.person(username="jane").sign_up(), world.person().sign_up()
+    jane.sign_in()
+    assert said(flask("users", "sign-out", "jane", "--json")) == {"people": 1, "sessions_ended": 2}
+    assert jane.me().code == "token_revoked"
+    other.me().ok()
+    jane.sign_in().me().ok()
+    [row] = world.audit(event="user.signed_out")
+    assert (row.actor_id, row.user_id, row.user_agent) == (None, id_of(jane), "latchkey command line")
+
+
+@pytest.fixture
+def backup(world: World) -> Callable[[], Callable[[], None]]:
+    """Keeps what all tables hold, and gives a call that brings it back."""
+    tables = Base.metadata.sorted_tables
+
+    def keep() -> Callable[[], None]:
+        with world.engine.connect() as db:
+            rows = {table: [dict(row) for row in db.execute(table.select()).mappings()] for table in tables}
+
+        def restore() -> None:
+            with world.engine.begin() as db:
+                for table in reversed(tables):
+                    db.execute(table.delete())
+                for table in tables:
+                    if rows[table]:
+                        db.execute(table.insert(), rows[table])
+
+        return restore
+
+    return keep
+
+
+@pytest.mark.covers("asvs 7.4.5", "fault F38")
+def test_after_a_backup_was_restored_everybody_is_signed_out_by_one_command(
+    world: World, flask: Flask, backup: Callable[[], Callable[[], None]]
+) -> None:
+    """What had ended comes back with the older state: a session, a spent refresh token, a device that was forgotten."""
+    people = [world.person().sign_up() for _ in range(3)]
+    jane, remembered, _ = people
+    device = remember(remembered)
+    open_question = jane.ask_signin().ok()["challenge_id"]
+    code, spent = jane.code(), jane.tokens["refresh_token"]
+    restore = backup()
+    jane.refresh().ok()
+    said(flask("users", "sign-out", jane.email, "--json"))
+    said(flask("users", "sign-out", remembered.email, "--json"))
+    restore()
+    jane.me().ok()
+    done = said(flask("users", "sign-out", "--everyone", "--json"))
+    assert (done["people"], done["sessions_ended"] >= 4) == (3, True)
+    assert [person.me().code for person in people] == ["token_revoked"] * 3
+    assert jane.refresh(spent).code == "token_revoked"
+    assert jane.verify_signin(open_question, code).code == "challenge_closed"
+    assert said(flask("users", "sign-out", "--everyone", "--json")) == {"people": 0, "sessions_ended": 0}
+    assert remembered.ask_signin(device_token=device).ok()["status"] == "otp_required"
+    jane.sign_in().me().ok()
+
+
+@pytest.mark.one_lane
+def test_who_is_erased_while_everybody_is_signed_out_is_passed_over(
+    world: World, flask: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jane, other = world.person().sign_up(), world.person().sign_up()
+    read = credentials.with_something_begun
+
+    def and_then_erased(work: Work, **page: Any) -> list[UUID]:
+        found = read(work, **page)
+        if found:
+            run(world.kit, lambda work: administration.delete(work, id_of(jane)))
+        return found
+
+    monkeypatch.setattr(credentials, "with_something_begun", and_then_erased)
+    assert said(flask("users", "sign-out", "--everyone", "--json"))["people"] == 1
+    assert other.me().code == "token_revoked"
+
+
 def test_who_lost_their_factors_is_helped(world: World, flask: Flask) -> None:
     jane = world.person(username="jane").sign_up()
     enrol(world, jane)
@@ -176,7 +256,8 @@ def test_keys_are_made_listed_and_revoked(world: World, flask: Flask) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("users", "list", "--status", "gone"), ("users", "lock"), ("api-keys", "create", "x"), ("api-keys", "revoke", "x"),
+    [("users", "list", "--status", "gone"), ("users", "lock"), ("users", "sign-out"),
+     ("users", "sign-out", "jane", "--everyone"), ("api-keys", "create", "x"), ("api-keys", "revoke", "x"),
      ("api-keys", "create", "x", "--scope", "all"), ("users", "list", "--limit", "0"), ("users", "nonsense")],
 )  # fmt: skip
 def test_what_cannot_be_understood_ends_with_2(flask: Flask, words: tuple[str, ...]) -> None:

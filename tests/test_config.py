@@ -154,7 +154,7 @@ WRONG = {
 
 @pytest.mark.parametrize("url", ["redis://[", "redis://cache:x/0", "rediss://cache:70000", "redis://[::1"])
 def test_a_redis_url_of_which_no_host_and_port_can_be_told_stops_the_start(tmp_path: Path, url: str) -> None:
-    with pytest.raises(SettingsError, match="^REDIS_URL: must be a Redis URL"):
+    with pytest.raises(SettingsError, match=r"^REDIS_URL: must be a Redis URL"):
         load(tmp_path, redis_url=url)
 
 

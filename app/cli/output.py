@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -25,8 +26,15 @@ def kit() -> Kit:
 
 def act(story: Callable[[Work], T], *, reads: bool = False) -> T:
     """Do something as the system itself. A refusal ends the command with code 1 and its reason on stderr."""
-    try:
+    with refusals():
         return run(kit(), story, client=CLIENT, reads=reads)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """A refusal in this block ends the command with code 1 and its reason on stderr."""
+    try:
+        yield
     except Refusal as refused:
         details = "; ".join(f"{error['field']}: {error['message']}" for error in refused.extra.get("errors", []))
         raise click.ClickException(f"{refused.code}: {details or refused.message}") from None

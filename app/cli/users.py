@@ -15,7 +15,7 @@ from app.core import accounts, identifiers, lockout, locks, people, roles
 from app.core.identifiers import Identifier, Kind
 from app.core.people import Search, Status
 from app.errors import NotFound, ValidationFailed
-from app.flows import administration
+from app.flows import administration, everyone
 from app.flows.administration import NewUser
 from app.models import User
 from app.web import present
@@ -25,7 +25,7 @@ COLUMNS = ("id", "role", "status", "email", "phone", "username", "name", "create
 WHO = click.argument("who")
 
 users = AppGroup(
-    "users", help="Find people, lock and unlock them, take lost factors from them, give them another role."
+    "users", help="Find people, lock, unlock and sign them out, take lost factors from them, give them another role."
 )
 
 
@@ -110,6 +110,26 @@ def unlock(*, who: str, as_json: bool) -> None:
     """Lift the lock of administration and what wrong guesses have locked, and give a day of messages back."""
     row = output.act(lambda work: _described(work, administration.unlock(work, _found(work, who).id)))
     output.show_one(row, as_json=as_json)
+
+
+@users.command("sign-out")
+@click.argument("who", required=False)
+@click.option("--everyone", "of_all", is_flag=True, help="All who are signed in, or were remembered, in place of WHO.")
+@AS_JSON
+def sign_out(*, who: str | None, of_all: bool, as_json: bool) -> None:
+    """End every session of somebody, with what they had begun and every remembered device.
+
+    With --everyone after a backup was restored, or a copy of the database or a key got out; it goes on beside the
+    service, and can be stopped and begun again.
+    """
+    if bool(who) == of_all:
+        raise click.UsageError("Name somebody, or say --everyone.")
+    if who:
+        ended = [output.act(lambda work: administration.revoke_sessions(work, _found(work, who).id))]
+    else:
+        with output.refusals():
+            ended = list(everyone.sign_out(output.kit(), output.CLIENT))
+    output.show_one({"people": len(ended), "sessions_ended": sum(ended)}, as_json=as_json)
 
 
 @users.command("reset-mfa")

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, bindparam, delete, func, not_, or_, select, update
 from sqlalchemy.orm import joinedload
 
 from app.core import audit, sessions
@@ -267,16 +267,17 @@ def void_all(work: Work, user_id: UUID) -> int:
     Recoveries and codes by phone, which anybody may ask for, stay open to the eye, or they would tell of the change;
     they stand on the old password and address, and no code of theirs is right any more.
     """
-    return work.changes(update(OtpChallenge).where(*_voidable(user_id)).values(void_at=work.now))
+    return work.changes(update(OtpChallenge).where(*voidable(user_id)).values(void_at=work.now))
 
 
 def hold_all(work: Work, user_id: UUID) -> None:
     """Lock what `void_all` takes back."""
     work.begin_writing()
-    work.db.execute(select(OtpChallenge.id).where(*_voidable(user_id)).order_by(OtpChallenge.id).with_for_update())
+    work.db.execute(select(OtpChallenge.id).where(*voidable(user_id)).order_by(OtpChallenge.id).with_for_update())
 
 
-def _voidable(user_id: UUID) -> list[ColumnElement[bool]]:
+def voidable(user_id: UUID | SQLColumnExpression[UUID]) -> list[ColumnElement[bool]]:
+    """Which challenges `void_all` takes back, of a user by id or by the column of another statement."""
     unanswered = [OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None)]
     return [OtpChallenge.user_id == user_id, OtpChallenge.purpose.not_in(ANYBODYS), *unanswered]
 

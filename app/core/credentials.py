@@ -1,10 +1,13 @@
-"""What a change of any credential ends: password, address, factor alike."""
+"""What a change of any credential ends: password, address, factor alike; and, for everybody, what a leak does."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
+from sqlalchemy import exists, or_, select
+
 from app.core import authenticators, challenges, factors, sessions, trusted_devices
+from app.models import OtpChallenge, Session, TrustedDevice, User
 from app.work import Work
 
 
@@ -26,3 +29,14 @@ def changed(work: Work, user_id: UUID, why: str, *, keep: UUID | None = None) ->
     authenticators.end_setups(work, user_id)
     trusted_devices.forget_all(work, user_id)
     return sessions.revoke_all(work, user_id, why, keep=keep)
+
+
+def with_something_begun(work: Work, *, after: UUID | None, most: int) -> list[UUID]:
+    """Whoever has a session, a remembered device or an open challenge: ids in order, `most` of those `after` one."""
+    lasting = (
+        exists().where(Session.user_id == User.id, Session.revoked_at.is_(None), Session.expires_at > work.now),
+        exists().where(TrustedDevice.user_id == User.id),
+        exists().where(*challenges.voidable(User.id), OtpChallenge.expires_at > work.now),
+    )
+    later = [User.id > after] if after else []
+    return list(work.db.scalars(select(User.id).where(or_(*lasting), *later).order_by(User.id).limit(most)))
