@@ -82,8 +82,8 @@ def unknown() -> list[str]:
 
 
 def unexplained() -> list[str]:
-    """Open rows without a reason."""
-    return [row.name for row in rows() if row.state == "open" and not row.why]
+    """Rows that are open, or the deployer's, without a reason."""
+    return [row.name for row in rows() if row.state in ("open", "deployer") and not row.why]
 
 
 def page() -> str:
@@ -120,13 +120,13 @@ def _summary(found: list[Row]) -> list[str]:
 
 def _line(row: Row) -> str:
     shown = "<br>".join(f"`{test}`" for test in row.tests)
-    said = {"open": f"**open**: {row.why}", "deployer": "the deployer's", "does not apply": "does not apply"}
+    said = {"open": f"**open**: {row.why}", "deployer": f"the deployer's: {row.why}", "does not apply": "does not apply"}
     meaning = row.meaning.replace("|", "\\|")
     return f"| {row.id} | {row.level} | {meaning} | {shown or said[row.state]} |"
 
 
 def main() -> int:
-    """Print the report. Returns 1 if a mark names no row or an open row has no reason."""
+    """Print the report. Returns 1 if a mark names no row or a row that is open or the deployer's has no reason."""
     for row in rows():
         print(f"{row.state:15} {row.name:15} {', '.join(row.tests) or row.why}")
     print("\n".join(_summary(rows())))
