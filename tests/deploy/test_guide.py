@@ -42,7 +42,7 @@ COMMANDS = {
     ".venv/bin/python -m tools.supply audit": "tests/deploy/test_supply.py",
 }
 # Variables that are somebody else's.
-FOREIGN = {"GUNICORN_CMD_ARGS", "SIGTERM", "SIGKILL", "ARGON2", "NOT_CHECKED"}
+FOREIGN = {"CREDENTIALS_DIRECTORY", "GUNICORN_CMD_ARGS", "SIGTERM", "SIGKILL", "ARGON2", "NOT_CHECKED"}
 
 
 def commands(page: str) -> list[str]:
