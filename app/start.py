@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError:
     resource = None  # type: ignore[assignment]  # there is none on Windows
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("latchkey.start")
 
 ENV_FILE = ROOT / ".env"
 CGROUP = Path("/sys/fs/cgroup")

@@ -60,7 +60,6 @@ class Caller:
 
     user_id: UUID | None = None
     session_id: UUID | None = None
-    role: str = ""
     auth_time: datetime | None = None
     account: Any = None  # the row that the guard read, so `me` needs no second statement
     key_id: UUID | None = None  # the API key's

@@ -13,8 +13,7 @@ from app.cli.output import AS_JSON
 from app.core import api_keys
 from app.core.api_keys import Scope
 from app.flows import keys
-from app.models import ApiKey
-from app.web.present import instant, maybe
+from app.web import present
 from app.work import Work
 
 COLUMNS = ("id", "prefix", "name", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
@@ -27,7 +26,7 @@ group = AppGroup("api-keys", help="List, make and revoke the keys by which serve
 @AS_JSON
 def list_keys(*, as_json: bool) -> None:
     """Every key, newest first, revoked and expired ones too."""
-    rows = output.act(lambda work: [_shown(row) for row in api_keys.page(work, MOST, None)], reads=True)
+    rows = output.act(lambda work: [present.api_key(row) for row in api_keys.page(work, MOST, None)], reads=True)
     output.show(rows, COLUMNS, as_json=as_json)
 
 
@@ -43,7 +42,7 @@ def create(*, name: str, scopes: tuple[str, ...], days: int | None, as_json: boo
     def story(work: Work) -> dict[str, object]:
         until = work.now + timedelta(days=days) if days else None
         row, key = keys.create(work, name, [Scope(scope) for scope in scopes], until)
-        return {"key": key, **_shown(row)}
+        return {"key": key, **present.api_key(row)}
 
     output.show_one(output.act(story), as_json=as_json)
 
@@ -54,16 +53,3 @@ def revoke(*, key_id: UUID) -> None:
     """End the key with this id at once, in every process."""
     output.act(lambda work: keys.revoke(work, key_id))
     click.echo("The key is revoked.")
-
-
-def _shown(row: ApiKey) -> dict[str, object]:
-    return {
-        "id": str(row.id),
-        "prefix": row.prefix,
-        "name": row.name,
-        "scopes": row.scopes.split(),
-        "created_at": instant(row.created_at),
-        "expires_at": maybe(row.expires_at),
-        "revoked_at": maybe(row.revoked_at),
-        "last_used_at": maybe(row.last_used_at),
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -11,18 +11,17 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import click
-from flask import current_app
 from flask.cli import with_appcontext
 
+from app.cli import output
 from app.core import inspection, seals
 from app.core.cryptoperiods import Cryptoperiods
 from app.core.inspection import Finding, Inspection
 from app.core.trail import Filters
 from app.delivery import upkeep
-from app.errors import Unavailable
 from app.flows import records
 from app.web import audit_export
-from app.work import Client, Kit, run
+from app.work import Client, run
 
 T = TypeVar("T")
 SHOWN = 1000  # findings told one by one; all are counted
@@ -31,18 +30,15 @@ CLIENT = Client(user_agent="flask")
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
-def _kit() -> Kit:
-    kit: Kit = current_app.extensions["courier"].kit
-    return kit
-
-
 @click.command("audit-seal")
 @click.option("--adopt", is_flag=True, help="Sign unsigned rows and seal them too: those that an older version wrote.")
 @with_appcontext
 def seal(*, adopt: bool) -> None:
     """Seal every audit row that is not sealed yet. The service does it by itself every minute."""
-    rows = _reached(lambda: upkeep.seal(_kit(), WITHOUT_END, adopt=adopt))
-    click.echo(f"{rows} rows sealed; the head is {seals.head(run(_kit(), seals.newest, reads=True))}")
+    with output.refusals():
+        rows = upkeep.seal(output.kit(), WITHOUT_END, adopt=adopt)
+        head = seals.head(run(output.kit(), seals.newest, reads=True))
+    click.echo(f"{rows} rows sealed; the head is {head}")
 
 
 def _head(_: click.Context, __: click.Parameter, head: str | None) -> str | None:
@@ -54,7 +50,7 @@ def _head(_: click.Context, __: click.Parameter, head: str | None) -> str | None
 
 def _keys(places: Iterable[int]) -> list[str]:
     """The ids of keys by their places in SECRET_KEY_PREVIOUS. Raises BadParameter for a place where there is none."""
-    ids = _kit().keys.ids
+    ids = output.kit().keys.ids
     if any(place >= len(ids) for place in places):
         raise click.BadParameter("SECRET_KEY_PREVIOUS has no key in that place.", param_hint="--returned")
     return [ids[place] for place in places]
@@ -78,7 +74,8 @@ def verify(context: click.Context, *, head: str | None, returned: tuple[int, ...
     Keep the head that it prints in another place: given back with --head, it shows that nothing was cut off since.
     """
     seen, keys = Inspection(), _keys(returned)
-    shown = _reached(lambda: _findings(seen, head, keys, as_json=as_json))
+    with output.refusals():
+        shown = _findings(seen, head, keys, as_json=as_json)
     if as_json:
         click.echo(json.dumps({**asdict(seen), "ok": not seen.findings, "shown": shown}))
     else:
@@ -89,7 +86,7 @@ def verify(context: click.Context, *, head: str | None, returned: tuple[int, ...
 def _findings(seen: Inspection, head: str | None, keys: list[str], *, as_json: bool) -> list[dict[str, Any]]:
     """Tell every finding as it is found; the first of them come back for the JSON."""
     shown: list[dict[str, Any]] = []
-    for finding in inspection.inspect(_kit(), seen, head, *keys):
+    for finding in inspection.inspect(output.kit(), seen, head, *keys):
         if seen.findings <= SHOWN:
             shown.append(_plain(finding)) if as_json else click.echo(_told(finding))
     return shown
@@ -128,19 +125,22 @@ def purge(context: click.Context, *, before: datetime, returned: tuple[int, ...]
 
     What would go is verified first; if anything is wrong with it, nothing is deleted. The owner of the tables runs it.
     """
-    kit, bound, seen = _kit(), before.replace(tzinfo=UTC), Inspection()
+    kit, bound, seen = output.kit(), before.replace(tzinfo=UTC), Inspection()
     periods = Cryptoperiods(kit.keys.current, *_keys(returned))
     if bound > kit.clock():
         raise click.BadParameter("That day is still to come.", param_hint="--before")
-    end = _reached(lambda: run(kit, partial(seals.last_older, before=bound), reads=True))
-    if found := _reached(lambda: list(islice(inspection.chain(kit, seen, end, periods), SHOWN))):
+    with output.refusals():
+        end = run(kit, partial(seals.last_older, before=bound), reads=True)
+        found = list(islice(inspection.chain(kit, seen, end, periods), SHOWN))
+    if found:
         for finding in found:
             click.echo(_told(finding))
         click.echo("nothing was deleted: see flask audit-verify")
         context.exit(1)
     rows = 0
-    while taken := _reached(lambda: run(kit, partial(records.purge, before=bound, end=end), client=CLIENT)):
-        rows += taken
+    with output.refusals():
+        while taken := run(kit, partial(records.purge, before=bound, end=end), client=CLIENT):
+            rows += taken
     click.echo(f"{rows} rows deleted")
 
 
@@ -152,19 +152,8 @@ def purge(context: click.Context, *, before: datetime, returned: tuple[int, ...]
 def export(*, kind: str, since: datetime | None, until: datetime | None) -> None:
     """Write the audit log to stdout, oldest rows first. That it was exported is itself recorded."""
     since, until = (each.replace(tzinfo=UTC) if each else None for each in (since, until))
-    kit, which = _kit(), Filters(since=since, until=until)
-    fixed = _reached(lambda: run(kit, partial(records.note_export, which=which, kind=kind), client=CLIENT))
-    _reached(lambda: _print(audit_export.chunks(kit, fixed, kind)))
-
-
-def _print(chunks: Iterable[bytes]) -> None:
-    for chunk in chunks:
-        click.echo(chunk, nl=False)
-
-
-def _reached(act: Callable[[], T]) -> T:
-    """What `act` gives. A database that is away ends the command with one line."""
-    try:
-        return act()
-    except Unavailable:
-        raise click.ClickException("The database cannot be reached or is not migrated.") from None
+    kit, which = output.kit(), Filters(since=since, until=until)
+    with output.refusals():
+        fixed = run(kit, partial(records.note_export, which=which, kind=kind), client=CLIENT)
+        for chunk in audit_export.chunks(kit, fixed, kind):
+            click.echo(chunk, nl=False)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import click
-from flask import current_app
 from flask.cli import with_appcontext
 
 from app import work
+from app.cli import output
 from app.cli.rows import FORMATS, Source, Unreadable
 from app.core.imports import Outcome, Refused, Row
 from app.errors import Unavailable
@@ -73,7 +73,7 @@ def command(
     """
     if refused and refused.exists() and refused.samefile(file):
         raise click.UsageError("--refused would write over FILE.")
-    kit: Kit = current_app.extensions["courier"].kit
+    kit = output.kit()
     rows = source(file, chosen, ignore_unknown=ignore_unknown)
     context.exit(0 if run(kit, rows, dry_run=dry_run, refused=refused, as_json=as_json) else 1)
 
@@ -120,8 +120,7 @@ def outcomes(kit: Kit, rows: Source, *, dry_run: bool) -> Iterator[tuple[Outcome
         try:
             outcome = work.run(kit, story, reads=dry_run)
         except Unavailable:
-            message = "The database cannot be reached or is not migrated. Run this again: it goes on where it stopped."
-            raise click.ClickException(message) from None
+            raise click.ClickException(f"{output.AWAY} Run this again: it goes on where it stopped.") from None
         claimed |= outcome.claimed
         outcome.refused += [row for row, _ in batch if isinstance(row, Refused)]
         outcome.refused.sort(key=lambda each: each.line)

@@ -14,7 +14,6 @@ from app.core import rotation, token_keys
 from app.core.rotation import Dependents
 from app.crypto import signing
 from app.crypto.signing import SHARED
-from app.errors import Unavailable
 from app.flows import rotation as renewal
 
 ALGORITHMS = click.Choice(["EdDSA", "ES256", "RS256"])
@@ -83,11 +82,9 @@ def rotate_keys(context: click.Context, *, check: bool, as_json: bool) -> None:
     MASTER_SECRET_PREVIOUS: keep them as they are. Else with 0, also if values are left that no listed key can read.
     """
     kit = output.kit()
-    try:
+    with output.refusals():
         done = {} if check else renewal.renew(kit, output.CLIENT)
         left = list(rotation.dependents(kit))
-    except Unavailable:
-        raise click.ClickException("The database cannot be reached or is not migrated.") from None
     needed = any(each.kind.serves and each.listed for each in left)
     if as_json:
         click.echo(json.dumps({"renewed": done, "left": [_plain(each) for each in left], "needed": needed}))

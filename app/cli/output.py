@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -11,15 +11,17 @@ import click
 from flask import current_app
 
 from app.core.text import LONGEST_NAME, named
-from app.errors import Refusal
+from app.errors import Refusal, Unavailable
 from app.work import Client, Kit, Work, run
 
 T = TypeVar("T")
 CLIENT = Client(user_agent="latchkey command line")
+AWAY = "The database cannot be reached or is not migrated."
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
 def kit() -> Kit:
+    """What every unit of work of this process shares."""
     found: Kit = current_app.extensions["courier"].kit
     return found
 
@@ -35,6 +37,8 @@ def refusals() -> Iterator[None]:
     """A refusal in this block ends the command with code 1 and its reason on stderr."""
     try:
         yield
+    except Unavailable:
+        raise click.ClickException(AWAY) from None
     except Refusal as refused:
         details = "; ".join(f"{error['field']}: {error['message']}" for error in refused.extra.get("errors", []))
         raise click.ClickException(f"{refused.code}: {details or refused.message}") from None
@@ -47,7 +51,7 @@ def as_name(_context: Any, _option: Any, given: str | None) -> str | None:
     return given
 
 
-def show(rows: Iterable[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+def show(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
     """Print rows: some of their columns as a table, or all of them as a JSON list."""
     given = list(rows)
     if as_json:
@@ -59,7 +63,7 @@ def show(rows: Iterable[dict[str, Any]], columns: Sequence[str], *, as_json: boo
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def show_one(row: dict[str, Any], *, as_json: bool) -> None:
+def show_one(row: Mapping[str, object], *, as_json: bool) -> None:
     """Print one thing: a line for each of its fields, or one JSON object."""
     if as_json:
         _dump(row)

@@ -6,12 +6,11 @@ import json
 from functools import partial
 
 import click
-from flask import current_app
 from flask.cli import with_appcontext
 
+from app.cli import output
 from app.core import retention
 from app.delivery import upkeep
-from app.errors import Unavailable
 from app.work import Kit, run
 
 WITHOUT_END = 2**31
@@ -27,11 +26,8 @@ def command(*, dry_run: bool, as_json: bool) -> None:
     The service does it by itself every hour, as RETAIN_OUTBOX_DAYS and RETAIN_SESSIONS_DAYS say. Accounts, consents and
     audit rows stay; see flask audit-purge.
     """
-    kit: Kit = current_app.extensions["courier"].kit
-    try:
-        rows = counted(kit) if dry_run else upkeep.purge(kit, WITHOUT_END)
-    except Unavailable:
-        raise click.ClickException("The database cannot be reached or is not migrated.") from None
+    with output.refusals():
+        rows = counted(output.kit()) if dry_run else upkeep.purge(output.kit(), WITHOUT_END)
     if as_json:
         click.echo(json.dumps({"rows": rows, "dry_run": dry_run}))
         return

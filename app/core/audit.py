@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import bindparam, func, insert, literal, select, update
 
 from app import figures
 from app.core import signatures
@@ -108,8 +108,8 @@ class Event(StrEnum):
     AUDIT_EXPORTED = "audit.exported", "format", "filters"
 
 
-COUNTED = (select(func.count()).where(kind.id == bindparam("id")).scalar_subquery() for kind in (User, Signup))
-KNOWN = select(sum(COUNTED, literal(0)))  # both are asked, whichever knows the id
+_OF_EACH = [select(func.count()).where(kind.id == bindparam("id")).scalar_subquery() for kind in (User, Signup)]
+KNOWN = select(sum(_OF_EACH, literal(0)))  # both are asked, whichever knows the id
 OF_DEVICES = "device."  # events about what is nobody, and is never erased
 ERASURES = (Event.ACCOUNT_ERASED, Event.SIGNUP_ERASED, Event.USER_DELETED)  # what alone takes the person out of rows
 
@@ -193,16 +193,6 @@ def recording(
         if refused.audited:
             raise
         raise refusal(work, event, subject, refused, user_id=user_id, **facts) from None
-
-
-def page_about(work: Work, about: UUID, limit: int, before: UUID | None) -> list[AuditLog]:
-    """The rows about one user or device, newest first, older than a given row."""
-    mine = [AuditLog.user_id == about]
-    if before:
-        at = select(AuditLog.at).where(AuditLog.id == before).scalar_subquery()
-        mine += [AuditLog.at <= at, or_(AuditLog.at < at, and_(AuditLog.at == at, AuditLog.id < before))]
-    newest = select(AuditLog).where(*mine).order_by(AuditLog.at.desc(), AuditLog.id.desc())
-    return list(work.db.scalars(newest.limit(limit)))
 
 
 def forget_person(work: Work, *ids: UUID) -> None:

@@ -50,16 +50,16 @@ def in_setup(work: Work, user_id: UUID, row_id: UUID) -> Authenticator | None:
     return work.db.scalar(select(Authenticator).where(*mine, *waiting, Authenticator.failures < TRIES))
 
 
-def confirm(work: Work, row: Authenticator, code: str) -> bool:
-    """Take an authenticator into use with its first code, which is used by that. False for a wrong code, which is
-    counted, or if another request was faster.
+def confirm(work: Work, row: Authenticator, code: str) -> int | None:
+    """Take an authenticator into use with its first code, which is used by that: None. For a wrong code, which is
+    counted, or if another request was faster: how many tries are left.
     """
     step, waiting = _match(work, row, code), (Authenticator.id == row.id, Authenticator.confirmed_at.is_(None))
     if step is None:
         work.changes(update(Authenticator).where(*waiting).values(failures=Authenticator.failures + 1))
-        return False
+        return max(0, TRIES - row.failures - 1)
     values = {"confirmed_at": work.now, **_used(work, step)}
-    return work.changes(update(Authenticator).where(*waiting).values(**values)) == 1
+    return None if work.changes(update(Authenticator).where(*waiting).values(**values)) else 0
 
 
 def use(work: Work, user_id: UUID, code: str) -> bool:

@@ -28,13 +28,15 @@ def accept(work: Work, password: str, about: Iterable[str | None], field: str = 
     """Raise ValidationFailed unless this may be somebody's password.
 
     `about`: what is known of the person (addresses, names). Values are compared whole, those of the person
-    and of the product also with up to four digits behind; a long phrase that contains one passes.
+    and of the product also with up to four digits behind; a long phrase that contains one passes. The shortest is
+    measured as it is hashed, the longest as whichever keyboard may send it.
     """
-    if len(password) < work.settings.password_min_length:
+    spelled = unicodedata.normalize("NFC", password)
+    if len(spelled) < work.settings.password_min_length:
         raise _refused(field, "too_short", f"Use at least {work.settings.password_min_length} characters.")
-    if len(password) > LONGEST:
+    if len(unicodedata.normalize("NFD", password)) > LONGEST:
         raise _refused(field, "too_long", f"Use at most {LONGEST} characters.")
-    whole = unicodedata.normalize("NFC", password).casefold()
+    whole = spelled.casefold()
     bare = DIGITS.sub("", whole)
     if whole in common() or bare in _context(work):
         raise _refused(field, "too_common", "This password is among those that are tried first. Choose another.")

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, exists, func, inspect, or_, select
 
 from app.core import authenticators
-from app.core.stats import first_id
+from app.crypto.ids import earliest
 from app.db import Base
 from app.models import (
     Authenticator,
@@ -52,7 +52,7 @@ class Kind:
 def _messages(work: Work) -> Conditions:
     bound = _outbox_bound(work)
     settled = and_(OutboxMessage.state.in_(SETTLED), OutboxMessage.settled_at < bound)
-    return OutboxMessage.id < first_id(bound), settled
+    return OutboxMessage.id < earliest(bound), settled
 
 
 def _outbox_bound(work: Work) -> datetime:
@@ -74,7 +74,7 @@ def _signups(work: Work) -> Conditions:
 def _ended(work: Work) -> Conditions:
     """Sessions that are over for so long that no refresh token of theirs would tell of a theft that matters."""
     bound = work.now - timedelta(days=work.settings.retain_sessions_days)
-    return Session.id < first_id(bound), or_(Session.revoked_at < bound, Session.expires_at < bound)
+    return Session.id < earliest(bound), or_(Session.revoked_at < bound, Session.expires_at < bound)
 
 
 def _refresh_tokens(work: Work) -> Conditions:

@@ -10,13 +10,12 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import and_, case, delete, func, literal, or_, select
 
 from app.core.audit import Event
 from app.core.challenges import Purpose
-from app.crypto.ids import EPOCH
+from app.crypto.ids import earliest
 from app.errors import AccountLocked, Forbidden, InvalidCode, InvalidCredentials
 from app.models import AuditLog, HourlyCount, OtpChallenge, OutboxMessage, Session
 from app.work import Work
@@ -139,7 +138,7 @@ def _codes(work: Work, hour: datetime) -> dict[Key, int]:
             func.sum(case((is_verified, 1), else_=0)),
         )
         .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
-        .where(OutboxMessage.id >= first_id(hour), OutboxMessage.id < first_id(hour + HOUR))
+        .where(OutboxMessage.id >= earliest(hour), OutboxMessage.id < earliest(hour + HOUR))
         .where(OutboxMessage.kind.like("code.%"), OutboxMessage.state.in_(SENT))
         .group_by(OutboxMessage.channel, country)
     )
@@ -148,11 +147,6 @@ def _codes(work: Work, hour: datetime) -> dict[Key, int]:
         for metric, figure in zip((Metric.SENT, Metric.DELIVERED, Metric.VERIFIED), figures, strict=True):
             counts[metric, channel, where] = int(figure)
     return counts
-
-
-def first_id(at: datetime) -> UUID:
-    """No id that is made from now on is lower (RFC 9562, section 5.7)."""
-    return UUID(int=((at - EPOCH) // timedelta(milliseconds=1)) << 80)
 
 
 def _sessions(work: Work, at: datetime) -> int:

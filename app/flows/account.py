@@ -113,7 +113,9 @@ def describe(work: Work, name: str | None, username: Identifier | None, language
         raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken())
     given = {"name": name, "username": username and username.value, "language": language}
     values = {field: value for field, value in given.items() if value}
-    changed = accounts.change(work, user, values) if values else True
+    if not values:
+        return user
+    changed = accounts.change(work, user, values)
     if username:
         signups.release_username(work, username)
     if not changed:

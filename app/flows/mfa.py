@@ -67,8 +67,9 @@ def confirm_totp(work: Work, factor_id: UUID, code: str) -> list[str]:
     row = authenticators.in_setup(work, user.id, factor_id)
     if row is None:
         raise audit.refusal(work, Event.FACTOR_REFUSED, None, NotFound(), type=policy.TOTP)
-    if not authenticators.confirm(work, row, code):
-        raise audit.refusal(work, Event.FACTOR_REFUSED, None, InvalidCode(), type=policy.TOTP)
+    left = authenticators.confirm(work, row, code)
+    if left is not None:
+        raise audit.refusal(work, Event.FACTOR_REFUSED, None, InvalidCode(attempts_left=left), type=policy.TOTP)
     return added(work, user, policy.TOTP)
 
 

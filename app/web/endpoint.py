@@ -116,10 +116,13 @@ class Surface:
     ) -> Callable[[View], View]:
         """Declare the decorated view as an endpoint."""
 
-        rest = (reply, status, body, query, guard, limit, reads, repeatable, refusals, streams, tagged, about)
-
         def declare(view: View) -> View:
-            self.endpoints.append(Endpoint(method, path, view, *rest))
+            self.endpoints.append(
+                Endpoint(
+                    method, path, view, reply=reply, status=status, body=body, query=query, guard=guard, limit=limit,
+                    reads=reads, repeatable=repeatable, refusals=refusals, streams=streams, tagged=tagged, about=about,
+                )
+            )  # fmt: skip
             return view
 
         return declare

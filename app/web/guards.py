@@ -67,7 +67,7 @@ class Guard:
             return Caller(claims.user_id, claims.session_id, auth_time=claims.auth_time if fresh else None)
         if account is None or account.id != claims.user_id or account.role != claims.role:
             raise TokenRevoked()
-        work.caller = Caller(account.id, claims.session_id, account.role, claims.auth_time, account)
+        work.caller = Caller(account.id, claims.session_id, claims.auth_time, account)
         if self.permission and self.permission not in roles.permissions(account.role):
             raise Forbidden()
         if self.recent:
@@ -91,7 +91,7 @@ def _by_cookie(work: Work, token: str) -> Caller:
         raise TokenRevoked()
     account, session_id, auth_time = found
     work.kit.seen[session_id] = work.now
-    return Caller(account.id, session_id, account.role, auth_time, account)
+    return Caller(account.id, session_id, auth_time, account)
 
 
 def _by_key(work: Work, scope: Scope, key: str) -> Caller:

@@ -8,9 +8,10 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from app import errors
-from app.core import audit, devices
+from app.core import devices, trail
 from app.core.api_keys import Scope
 from app.core.devices import Keyed
+from app.core.trail import Filters
 from app.crypto import totp
 from app.flows import machine
 from app.models import Device
@@ -131,8 +132,8 @@ def show_device(work: Work, device_id: str) -> Any:
               reads=True, refusals=(errors.NotFound,))  # fmt: skip
 def show_device_audit(work: Work, page: Page, device_id: str) -> Any:
     """What happened to a device, newest first: registrations, codes right and wrong with the reason, rotations."""
-    about = _found(work, device_id).id
-    rows = paging.answer(page, lambda limit, before: audit.page_about(work, about, limit, before), events.event)
+    which = Filters(user_id=_found(work, device_id).id)
+    rows = paging.answer(page, lambda limit, before: trail.page(work, which, limit, before), events.event)
     return _data(rows, "Audit rows of this device")
 
 

@@ -14,168 +14,17 @@ from app.version import VERSION
 from app.web import problems
 from app.web.endpoint import Endpoint, Surface
 from app.web.guards import Guard
-
-REF = "#/components/schemas/{model}"
-PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code", "request_id"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string", "description": "stable, machine readable"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "code", "message"],
-                "properties": {k: {"type": "string"} for k in ("field", "code", "message")},
-            },
-        },
-        "retry_after": {"type": "integer", "description": "seconds"},
-        "attempts_left": {"type": "integer"},
-        "max_age": {"type": "integer", "description": "seconds"},
-    },
-}
-HEALTH = {
-    "type": "object",
-    "required": ["status"],
-    "properties": {
-        "status": {"enum": ["ok", "degraded", "down"]},
-        "version": {"type": "string"},
-        "checks": {"type": "object", "additionalProperties": {"type": "string"}},
-        "retry_after": {"type": "integer", "description": "seconds, where it is down"},
-    },
-}
-PROBLEM_REPLY = {"content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}}
-KEY_SET = {
-    "type": "object",
-    "required": ["keys"],
-    "properties": {
-        "keys": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["kid", "kty", "use", "alg"],
-                "additionalProperties": {"type": "string"},
-            },
-        }
-    },
-}
-HEALTH_REPLY = {"content": {"application/json": {"schema": {"$ref": REF.format(model="Health")}}}}
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "A repeat within 24 h gets the first answer and sends nothing.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
-}
-SECURITY = {
-    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-    "api_key": {"type": "http", "scheme": "bearer", "description": "`API_KEY`, or a key that an admin made"},
-    "cookie": {"type": "apiKey", "in": "cookie", "name": "session", "description": "`__Host-session` in production"},
-}
-OPERATIONS = {
-    "/health": {
-        "get": {
-            "operationId": "health",
-            "tags": ["operations"],
-            "summary": "Whether the service and what it needs are well",
-            "description": "`degraded` when Redis or the courier is not; 503 `down` when the database is away.",
-            "responses": {
-                "200": {"description": "ok or degraded", **HEALTH_REPLY},
-                "503": {
-                    "description": "down",
-                    "headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
-                    **HEALTH_REPLY,
-                },
-            },
-        }
-    },
-    "/health/live": {
-        "get": {
-            "operationId": "live",
-            "tags": ["operations"],
-            "summary": "Whether the process answers",
-            "description": "Asks nothing of the database, Redis or the courier.",
-            "responses": {"200": {"description": "it does", **HEALTH_REPLY}},
-        }
-    },
-    "/.well-known/jwks.json": {
-        "get": {
-            "operationId": "jwks",
-            "tags": ["operations"],
-            "summary": "The public keys of access tokens",
-            "description": "A JWK Set (RFC 7517): the key that signs first, then those that still verify. Keep it for "
-            "`max-age` seconds, and ask again with `If-None-Match`. With `HS256` it is empty.",
-            "responses": {
-                "200": {"description": "the keys", "content": {"application/json": {"schema": KEY_SET}}},
-                "304": {"description": "as it was"},
-            },
-        }
-    },
-    "/metrics": {
-        "get": {
-            "operationId": "metrics",
-            "tags": ["operations"],
-            "summary": "Figures for Prometheus",
-            "description": "For an API key with the scope `metrics:read`, or for anybody where `METRICS_PUBLIC=true`.",
-            "security": [{}, {"api_key": []}],
-            "responses": {
-                "200": {"description": "the figures", "content": {"text/plain": {"schema": {"type": "string"}}}},
-                "401": {"description": "`token_missing` or `token_invalid`", **PROBLEM_REPLY},
-                "403": {"description": "`forbidden`", **PROBLEM_REPLY},
-                "503": {"description": "`unavailable`", **PROBLEM_REPLY},
-            },
-        }
-    },
-}
-SECRET_PATH = {
-    "name": "secret",
-    "in": "path",
-    "required": True,
-    "description": "`WEBHOOK_SECRET`",
-    "schema": {"type": "string"},
-}
-
-
-def _webhook(name: str, about: str, codes: dict[str, str], *parameters: dict[str, Any]) -> dict[str, Any]:
-    bad = {
-        status: {
-            "description": f"`{code}`",
-            "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}},
-        }
-        for status, code in {**codes, "413": "payload_too_large", "503": "unavailable"}.items()
-    }
-    return {
-        "operationId": f"webhook_{name}",
-        "tags": ["operations"],
-        "summary": "A provider's delivery reports",
-        "description": about,
-        "parameters": list(parameters),
-        "responses": {"204": {"description": "taken"}, **bad},
-    }
-
-
-WEBHOOKS = {
-    "/api/webhooks/twilio": {
-        "post": _webhook("twilio", "Signed by `X-Twilio-Signature` over `PUBLIC_URL`.", {"403": "forbidden"})
-    },
-    "/api/webhooks/msg91/{secret}": {
-        "post": _webhook("msg91", "Versions 2, 3 and New.", {"404": "not_found"}, SECRET_PATH)
-    },
-    "/api/webhooks/gupshup/{secret}": {
-        "get": _webhook("gupshup_get", "One event, as parameters.", {"404": "not_found"}, SECRET_PATH),
-        "post": _webhook("gupshup", "Up to 20 events.", {"404": "not_found"}, SECRET_PATH),
-    },
-}
-ABOUT = """\
-Sign people in with a password and a one-time code. Try it here: `POST /api/auth/signup`, read the code where the
-service runs, `POST /api/auth/verify-otp`, then put the access token into *Authorize*.
-
-Every error is `application/problem+json` (RFC 9457) with a stable `code`.
-"""
+from app.web.openapi_parts import (
+    ABOUT,
+    HEALTH,
+    IDEMPOTENCY_KEY,
+    OPERATIONS,
+    PROBLEM,
+    REF,
+    SECURITY,
+    WEBHOOKS,
+    problem_reply,
+)
 
 
 def document(surfaces: list[Surface]) -> dict[str, Any]:
@@ -277,12 +126,6 @@ def _responses(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
     by_status: dict[int, list[type[Refusal]]] = {}
     for refused in endpoint.all_refusals:
         by_status.setdefault(problems.STATUS[refused], []).append(refused)
-    bad = {str(status): _problem(refusals) for status, refusals in sorted(by_status.items())}
+    bad = {str(s): problem_reply(s, *(r.code for r in refusals)) for s, refusals in sorted(by_status.items())}
     same = {"304": {"description": "as it was, for the tag in `If-None-Match`"}} if endpoint.tagged else {}
     return {str(endpoint.status): good, **same, **bad}
-
-
-def _problem(refusals: list[type[Refusal]]) -> dict[str, Any]:
-    codes = " or ".join(f"`{refused.code}`" for refused in refusals)
-    content = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}
-    return {"description": codes, "content": content}

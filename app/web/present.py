@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
+from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
 from app.core import challenges, policy
@@ -13,8 +14,16 @@ from app.core import tokens as bearer
 from app.core.sessions import Account
 from app.flows.door import SignedIn
 from app.flows.signin import Asked
-from app.models import Consent, OtpChallenge, Session, User
+from app.models import ApiKey, Consent, OtpChallenge, Session, User
 from app.work import Work
+
+
+def _one_of(*words: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": [*words]})
+
+
+ChannelWord = Annotated[str, _one_of("email", "sms", "totp", "passkey", "password")]
+MethodWord = Annotated[str, _one_of("email", "sms", "totp", "passkey", "backup_code", "password")]
 
 
 class Message(TypedDict):
@@ -36,7 +45,7 @@ class UserReply(TypedDict):
 
 class ChallengeReply(TypedDict):
     challenge_id: str
-    channel: str
+    channel: ChannelWord
     destination: str
     expires_in: int
     resend_in: int
@@ -47,17 +56,17 @@ class AskedReply(ChallengeReply):
 
 
 class StepReply(AskedReply):
-    status: str
-    methods: list[str]
+    status: Annotated[str, _one_of("otp_required")]
+    methods: list[MethodWord]
 
 
 class DeliveryReply(ChallengeReply):
-    delivery: str
+    delivery: Annotated[str, _one_of("queued", "sent", "delivered", "failed")]
 
 
 class TokensReply(TypedDict):
     message: str
-    status: str
+    status: Annotated[str, _one_of("complete")]
     access_token: str
     token_type: str
     expires_in: int
@@ -75,8 +84,8 @@ class KnownReply(TokensReply):
 
 class FactorReply(TypedDict):
     message: str
-    status: str
-    methods: list[str]
+    status: Annotated[str, _one_of("factor_required")]
+    methods: list[MethodWord]
     challenge_id: str
     expires_in: int
 
@@ -101,6 +110,18 @@ class ConsentReply(TypedDict):
 class ConsentsReply(TypedDict):
     items: list[ConsentReply]
     next_cursor: str | None
+
+
+class ApiKeyReply(TypedDict):
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    created_by: str | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    last_used_at: str | None
 
 
 class SessionReply(TypedDict):
@@ -227,4 +248,19 @@ def session(work: Work, row: Session) -> SessionReply:
         "user_agent": row.user_agent,
         "device_info": row.device_info,
         "amr": bearer.amr(row),
+    }
+
+
+def api_key(row: ApiKey) -> ApiKeyReply:
+    """A key of a server, without the key."""
+    return {
+        "id": str(row.id),
+        "name": row.name,
+        "prefix": row.prefix,
+        "scopes": row.scopes.split(),
+        "created_by": str(row.created_by) if row.created_by else None,
+        "created_at": instant(row.created_at),
+        "expires_at": maybe(row.expires_at),
+        "revoked_at": maybe(row.revoked_at),
+        "last_used_at": maybe(row.last_used_at),
     }

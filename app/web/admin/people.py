@@ -6,8 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from app import errors
-from app.core import audit, sessions
+from app.core import sessions, trail
 from app.core.roles import Permission
+from app.core.trail import Filters
 from app.web import events, paging, present
 from app.web.admin.surface import admin
 from app.web.admin.users import found
@@ -34,4 +35,5 @@ def list_user_sessions(work: Work, page: Page, user_id: UUID) -> Any:
            reads=True)  # fmt: skip
 def list_user_audit(work: Work, page: Page, user_id: UUID) -> Any:
     """What happened to somebody, newest first; also to one whose account is gone, without the person."""
-    return paging.answer(page, lambda limit, before: audit.page_about(work, user_id, limit, before), events.audit)
+    which = Filters(user_id=user_id)
+    return paging.answer(page, lambda limit, before: trail.page(work, which, limit, before), events.audit)
