@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +13,7 @@ import pytest
 from click.testing import Result
 
 from app.core import credentials
+from app.crypto.keys import KeyRing
 from app.db import Base
 from app.flows import administration
 from app.models import ApiKey, User
@@ -239,6 +242,29 @@ def test_the_last_admin_stays_one_here_too(world: World, flask: Flask, words: tu
     result = flask("users", *words)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: last_admin: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("create-admin", "--email", "ada@example.com", "--password", PASSWORD), ("users", "sign-out", "--everyone"),
+     ("import-users", "people.csv"), ("api-keys", "create", "x", "--scope", "users:read")],
+)  # fmt: skip
+def test_a_command_with_another_secret_key_than_the_service_s_changes_nothing(
+    world: World, flask: Flask, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its audit rows would be signed with a key that nobody has later, and the log would no longer verify."""
+    world.person().sign_up()
+    assert flask("audit-seal").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    Path("people.csv").write_text("email\nada@example.com\n")
+    rows = len(world.audit())
+    monkeypatch.setattr(world.courier, "kit", replace(world.kit, keys=KeyRing(["o" * 40])))
+    refused = flask(*words)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "SECRET_KEY_PREVIOUS" in refused.stderr
+    assert (world.count(User), len(world.audit())) == (1, rows)
+    assert flask("users", "list").exit_code == 0, "to read is to sign nothing"
+    assert flask(*words, typed="y\n").exit_code == 0, "for who has lost the key"
 
 
 def test_keys_are_made_listed_and_revoked(world: World, flask: Flask) -> None:

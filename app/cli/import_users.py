@@ -74,6 +74,8 @@ def command(
     if refused and refused.exists() and refused.samefile(file):
         raise click.UsageError("--refused would write over FILE.")
     kit = output.kit()
+    if not dry_run:
+        output.check_key()
     rows = source(file, chosen, ignore_unknown=ignore_unknown)
     context.exit(0 if run(kit, rows, dry_run=dry_run, refused=refused, as_json=as_json) else 1)
 

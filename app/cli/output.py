@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from flask import current_app
 
+from app.core import seals
 from app.core.text import LONGEST_NAME, named
 from app.errors import Refusal, Unavailable
 from app.work import Client, Kit, Work, run
@@ -17,6 +18,9 @@ from app.work import Client, Kit, Work, run
 T = TypeVar("T")
 CLIENT = Client(user_agent="latchkey command line")
 AWAY = "The database cannot be reached or is not migrated."
+OTHER_KEY = """\
+The audit log of this database was sealed with a SECRET_KEY that no setting has.
+Set the service's, or put an earlier one into SECRET_KEY_PREVIOUS. Is it lost, and shall the one that is set sign?"""
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
@@ -28,8 +32,20 @@ def kit() -> Kit:
 
 def act(story: Callable[[Work], T], *, reads: bool = False) -> T:
     """Do something as the system itself. A refusal ends the command with code 1 and its reason on stderr."""
+    if not reads:
+        check_key()
     with refusals():
         return run(kit(), story, client=CLIENT, reads=reads)
+
+
+def check_key() -> None:
+    """Ask, if what the command writes down would be signed with another SECRET_KEY than the service's; without a yes it
+    ends with code 1.
+    """
+    with refusals():
+        another = run(kit(), seals.is_of_another_key, reads=True)
+    if another:
+        click.confirm(OTHER_KEY, abort=True, err=True)
 
 
 @contextmanager

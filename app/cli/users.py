@@ -130,6 +130,7 @@ def sign_out(*, who: str | None, of_all: bool, as_json: bool) -> None:
     if who:
         ended = [output.act(lambda work: administration.revoke_sessions(work, _found(work, who).id))]
     else:
+        output.check_key()
         with output.refusals():
             ended = list(_everyone_signed_out(output.kit()))
     output.show_one({"people": len(ended), "sessions_ended": sum(ended)}, as_json=as_json)

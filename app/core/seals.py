@@ -35,6 +35,12 @@ def newest(work: Work) -> AuditSeal | None:
     return work.db.scalar(select(AuditSeal).order_by(AuditSeal.sequence.desc()).limit(1))
 
 
+def is_of_another_key(work: Work) -> bool:
+    """True if the last seal was made with a SECRET_KEY that no setting has: here is the wrong one, or it is lost."""
+    last = newest(work)
+    return last is not None and last.key_id not in work.kit.keys.ids
+
+
 def anchor(work: Work) -> AuditSeal | None:
     """The seal up to which rows were purged."""
     marked = select(AuditSeal).where(AuditSeal.purged_at.is_not(None))

@@ -39,10 +39,11 @@ STAMP_S = 60.0  # how often the last use of sessions and API keys is written
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 900.0
 LONGEST_CODE_RETRY_S = 20.0  # for a code: its reader waits, so it goes out soon after the provider is back
-MOST_UNKNOWN = 3  # tries of such a message that may have sent it
+MOST_UNKNOWN = 3  # tries of a message that may have sent it
+MOST_UNKNOWN_CODE = 5  # likewise of a code, whose reader waits
 UNKNOWN_TRIES = "unknown_tries"  # a fact of a message: how many those were
 STALE = timedelta(seconds=1)  # after which what a claim read is asked again
-REPORT_S = 15.0  # how long a report may take
+UNKNOWN_S = {"email": 5.0, "sms": 15.0}  # after the first such try; a report of an SMS may take so long
 CLIENT = Client(user_agent="courier")
 NEVER = datetime.min.replace(tzinfo=UTC)
 CHANNELS = ("email", "sms")
@@ -260,21 +261,21 @@ def _note_sent(work: Work, taken: Iterable[tuple[Claimed, Receipt]]) -> None:
 def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
     """Queue a message again after a pause, if it would still come in time; else it has failed.
 
-    The pause doubles up to a bound, and is at least what the provider asked for; after an SMS's 'unknown' also long
-    enough for a report to say that the message arrived, and then another provider is tried first. A code has its last
-    try just before its end, whatever was asked for; what has no end is given up after a few tries of unknown end.
+    The pause doubles up to a bound, and is at least what the provider asked for; after an 'unknown' it is longer and
+    has no bound, for each such try may be a copy, and a report may say that one arrived: then another provider is tried
+    first, and after a few of them the message is given up. A code has its last try just before its end.
     """
     out = claimed.outgoing
     longest = LONGEST_CODE_RETRY_S if out.expires_at else LONGEST_RETRY_S
     pause = _about(min(FIRST_RETRY_S * 2 ** (claimed.attempts - 1), longest))
     unknown = failure.reason is Reason.UNKNOWN
-    patience = REPORT_S if unknown and out.channel == "sms" else 0.0
+    tries = claimed.facts.get(UNKNOWN_TRIES, 0) + unknown
+    patience = UNKNOWN_S[out.channel] * 2 ** (tries - 1) if unknown else 0.0
     at = work.now + timedelta(seconds=max(pause, failure.retry_after or 0, patience))
     if out.expires_at:
         at = min(at, out.expires_at - compose.LAST_TRY)
     last = out.expires_at or claimed.created_at + outbox.GIVE_UP
-    tries = claimed.facts.get(UNKNOWN_TRIES, 0) + unknown
-    enough = not out.expires_at and tries >= MOST_UNKNOWN and unknown
+    enough = unknown and tries >= (MOST_UNKNOWN_CODE if out.expires_at else MOST_UNKNOWN)
     facts = claimed.facts | {outbox.ENDED: claimed.attempts}
     values: dict[str, Any] = {"last_error": failure.text[:255], "facts": facts}
     if unknown:

@@ -55,6 +55,8 @@ def seal(kit: Kit, most: int = MOST_SEALS, *, adopt: bool = False) -> int:
         return (made.count, seals.head(made)) if made else (0, "")
 
     sealed = 0
+    if run(kit, seals.is_of_another_key, reads=True):
+        log.error("the audit log was sealed with a SECRET_KEY that no setting has: see docs/audit.md")
     for _ in range(most):
         if not run(kit, lambda work: seals.is_waiting(work, adopt=adopt), reads=True):
             break

@@ -543,6 +543,31 @@ def test_a_notice_that_may_have_been_sent_each_time_is_given_up_soon(quiet: Worl
     assert [each.reason for each in quiet.audit(event="message.dropped")] == ["unknown"]
 
 
+@pytest.mark.parametrize(("channel", "most_at_once"), [("email", 3), ("sms", 2)])
+def test_a_code_that_may_have_been_sent_each_time_is_sent_five_times_at_most(
+    quiet: World, channel: str, most_at_once: int
+) -> None:
+    """A provider that takes messages and answers too late. Its reader can ask for the code again."""
+    quiet.person(**{"email": {}, "sms": {"email": "", "phone": "+919876543210"}}[channel]).ask_signup().ok()
+    sent_at = []
+
+    class Late(MemorySender):
+        def send(self, message: Outgoing) -> Receipt:
+            super().send(message)
+            sent_at.append((quiet.clock.now - began).total_seconds())
+            raise SendFailed(Reason.UNKNOWN, "no answer")
+
+    busy, began = Courier(quiet.kit, {channel: Late(channel)}, new_bells()), quiet.clock.now
+    for _ in range(320):
+        busy.round(channel)
+        quiet.clock.advance(seconds=1)
+    assert len(sent_at) == 5
+    assert len([at for at in sent_at if at < 30]) <= most_at_once
+    [row] = quiet.rows(OutboxMessage)
+    assert row.state == "failed"
+    assert [each.reason for each in quiet.audit(event="message.dropped")] == ["unknown"]
+
+
 def test_a_code_is_tried_until_just_before_its_end(quiet: World) -> None:
     """A provider that is away for most of a code's life: it goes out soon after the provider is back."""
     quiet.person().ask_signup().ok()
