@@ -164,7 +164,9 @@ class DeliverySettings(BaseSettings):
     )
     sms_cap_per_country: int = Field(0, ge=0, description="SMS a day to one country; 0: no bound")
     sms_cap_per_day: int = Field(0, ge=0, description="SMS a day in all; 0: no bound")
-    sms_shield: Literal["on", "shadow", "off"] = Field("on", description="stop SMS pumping; `shadow` only reports it")
+    sms_shield: Literal["on", "shadow", "off"] = Field(
+        "on", description="stop SMS pumping; `shadow` only reports it, `off` does neither"
+    )
 
     templates_dir: Path | None = Field(None, description="folder whose message templates win over the shipped ones")
     brand_name: str = Field("Latchkey", min_length=1, max_length=60, description="the name in messages")

@@ -125,8 +125,9 @@ def ask_contact(work: Work, user_id: UUID, session_id: UUID, address: Identifier
 def ask_again(work: Work, challenge_id: UUID | None, channel: str | None = None) -> OtpChallenge:
     """Send the code of an open challenge again: the same digits while it lives, so the first to arrive works.
 
-    In a sign-in, with another `channel`, to the person's other address; where an app's code is asked, to an address in
-    its place. Raises ChallengeClosed, ValidationFailed if there is no such address, ResendTooSoon, RateLimited.
+    In a sign-in, with another `channel`, to the person's other address, if there is one; where an app's code is asked,
+    to an address in its place. Raises ChallengeClosed, ValidationFailed if there is none at all, ResendTooSoon,
+    RateLimited.
     """
     row = challenges.find(work, challenge_id) if challenge_id else None
     if row is None or not challenges.is_open(work, row) or row.purpose in challenges.UNSENT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,6 +64,14 @@ def test_length_is_counted_in_code_points() -> None:
     assert why("\U0001f511" * 8) is None
     assert why("\U0001f511" * 256) is None
     assert why("\U0001f511" * 257) == "too_long"
+
+
+def test_the_shortest_is_measured_as_it_is_hashed_and_the_longest_in_its_longest_spelling() -> None:
+    """Else a keyboard that takes letters apart has three syllables pass, or cannot give what another one has set."""
+    assert why(unicodedata.normalize("NFD", "\ud55c\uae00\uc554" * 2)) == "too_short"
+    assert why(unicodedata.normalize("NFD", "\ud55c\uae00\uc554" * 3)) is None
+    assert why("\u00e9" * 128) is None
+    assert why("\u00e9" * 129) == "too_long"
 
 
 def test_equal_in_nfc_is_equal_and_nothing_else() -> None:

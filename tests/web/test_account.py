@@ -87,7 +87,7 @@ def test_name_and_username_can_be_changed(world: World, person: Person) -> None:
     assert (answer["name"], answer["username"], answer["role"]) == ("Jane D.", "jane.d", "user")
     assert person.me().body == answer.body
     assert person.api.patch("/api/auth/me", {}, person.token).status == 200
-    [row, _] = world.audit(event="account.changed")
+    [row] = world.audit(event="account.changed")
     assert row.facts == {"fields": ["name", "username"]}
 
 

@@ -89,8 +89,9 @@ def test_a_wrong_first_code_is_refused_and_the_right_one_still_counts(world: Wor
 def test_five_wrong_first_codes_end_an_enrolment(world: World, person: Person) -> None:
     begun = person.api.post("/api/auth/factors/totp", {}, person.token).ok()
     app = App(pyotp.TOTP(begun["secret"]), world, begun["factor_id"], [])
-    codes = [confirm(person, app, wrong(app.code())).code for _ in range(6)]
-    assert codes == ["invalid_code"] * 5 + ["not_found"]
+    refused = [confirm(person, app, wrong(app.code())) for _ in range(6)]
+    assert [answer.code for answer in refused] == ["invalid_code"] * 5 + ["not_found"]
+    assert [answer["attempts_left"] for answer in refused[:5]] == [4, 3, 2, 1, 0]
     assert confirm(person, app, app.code()).code == "not_found"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,16 +12,20 @@ import pytest
 from openapi_spec_validator import validate
 
 from app import work
+from app.answers import UNREAD
 from app.core.api_keys import Scope
 from app.db import Base
 from app.errors import Unavailable
 from app.version import VERSION
-from app.web import metrics
+from app.web import metrics, problems, transport
+from app.web.openapi_parts import FIELD_CODES
 from app.web.ops import STATIC
 from tests.conftest import World
 from tests.lanes import SECRETS
 from tests.people import DOCUMENT, Person
 from tests.web.test_machines import make_key
+
+APP = Path(work.__file__).parent
 
 
 @pytest.mark.one_copy
@@ -158,6 +164,19 @@ def test_the_examples_of_the_document_are_taken(world: World) -> None:
     body = DOCUMENT["components"]["schemas"]["SignupBody"]["examples"][0]
     assert world.api().post("/api/auth/signup", body).status == 201
     assert next(iter(DOCUMENT["paths"])) == "/api/auth/signup"
+
+
+def test_the_document_names_every_code_of_a_refusal_and_of_a_field() -> None:
+    """By what the code raises, so that a new one is not forgotten."""
+    sources = "\n".join(path.read_text() for path in APP.rglob("*.py"))
+    fields = set(re.findall(r'ValidationFailed\.field\(\s*(?:"[^"]*"|[^",]+),\s*"(\w+)"', sources))
+    fields |= set(re.findall(r'_refused\(field, "(\w+)"', sources)) | {*transport.CODES.values(), *transport.OWN_CODES}
+    fields |= {"taken", "wrong_type", "invalid"}
+    assert len(fields) > 15
+    assert fields <= {*FIELD_CODES}
+    told = json.dumps(DOCUMENT)
+    codes = {refused.code for refused in problems.STATUS} | {code for _, code, _ in UNREAD.values()}
+    assert {code for code in codes | fields if f"`{code}`" not in told} == set()
 
 
 @pytest.mark.covers("asvs 3.6.1", "asvs 14.2.3")

@@ -45,7 +45,8 @@ class LoginBody(Identified):
 def start_login(work: Work, body: LoginBody) -> Any:
     """Sign in with an identifier and the password. Answers with the challenge of a code, or with tokens where
     policy asks no more, or the device is remembered (`device_token`). With an authenticator app nothing is sent unless
-    `channel` or `/resend-otp` asks for it. A sign-up that is not proven yet gets its code again."""
+    `channel` or `/resend-otp` asks for it. A `channel` for which there is no address does not count. A sign-up that is
+    not proven yet gets its code again."""
     result = signin.start(
         work, body.who(work), body.password,
         channel=body.channel, device_info=body.device_info, device_token=body.device_token,

@@ -34,7 +34,7 @@ class LogoutBody(Body):
           refusals=(errors.TokenInvalid, errors.TokenExpired, errors.TokenRevoked, errors.TokenReused))  # fmt: skip
 def refresh(work: Work, body: RefreshBody) -> Any:
     """Exchange a refresh token for a fresh pair; the old one is spent. The same one again within 10 s gets the
-    same pair's line; later it is theft, and the session ends."""
+    same refresh token, with another access token; later it is theft, and the session ends."""
     return present.tokens(work, session.refresh(work, body.refresh_token), "Your session goes on.")
 
 
