@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -265,6 +266,38 @@ def test_a_command_with_another_secret_key_than_the_service_s_changes_nothing(
     assert (world.count(User), len(world.audit())) == (1, rows)
     assert flask("users", "list").exit_code == 0, "to read is to sign nothing"
     assert flask(*words, typed="y\n").exit_code == 0, "for who has lost the key"
+
+
+def test_a_database_that_is_not_migrated_ends_a_command_with_a_line(
+    world: World, flask: Flask, tmp_path: Path, backup: Callable[[], Callable[[], None]]
+) -> None:
+    """To PostgreSQL and MariaDB a table that is missing is a fault of the statement, not of the connection."""
+    (tmp_path / "people.csv").write_text("email\nada@example.com\n")
+    commands = [("users", "list"), ("audit-verify",), ("audit-seal",), ("purge", "--dry-run"), ("rotate-keys", "--check"),
+                ("api-keys", "list"), ("import-users", str(tmp_path / "people.csv"), "--dry-run"),
+                ("create-admin", "--email", "ada@example.com", "--password", PASSWORD)]  # fmt: skip
+    restore = backup()
+    Base.metadata.drop_all(world.engine)
+    try:
+        for words in commands:
+            ended = flask(*words)
+            assert (ended.exit_code, ended.stdout) == (1, ""), words
+            assert "The database cannot be reached or is not migrated." in ended.stderr
+            assert isinstance(ended.exception, SystemExit)
+    finally:
+        Base.metadata.create_all(world.engine)
+        restore()
+
+
+def test_a_file_to_import_that_cannot_be_read_twice_and_one_of_refusals_that_cannot_be_written_are_named(
+    flask: Flask, tmp_path: Path
+) -> None:
+    pipe, file = tmp_path / "pipe.csv", tmp_path / "people.csv"
+    os.mkfifo(pipe)
+    file.write_text("email\nada@example.com\n")
+    assert "not a pipe" in flask("import-users", str(pipe)).stderr
+    nowhere = flask("import-users", str(file), "--refused", str(tmp_path / "nowhere" / "x"))
+    assert (nowhere.exit_code, "Could not open file" in nowhere.stderr) == (1, True)
 
 
 def test_keys_are_made_listed_and_revoked(world: World, flask: Flask) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import click
 from flask.cli import with_appcontext
+from sqlalchemy.exc import DBAPIError
 
 from app import work
 from app.cli import output
@@ -71,6 +72,8 @@ def command(
 
     Ends with 0 if nothing was refused, else with 1.
     """
+    if not file.is_file():
+        raise click.UsageError("FILE must be a file, not a pipe: it is read twice.")
     if refused and refused.exists() and refused.samefile(file):
         raise click.UsageError("--refused would write over FILE.")
     kit = output.kit()
@@ -100,7 +103,7 @@ def run(kit: Kit, rows: Source, *, dry_run: bool, refused: Path | None, as_json:
     """
     began, tally = time.monotonic(), Tally()
     with ExitStack() as stack:
-        report = stack.enter_context(refused.open("w", encoding="utf-8")) if refused else None
+        report = stack.enter_context(_opened(refused)) if refused else None
         bar: Any = stack.enter_context(
             click.progressbar(length=rows.path.stat().st_size, label="Importing", file=sys.stderr)
         )
@@ -112,6 +115,13 @@ def run(kit: Kit, rows: Source, *, dry_run: bool, refused: Path | None, as_json:
     return not tally.refused
 
 
+def _opened(refused: Path) -> TextIO:
+    try:
+        return refused.open("w", encoding="utf-8")
+    except OSError as error:
+        raise click.FileError(str(refused), error.strerror) from None
+
+
 def outcomes(kit: Kit, rows: Source, *, dry_run: bool) -> Iterator[tuple[Outcome, int]]:
     """Take the rows, a batch at a time; with each outcome come the bytes read by then."""
     claimed: set[int] = set()
@@ -121,7 +131,7 @@ def outcomes(kit: Kit, rows: Source, *, dry_run: bool) -> Iterator[tuple[Outcome
         story = partial(imports.take, rows=good, claimed=claimed, trial=dry_run)
         try:
             outcome = work.run(kit, story, reads=dry_run)
-        except Unavailable:
+        except (Unavailable, DBAPIError):
             raise click.ClickException(f"{output.AWAY} Run this again: it goes on where it stopped.") from None
         claimed |= outcome.claimed
         outcome.refused += [row for row, _ in batch if isinstance(row, Refused)]

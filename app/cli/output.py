@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import click
 from flask import current_app
+from sqlalchemy.exc import DBAPIError
 
 from app.core import seals
 from app.core.text import LONGEST_NAME, named
+from app.db import cause
 from app.errors import Refusal, Unavailable
 from app.work import Client, Kit, Work, run
 
@@ -50,11 +52,13 @@ def check_key() -> None:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """A refusal in this block ends the command with code 1 and its reason on stderr."""
+    """A refusal in this block, and what the database refuses, ends the command with code 1 and its reason on stderr."""
     try:
         yield
     except Unavailable:
         raise click.ClickException(AWAY) from None
+    except DBAPIError as error:  # a table that is not there, a right that its role has not
+        raise click.ClickException(f"{AWAY} It says: {cause(error)}.") from None
     except Refusal as refused:
         details = "; ".join(f"{error['field']}: {error['message']}" for error in refused.extra.get("errors", []))
         raise click.ClickException(f"{refused.code}: {details or refused.message}") from None
