@@ -265,7 +265,7 @@ def void_all(work: Work, user_id: UUID) -> int:
     """Take back every open challenge of a user: a changed credential ends what was begun with the old one.
 
     Recoveries and codes by phone, which anybody may ask for, stay open to the eye, or they would tell of the change;
-    they stand on the old password and address, and no code of theirs is right any more.
+    they stand on password and address, and after another of those no code of theirs is right any more.
     """
     return work.changes(update(OtpChallenge).where(*voidable(user_id)).values(void_at=work.now))
 

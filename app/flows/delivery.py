@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.core import audit, challenges
 from app.core.audit import Event
-from app.delivery import listing, outbox, reported, tally
+from app.delivery import compose, listing, outbox, reported, tally
 from app.delivery.outbox import State
 from app.delivery.reports import Report, Said
 from app.errors import Conflict, NotFound
@@ -42,7 +42,7 @@ def _note(work: Work, row: OutboxMessage, report: Report) -> None:
                 "channel": row.channel,
                 "why": f"{report.provider} {report.code}".strip(),
             }
-            audit.record(work, Event.MESSAGE_DROPPED, user_id=row.user_id, reason="reported", **facts)
+            audit.record(work, Event.MESSAGE_DROPPED, user_id=compose.about(row), reason="reported", **facts)
 
 
 def _still_wanted(work: Work, row: OutboxMessage) -> bool:

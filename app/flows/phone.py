@@ -42,6 +42,8 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
     about = user_id or (waiting.id if waiting else None)
     asking.ask_leave(work, Event.SIGNIN_REFUSED, number, user_id=about)
     if alive and challenges.is_open(work, alive):
+        if user and alive.user_id == user.id:  # it proves the number alone; the password of now is asked after it
+            alive.stands_on = user.password_changed_at
         return asking.repeat(work, alive)
     signup = waiting or signups.start_by_phone(work, number)  # whether or not there is an account: the same work
     question = Question(Purpose.PHONE, number, at, signup_id=signup.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from app.core import audit, sessions, tokens
+from app.core import audit, sessions, tokens, trusted_devices
 from app.core.audit import Event
 from app.core.tokens import Exchange, Outcome
 from app.delivery import outbox
@@ -74,20 +74,24 @@ def _end_stolen(work: Work, session: Session, user: User) -> None:
 
 
 def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False) -> None:
-    """End the session of the caller or of a refresh token, or all of that user's. Again is as good as once.
+    """End the session of the caller or of a refresh token, or all of that user's, whose devices are then forgotten.
+    Again is as good as once.
 
-    What is spent, expired or ended can still end its own session, never the others. Raises TokenMissing with
-    neither, TokenInvalid for a refresh token that never was.
+    What is spent, expired or ended can still end its own session, never the others: then a refresh token of the same
+    user counts in place of an access token. Raises TokenMissing with neither, TokenInvalid for a refresh token that
+    never was.
     """
     user_id, session_id, alive = work.caller.user_id, work.caller.session_id, work.caller.auth_time is not None
-    if refresh_token and session_id is None:
+    if refresh_token and not alive:
         found = tokens.find(work, refresh_token)
-        if found is None:
+        if found is None and session_id is None:
             raise audit.refusal(work, Event.SESSION_REFUSED, None, TokenInvalid())
-        user_id, session_id, alive = found[2].id, found[1].id, tokens.is_live(work, *found[:2])
+        if found and user_id in (None, found[2].id):
+            user_id, session_id, alive = found[2].id, session_id or found[1].id, tokens.is_live(work, *found[:2])
     if user_id is None or session_id is None:
         raise audit.refusal(work, Event.SESSION_REFUSED, None, TokenMissing())
     if everywhere and alive:
+        _forget_devices(work, user_id)
         count = sessions.revoke_all(work, user_id, "signed_out")
     else:
         count = int(sessions.revoke(work, session_id, user_id, "signed_out"))
@@ -118,8 +122,16 @@ def end(work: Work, session_id: UUID) -> None:
 
 
 def end_others(work: Work) -> int:
-    """End all sessions of the caller but this one. Returns how many."""
+    """End all sessions of the caller but this one, and ask every device for a code again. Returns how many ended."""
     assert work.caller.user_id is not None
+    _forget_devices(work, work.caller.user_id)
     ended = sessions.revoke_all(work, work.caller.user_id, "ended_by_owner", keep=work.caller.session_id)
     audit.record(work, Event.SESSION_ENDED, why="ended_by_owner", count=ended)
     return ended
+
+
+def _forget_devices(work: Work, user_id: UUID) -> None:
+    """Whoever was in once, and is not any more, shall not come back by the password alone."""
+    trusted_devices.hold_all(work, user_id)
+    if count := trusted_devices.forget_all(work, user_id):
+        audit.record(work, Event.TRUSTED_DEVICE_FORGOTTEN, user_id=user_id, count=count)

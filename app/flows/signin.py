@@ -105,7 +105,9 @@ def _settle(
         budget = lockout.hold(work, at, user_id, is_account=is_account, beside=sending)
     refused = lockout.judge(work, budget, user_right)
     if refused and (budget.wait or not signup_right):
-        raise audit.refusal(work, Event.SIGNIN_REFUSED, identifier.masked, refused, user_id=user_id)
+        # Never a sign-up's: its history is some account's later, and would tell whose the address is, and who tried.
+        about = claim.user.id if claim.user else None
+        raise audit.refusal(work, Event.SIGNIN_REFUSED, identifier.masked, refused, user_id=about)
     return budget, refused is None
 
 

@@ -20,7 +20,7 @@ from app.models import OtpChallenge
 from app.web import cookies, limits, present
 from app.web.cookies import Baked, Jar
 from app.web.endpoint import Surface
-from app.web.fields import Body, Code, Identified, Method, Name, Password, Typed, example
+from app.web.fields import Body, Channel, Code, Identified, Method, Name, Password, Typed, example
 from app.web.guards import COOKIE
 from app.web.present import Message, UserReply
 from app.work import Work
@@ -39,6 +39,10 @@ class NamedBody(Identified):
     model_config = example(email="jane@example.com")
 
     username: Typed | None = None
+
+
+class ForgotForm(NamedBody):
+    channel: Channel | None = None
 
 
 class SignupForm(Body):
@@ -179,11 +183,12 @@ def log_out(work: Work) -> Any:
     return Baked(message, {Jar.SESSION: "", Jar.CHALLENGE: "", Jar.GRANT: ""}, leaves=True)
 
 
-@browser.add("POST", "/forgot-password", body=NamedBody, reply=Message, limit=limits.SENDS, refusals=WRITES,
+@browser.add("POST", "/forgot-password", body=ForgotForm, reply=Message, limit=limits.SENDS, refusals=WRITES,
              repeatable=True)  # fmt: skip
-def forgot_password(work: Work, body: NamedBody) -> Any:
-    """Ask for a recovery code. Always the same answer."""
-    challenge = recovery.start(work, body.who(work))
+def forgot_password(work: Work, body: ForgotForm) -> Any:
+    """Ask for a recovery code. Always the same answer. By a username it goes to the e-mail address, or where `channel`
+    says."""
+    challenge = recovery.start(work, body.who(work), body.channel)
     return Baked({"message": "OTP sent successfully"}, {Jar.CHALLENGE: str(challenge.id)})
 
 

@@ -197,3 +197,53 @@ def test_an_erasure_leaves_no_address_that_was_asked_for_and_reached_no_mailbox(
     assert "dropped" in {row.state for row in world.rows(OutboxMessage, recipient=FREE)}
     person.api.delete("/api/auth/me", person.token).ok()
     assert world.rows(OutboxMessage, recipient=FREE) == []
+
+
+def told_after(person: Person) -> list[tuple[str, str | None]]:
+    export = person.api.get("/api/auth/me/export", person.token).ok()
+    return [(row["event"], row["reason"]) for row in export["audit"]]
+
+
+def test_a_wrong_password_at_an_address_that_one_has_not_proven_does_not_show_in_one_s_export(
+    world: World, owner: Person
+) -> None:
+    told = []
+    for number, address in enumerate((FREE, owner.email)):
+        person = world.person(email=address, phone=f"+44740011133{number}")
+        asked = person.ask_signup(channel="sms").ok()
+        person.api.post("/api/auth/login", {"identifier": address, "password": "no such 11"})
+        person.verify_signup(asked["challenge_id"], person.code("sms")).ok()
+        told.append(told_after(person))
+    assert told[0] == told[1]
+
+
+def test_where_others_try_to_sign_in_from_is_in_no_stranger_s_export(world: World) -> None:
+    person = world.person(email=FREE, phone="+447400111330")
+    asked = person.ask_signup(channel="sms").ok()
+    world.api("192.0.2.77").post("/api/auth/login", {"identifier": FREE, "password": "my old one 4"})
+    person.verify_signup(asked["challenge_id"], person.code("sms")).ok()
+    assert "192.0.2.77" not in str(person.api.get("/api/auth/me/export", person.token).ok().body)
+
+
+def test_a_sign_up_s_code_that_is_dropped_does_not_show_in_one_s_export(make_world: Callable[..., World]) -> None:
+    """In its place an owner gets a warning, and nobody's export has that."""
+    world = make_world(ratelimit=False)
+    world.person("198.51.100.4", email="owner@example.com").sign_up()
+    world.clock.advance(days=2)
+    told = []
+    for number, address in enumerate((FREE, "owner@example.com")):
+        person = world.person(email=address, phone=f"+44740011133{number}")
+        asked = person.ask_signup().ok()
+        for _ in range(2):
+            person.api.post("/api/auth/forgot-password", {"email": address}).ok()
+        world.clock.advance(seconds=31)
+        person.api.post("/api/auth/resend-otp", {"challenge_id": asked["challenge_id"]}).ok()
+        for _ in range(3):
+            person.api.post("/api/auth/verify-otp", {"challenge_id": asked["challenge_id"], "otp": "000000"})
+        world.clock.advance(minutes=20)
+        world.deliver()
+        again = person.api.post("/api/auth/login", {"identifier": person.phone, "password": PASSWORD}).ok()
+        person.verify_signup(again["challenge_id"], person.code("sms")).ok()
+        told.append(told_after(person))
+    assert told[0] == told[1]
+    assert len(world.audit(event="message.dropped", user_id=None)) == 1

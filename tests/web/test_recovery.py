@@ -261,3 +261,25 @@ def test_the_last_minutes_of_a_day_bring_no_codes_of_the_next_one(world: World, 
     assert world.inbox(person.email).count("code.recovery") == 14, "and a code that is right for nobody is not sent"
     forgot(person).ok()
     assert world.inbox(person.email).count("code.recovery") == 15, "the next day has its own"
+
+
+def test_a_code_by_phone_that_is_sent_again_after_a_recovery_is_right(world: World) -> None:
+    """The one that was open stood on the password of before: its digits came, and were wrong."""
+    phone = Phone(world)
+    phone.sign_up()
+    world.clock.advance(minutes=5)
+    phone.ask().ok()
+    world.clock.advance(seconds=40)
+    asked = phone.api.post("/api/auth/forgot-password", {"phone": phone.number}).ok()
+    new = {"otp": world.read("sms", phone.number), "new_password": "another horse 8"}
+    phone.api.post("/api/auth/reset-password", {"challenge_id": asked["challenge_id"], **new}).ok()
+    world.clock.advance(seconds=40)
+    phone.ask().ok()
+    assert phone.answer()["status"] == "factor_required"
+
+
+def test_a_browser_s_recovery_by_a_username_reaches_a_phone_that_is_all(world: World) -> None:
+    person = world.person(username="jane", email="", phone="+919876543210").sign_up(channel="sms")
+    before = len(world.inbox(person.phone, "sms"))
+    person.api.post("/forgot-password", {"identifier": "jane", "channel": "sms"}).ok()
+    assert len(world.inbox(person.phone, "sms")) == before + 1

@@ -296,3 +296,27 @@ def test_a_spent_token_still_ends_its_own_session(world: World, person: Person) 
     fresh = person.refresh(old).ok()
     person.api.post("/api/auth/logout", {"refresh_token": old}).ok()
     assert person.api.get("/api/auth/me", fresh["access_token"]).code == "token_revoked"
+
+
+def test_a_live_refresh_token_ends_all_sessions_beside_an_access_token_that_has_expired(
+    world: World, person: Person
+) -> None:
+    """Which is what a client has after a quarter of an hour."""
+    first = dict(person.tokens)
+    person.sign_in()
+    mine = dict(person.tokens)
+    world.clock.advance(minutes=16)
+    body = {"refresh_token": mine["refresh_token"], "everywhere": True}
+    person.api.post("/api/auth/logout", body, mine["access_token"]).ok()
+    assert person.refresh(first["refresh_token"]).code == "token_revoked"
+
+
+def test_a_refresh_token_of_somebody_else_beside_an_expired_access_token_ends_nothing_of_theirs(
+    world: World, person: Person
+) -> None:
+    other = world.person().sign_up()
+    world.clock.advance(minutes=16)
+    body = {"refresh_token": other.tokens["refresh_token"], "everywhere": True}
+    person.api.post("/api/auth/logout", body, person.token).ok()
+    other.refresh().ok()
+    assert person.refresh().code == "token_revoked"

@@ -219,3 +219,16 @@ def test_after_a_code_by_sms_it_is_remembered_with_the_password(world: World) ->
     token = person.api.post("/api/auth/login/verify", answer).ok()["device_token"]
     by_phone = {"phone": person.phone, "password": PASSWORD, "device_token": token}
     assert person.api.post("/api/auth/login", by_phone).ok()["status"] == "complete"
+
+
+@pytest.mark.parametrize("way", ["others", "everywhere"])
+def test_who_ends_all_sessions_has_every_device_asked_for_a_code_again(world: World, person: Person, way: str) -> None:
+    """Else somebody who was in once, and had themselves remembered, comes back by the password alone."""
+    token = remember(Person(world.api("203.0.113.77"), world.read, email=person.email))
+    if way == "others":
+        person.api.delete("/api/auth/sessions", person.token).ok()
+    else:
+        person.api.post("/api/auth/logout", {"everywhere": True}, person.token).ok()
+    assert person.ask_signin(device_token=token)["status"] == "otp_required"
+    [row] = world.audit(event="trusted_device.forgotten")
+    assert row.facts == {"count": 1}

@@ -38,7 +38,8 @@ class ChangeBody(Body):
 
 @auth.add("POST", "/forgot-password", body=ForgotBody, reply=AskedReply, limit=limits.SENDS, repeatable=True)
 def forgot_password(work: Work, body: ForgotBody) -> Any:
-    """Ask for a recovery code. Always the same answer, whether or not there is an account."""
+    """Ask for a recovery code. Always the same answer, whether or not there is an account. By a username it goes to the
+    e-mail address, or where `channel` says: a phone alone is reached by `sms`, or by its number."""
     challenge = recovery.start(work, body.who(work), body.channel)
     return present.asked(work, challenge, "If there is an account, a code is on its way.")
 
