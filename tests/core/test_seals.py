@@ -6,6 +6,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -285,6 +286,15 @@ def test_without_any_seal_forged_rows_are_not_taken_for_rows_of_an_earlier_versi
     assert sealed.count(AuditSeal) == 0
     told = flask(sealed, "audit-verify")
     assert (told.exit_code, "all is as it was written" in told.output) == (1, False)
+
+
+def test_a_process_with_another_secret_key_than_the_last_seal_s_says_so(
+    sealed: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = [SECRETS["secret_key"]]
+    for ring, says in ((known, False), (["n" * 40, *known], False), (["n" * 40], True)):
+        upkeep.seal(replace(sealed.kit, keys=KeyRing(ring)))
+        assert ("SECRET_KEY that no setting has" in caplog.text) is says
 
 
 def test_a_row_that_nobody_seals_is_found(world: World) -> None:
