@@ -127,7 +127,7 @@ def _install_web(app: Flask, kit: Kit, courier: Courier) -> None:
     problems.install(app)
     headers.install(app, kit.settings)
     cors.install(app, kit.settings)
-    limiter = limits.build(app, kit.settings)
+    limiter = start.or_exit(partial(limits.build, app, kit.settings))
     app.extensions["edge"] = edge = Edge(kit)
     for surface in SURFACES:
         surface.install(app, kit, limiter, edge)

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
-from app.delivery_config import DeliverySettings, Names, Roots, Secrets, is_country, is_readable, shown_map
+from app.delivery_config import DeliverySettings, Names, Roots, Secrets, is_country, shown_map
+from app.store_config import database_url, redis_url
 from app.token_config import DAY, HOUR, TokenSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,19 +29,7 @@ DSN = re.compile(r"https?://[^\s@/]+@[^\s@/?#]+/([^\s?#]+/)?[0-9]+")
 ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")  # as long as its column
 USERINFO = re.compile(r"//\S*@")
 PASSWORD_OF_QUERY = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
-REDIS_SCHEMES = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://")
 USUAL_PORTS = {"https": ":443", "http": ":80"}
-DRIVERS = {
-    "postgres": "postgresql+psycopg2",
-    "postgresql": "postgresql+psycopg2",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mysql+pymysql",
-}
-
-
-def known_driver(name: str) -> str:
-    """The driver of ours for a database URL's scheme: hosts hand out `postgres://` and `mysql://`."""
-    return DRIVERS.get(name, name)
 
 
 class Settings(TokenSettings):
@@ -186,22 +174,12 @@ class Settings(TokenSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: SecretStr) -> SecretStr:
-        try:
-            url = make_url(value.get_secret_value())
-        except ArgumentError:
-            raise ValueError("must be a database URL such as postgresql://user:password@host/name") from None
-        url = url.set(drivername=known_driver(url.drivername))
-        if url.drivername not in {*DRIVERS.values(), "sqlite"}:
-            raise ValueError("must start with sqlite:, postgresql: or mysql:")
-        return SecretStr(url.render_as_string(hide_password=False))
+        return SecretStr(database_url(value.get_secret_value()))
 
     @field_validator("redis_url")
     @classmethod
     def _known_redis(cls, value: SecretStr | None) -> SecretStr | None:
-        url = value.get_secret_value() if value else ""
-        if url and not (url.startswith(REDIS_SCHEMES) and is_readable(url)):
-            raise ValueError("must be a Redis URL such as redis://host:6379/0; see docs/scaling.md for others")
-        return value
+        return SecretStr(redis_url(value.get_secret_value())) if value else None
 
     @field_validator("sentry_dsn")
     @classmethod

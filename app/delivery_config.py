@@ -15,6 +15,8 @@ import phonenumbers
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.store_config import is_readable
+
 PROVIDERS = {
     "email_provider": ("console", "smtp", "sendgrid", "resend"),
     "sms_provider": ("console", "twilio", "msg91", "gupshup"),
@@ -26,15 +28,6 @@ ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
 def _is_address(text: str) -> bool:
     return bool(ADDRESS.fullmatch(text) and is_readable(text) and urlsplit(text).hostname)
-
-
-def is_readable(url: str) -> bool:
-    """True if host and port of a URL can be told. The ports of a list of hosts are not looked at."""
-    try:
-        found = urlsplit(url)
-        return "," in found.netloc or found.port != 0
-    except ValueError:  # of a port that is none, or a bracket
-        return False
 
 
 def _split(value: Any) -> Any:

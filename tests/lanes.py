@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from flask_migrate import upgrade
 
 from app import create_app
-from app.config import Settings, known_driver
+from app.config import Settings
 from app.db import Base
+from app.store_config import known_driver
 from tools import servers
 
 ROOT = Path(__file__).resolve().parent.parent

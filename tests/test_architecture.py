@@ -26,6 +26,7 @@ LEAVES = {
     "clock",
     "config",
     "delivery_config",
+    "store_config",
     "token_config",
     "production",
     "start",

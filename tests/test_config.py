@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from app import production, start
+from app import create_app, production, start
 from app.config import Settings, SettingsError
 from app.delivery.senders import registry
 from app.delivery_config import PROVIDERS
@@ -34,6 +34,7 @@ STRONG = {
     "sender_email": "no-reply@example.com",
     "allow_console_delivery": "true",
 }
+SECRETS_OF_A_START = {name.upper(): value for name, value in SECRETS.items()}
 SMTP = {"email_provider": "smtp", "smtp_server": "mail.example.com", "sender_email": "no-reply@example.com"}
 
 
@@ -156,6 +157,107 @@ WRONG = {
 def test_a_redis_url_of_which_no_host_and_port_can_be_told_stops_the_start(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError, match=r"^REDIS_URL: must be a Redis URL"):
         load(tmp_path, redis_url=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://:6379/0",
+        "redis://:pw%2Fx@host:6379/0",
+        "rediss://u:p@ss@host",
+        "redis://host?db=1&password=a@b",
+        "redis+unix:///run/redis@1.sock",
+        "redis+unix://u:pw@/run/redis.sock?db=1",
+        "redis+sentinel://host1:26379,host2:26379/mymaster",
+        "redis+sentinel://u:p%40@host1:26379,[::1]:26379/mymaster",
+        "redis+cluster://host1:7000,host2:7000",
+        "redis+cluster://:pw@host1:7000, host2:7000",
+    ],
+)
+def test_a_redis_url_of_each_form_is_taken_as_it_stands(tmp_path: Path, url: str) -> None:
+    given = load(tmp_path, redis_url=url).redis_url
+    assert given is not None
+    assert given.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:pa/ss#?@h:5432/db",
+        "postgresql://u@server:pw@h/db?sslmode=require",
+        "postgresql:///db?host=/run/postgresql&user=u@server&password=a@b",
+        "postgresql://u:pw@/db?host=a:1&host=b:2",
+        "postgresql://u:pw@[::1]:5432/db?connect_timeout=5",
+        "mysql://u:pw@h/db?unix_socket=/run/mysqld.sock&charset=utf8mb4",
+        "sqlite:////var/lib/latchkey@1/x:y@z.db?timeout=5&cache=shared",
+    ],
+)
+def test_a_database_url_of_each_form_is_taken(tmp_path: Path, url: str) -> None:
+    assert load(tmp_path, database_url=url).db_url.database
+
+
+MISTYPED = [
+    ("REDIS_URL", "redis://:hunter2abc/def@redis:6379/0"),
+    ("REDIS_URL", "redis://:12/hunter2@redis"),
+    ("REDIS_URL", "redis+sentinel://:hunter2/x@a:1,b:2/mymaster"),
+    ("REDIS_URL", "redis://:hunter2@redis?db=hunter2"),
+    ("REDIS_URL", "redis+cluster://:hunter2@127.0.0.1:1"),  # no server of which can be asked
+    ("DATABASE_URL", "postgresql://u:pa@ss:hunter2word@h/db"),
+    ("DATABASE_URL", "postgresql://u:pa@hunter2@h/db"),
+]
+
+
+@pytest.mark.parametrize(("name", "url"), MISTYPED)
+def test_a_mistyped_url_stops_the_start_and_no_part_of_it_is_shown(name: str, url: str) -> None:
+    done = run("flask", "check-config", **SECRETS_OF_A_START, **{name: url})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["Latchkey does not start", name]
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        *(case for case in MISTYPED if case[1][-1] not in "12"),
+        ("REDIS_URL", "redis://:hunter2abc#def@redis:6379/0"),
+        ("REDIS_URL", "redis://:12?hunter2=x@redis"),
+        ("REDIS_URL", "redis+unix://:hunter2/x@/run/redis.sock"),
+        ("REDIS_URL", "redis+sentinel://:x@hunter2,y@a:1,b:2/mymaster"),
+        ("REDIS_URL", "redis+sentinel://:hunter2@a:1,b:2"),
+        ("REDIS_URL", "redis+cluster://:12/hunter2@a:1,b:2"),
+        ("DATABASE_URL", "postgresql://u:pa@x/hunter2@h/db"),
+        ("DATABASE_URL", "postgresql://u:pa@x?y=hunter2@h/db"),
+        ("DATABASE_URL", "postgresql://u/12:hunter2@h/db"),
+        ("DATABASE_URL", "mysql://u:pa@hunter2@h/db"),
+        ("DATABASE_URL", "sqlite://u:hunter2@h/db"),
+    ],
+)
+def test_what_a_url_needs_percent_encoded_is_said_without_any_of_it(tmp_path: Path, name: str, url: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name}: .*percent-encoded") as stopped:
+        load(tmp_path, **{name.lower(): f"'{url}'"})
+    assert "hunter2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://h/db?connect_timeout=hunter2",
+        "mysql://h/db?hunter2=1",
+        "postgresql://h/db?hunter2=1",
+        "sqlite:///x.db?timeout=hunter2",
+    ],
+)
+def test_an_option_that_no_connection_could_be_made_with_stops_the_start(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: has an option .* that the driver does not take$"):
+        load(tmp_path, database_url=url)
+
+
+def test_a_password_of_several_redis_servers_is_decoded_as_one_s_is() -> None:
+    url = "redis+sentinel://u:a%2Fb%40@host1:26379,host2:26379/mymaster"
+    [limiter] = create_app(Settings(_env_file=None, redis_url=url, **SECRETS)).extensions["limiter"]
+    asked = limiter.storage.sentinel.sentinels[0].connection_pool.connection_kwargs
+    assert (asked["username"], asked["password"]) == ("u", "a/b@")
 
 
 @pytest.mark.covers("asvs 6.5.5", "nist N17")

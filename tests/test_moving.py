@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 from werkzeug.security import generate_password_hash
 
-from app.config import known_driver
 from app.models import User
+from app.store_config import known_driver
 from tests import lanes
 from tests.conftest import World
 from tests.lanes import CHEAP, SECRETS

@@ -13,7 +13,8 @@ from typing import Any
 from flask import Flask, request
 from flask_limiter import Limiter, RateLimitExceeded
 
-from app.config import Settings
+from app.config import Settings, SettingsError
+from app.store_config import account
 from app.web import cookies, transport
 
 # A family of budgets per address and route. Clinics and schools share one address, so they are wide: what
@@ -45,17 +46,29 @@ class _Limiter(Limiter):
 
 
 def build(app: Flask, settings: Settings) -> Limiter:
-    """One limiter for one app."""
-    redis = settings.redis_url.get_secret_value() if settings.redis_url else None
-    timeouts: Any = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S} if redis else {}
+    """One limiter for one app. Raises SettingsError for a Redis that its client does not take, or a cluster of which no
+    server answers: it is asked for its servers here.
+    """
+    if settings.redis_url is None:
+        return _limiter(app, settings, "memory://", {})
+    redis = settings.redis_url.get_secret_value()
+    timeouts = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S}
+    try:
+        return _limiter(app, settings, redis, {**timeouts, **account(redis)})
+    except Exception as error:  # the client's own kinds would bring it in where there is no Redis
+        why = f"its client does not take it, or no server of its cluster answers ({type(error).__name__})"
+        raise SettingsError(f"REDIS_URL: {why}; see docs/scaling.md") from None
+
+
+def _limiter(app: Flask, settings: Settings, storage: str, options: Any) -> Limiter:
     return _Limiter(
         key_func=lambda: _counted(settings),
         app=app,
         enabled=settings.ratelimit,
         strategy="sliding-window-counter",
-        storage_uri=redis or "memory://",
-        storage_options=timeouts,
-        in_memory_fallback_enabled=redis is not None,
+        storage_uri=storage,
+        storage_options=options,
+        in_memory_fallback_enabled=settings.redis_url is not None,
         key_prefix="latchkey",
     )
 
