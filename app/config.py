@@ -91,7 +91,9 @@ class Settings(TokenSettings):
     )
 
     default_phone_region: str = Field("", description="country of numbers typed without a prefix, such as `IN`")
-    allow_console_delivery: bool = Field(False, description="lets production print codes instead of sending them")
+    allow_console_delivery: bool = Field(
+        False, description="lets production print codes of a channel for which no sender is set"
+    )
     allow_sqlite: bool = Field(False, description="lets production run on SQLite (one host with a durable disk)")
     courier: Literal["web", "worker"] = Field(
         "web", description="who sends messages: a thread of each web process, or only `flask courier`"

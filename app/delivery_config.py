@@ -144,7 +144,9 @@ class DeliverySettings(BaseSettings):
     gupshup_user_id: str = Field("", description="enterprise gateway account")
     gupshup_password: SecretStr = Field(SECRET, description="its password")
     gupshup_base_url: str = Field("https://enterprise.smsgupshup.com", description="for a proxy or tests")
-    webhook_secret: SecretStr = Field(SECRET, description="last path segment of the MSG91 and Gupshup report URLs")
+    webhook_secret: SecretStr = Field(
+        SECRET, description="last path segment of the MSG91 and Gupshup report URLs, of letters, digits and `-._~`"
+    )
     dlt_file: Path | None = Field(None, description="TOML file with the templates registered for Indian routes")
 
     sms_allowed_countries: Names = Field((), description="the only countries that get SMS, such as `IN,NP`; empty: all")
@@ -219,6 +221,13 @@ class DeliverySettings(BaseSettings):
             fits = False
         if not fits:
             raise ValueError("must be an e-mail address that a header can hold; a domain of other letters as xn--...")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _a_segment(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"[A-Za-z0-9._~-]*", value.get_secret_value()):
+            raise ValueError("must have letters, digits and -._~ alone, as a part of an address")
         return value
 
     @field_validator("email_provider", "sms_provider")

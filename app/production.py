@@ -40,6 +40,12 @@ NEEDED = {
     "msg91": ("msg91_auth_key",),
     "gupshup": ("gupshup_user_id", "gupshup_password"),
 }
+ACCOUNTS = {  # what the settings of a channel's providers begin with
+    "email_provider": ("smtp_", "sender_email", "sendgrid_", "resend_"),
+    "sms_provider": ("twilio_", "msg91_", "gupshup_"),
+}
+PRINTED = {"email_provider": "e-mails", "sms_provider": "SMS"}
+REPORTED = ("msg91", "gupshup")  # whose reports come to an address with WEBHOOK_SECRET
 EXTRAS = {"otel_exporter_otlp_endpoint": "opentelemetry.exporter.otlp.proto.http", "sentry_dsn": "sentry_sdk"}
 INSTALL = "run: .venv/bin/python -m pip install --require-hashes -r requirements-extras.txt"
 MIN_ARGON2 = {1: 47_104, 2: 19_456}  # OWASP ASVS 5.0 appendix C; three passes and more: 12,288 KiB
@@ -103,6 +109,21 @@ def remarks(s: Settings) -> Iterator[str]:
             f"Limits by address are counted in the memory of each of {s.web_concurrency} workers, so that a caller who "
             "meets them all has as many times as much; REDIS_URL counts them once."
         )
+    if s.production:
+        yield from _remarks_in_production(s)
+
+
+def _remarks_in_production(s: Settings) -> Iterator[str]:
+    if urlsplit(s.public_url).scheme == "https" and not s.trusted_proxies:
+        yield (
+            "TRUSTED_PROXIES=0 while PUBLIC_URL is https: what speaks TLS in front is every client's address then, and "
+            "all share the limits of one; TRUSTED_PROXIES says how many such proxies there are."
+        )
+    for name, what in PRINTED.items():
+        if "console" in getattr(s, name):
+            yield f"{name.upper()} prints the codes of {what}: whoever may read the log can use them."
+    if (named := [each for each in s.sms_provider if each in REPORTED]) and not s.webhook_secret.get_secret_value():
+        yield f"WEBHOOK_SECRET is missing: the delivery reports of {' and '.join(named)} are not taken."
 
 
 def _unsafe_machines(s: Settings) -> Iterator[str]:
@@ -149,9 +170,11 @@ def _user(query: Mapping[str, Sequence[str]]) -> str:
 
 
 def _unsafe_delivery(s: Settings) -> Iterator[str]:
-    for name in ("email_provider", "sms_provider"):
+    for name, beginnings in ACCOUNTS.items():
         if "console" in getattr(s, name) and not s.allow_console_delivery:
             yield f"{name.upper()} prints codes to the log; name a real sender, or set ALLOW_CONSOLE_DELIVERY=true"
+        elif getattr(s, name) == ("console",) and (others := list(_given(s, beginnings))):
+            yield f"{name.upper()} prints codes, but a sender is meant by {', '.join(others)}; name it, or drop that"
     if "smtp" in s.email_provider and s.smtp_tls == "none" and s.smtp_server not in NEARBY:
         yield "SMTP_TLS=none sends codes in the clear; use starttls or ssl, or a mail server on this host"
     for name in (
@@ -164,9 +187,19 @@ def _unsafe_delivery(s: Settings) -> Iterator[str]:
     for origin in s.cors_origins:
         if origin.startswith("http:") and urlsplit(origin).hostname not in NEARBY:
             yield "CORS_ORIGINS names an origin that is not https"
-    reports = {"msg91", "gupshup"} & set(s.sms_provider)
-    if reports and s.webhook_secret.get_secret_value() and weak(s.webhook_secret.get_secret_value()):
+    if (
+        set(REPORTED) & set(s.sms_provider)
+        and s.webhook_secret.get_secret_value()
+        and weak(s.webhook_secret.get_secret_value())
+    ):
         yield f"WEBHOOK_SECRET {weak(s.webhook_secret.get_secret_value())}; {MAKE_ONE}"
+
+
+def _given(s: Settings, beginnings: tuple[str, ...]) -> Iterator[str]:
+    for name, field in Settings.model_fields.items():
+        own = name.startswith(beginnings) and not name.endswith("_base_url")
+        if own and getattr(s, name) != field.default:
+            yield name.upper()
 
 
 def _is_installed(module: str) -> bool:

@@ -37,6 +37,14 @@ STRONG = {
 SECRETS_OF_A_START = {name.upper(): value for name, value in SECRETS.items()}
 SMTP = {"email_provider": "smtp", "smtp_server": "mail.example.com", "sender_email": "no-reply@example.com"}
 
+TWILIO = {"twilio_sid": "AC0000", "twilio_token": "a-token", "twilio_phone": "+15005550006"}
+INDIAN = {
+    "msg91_auth_key": "a-key",
+    "msg91_template_id": "65f0c0ffee",
+    "gupshup_user_id": "2000000",
+    "gupshup_password": "k7Qx2mVp-k",
+}
+
 
 def load(tmp_path: Path, **values: Any) -> Settings:
     env_file = tmp_path / ".env"
@@ -99,6 +107,20 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
     ({"database_url": "sqlite:///:memory:", "allow_sqlite": "true"}, "DATABASE_URL names SQLite in memory"),
     ({"webhook_secret": STRONG["secret_key"]}, "WEBHOOK_SECRET is the same as another secret"),
     ({"webhook_secret": STRONG["jwt_secret_key"]}, "WEBHOOK_SECRET is the same as another secret"),
+    *(
+        ({"email_provider": "", "smtp_server": "", "sender_email": "", name: value}, f"EMAIL_PROVIDER prints codes, but a sender is meant by {name.upper()}")
+        for name, value in {
+            "smtp_server": "mail.example.com", "smtp_port": "2525", "smtp_username": "clinic", "smtp_password": "hunter22",
+            "sender_email": "no-reply@example.com", "sendgrid_api_key": "SG.key", "resend_api_key": "re_key",
+        }.items()
+    ),
+    *(
+        ({name: value}, f"SMS_PROVIDER prints codes, but a sender is meant by {name.upper()}")
+        for name, value in {
+            "twilio_sid": "AC0000", "twilio_token": "a-token", "twilio_phone": "+15005550006", "msg91_auth_key": "a-key",
+            "msg91_template_id": "65f0c0ffee", "gupshup_user_id": "2000000", "gupshup_password": "hunter22",
+        }.items()
+    ),
     ({"public_url": "http://auth.example.com"}, "PUBLIC_URL is not https"),
     ({"csp_report_uri": "http://reports.example.com"}, "CSP_REPORT_URI is not https"),
     *(
@@ -106,7 +128,7 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
         for name in Settings.model_fields
         if name.endswith("_base_url")
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.covers("attack A43", "attack A76", "asvs 11.2.3", "asvs 13.4.2", "asvs 15.2.3")
@@ -490,6 +512,45 @@ def test_what_may_not_be_meant_is_said_at_the_start_and_by_check_config(
     for line in (caplog.text, told):
         assert ("REDIS_URL" in line or "RATELIMIT" in line) == bool(said), line
         assert (said or "") in line, line
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sms_provider": "twilio", **TWILIO, "public_url": "https://auth.example.com", "trusted_proxies": "1"}, []),
+        ({"sms_provider": "twilio", **TWILIO, "public_url": "https://auth.example.com"}, ["TRUSTED_PROXIES=0 while"]),
+        ({"sms_provider": "twilio", **TWILIO, "public_url": "http://localhost:8000"}, []),
+        ({}, ["SMS_PROVIDER prints the codes of SMS"]),
+        (
+            {"email_provider": "", "smtp_server": "", "sender_email": ""},
+            ["EMAIL_PROVIDER prints the codes of e-mails", "SMS_PROVIDER prints the codes of SMS"],
+        ),
+        ({"email_provider": "smtp,console", "sms_provider": "twilio", **TWILIO}, ["EMAIL_PROVIDER prints the codes"]),
+        (
+            {"sms_provider": "msg91,gupshup", **INDIAN},
+            ["WEBHOOK_SECRET is missing: the delivery reports of msg91 and gupshup are not taken"],
+        ),
+        ({"sms_provider": "gupshup", **INDIAN, "webhook_secret": "Zp4Vz8Xn1Cm6Bk3Hj7Gf2Ds9Pa5Lo0Wy8Er4Uh6"}, []),
+    ],
+)
+def test_of_production_what_may_not_be_meant_is_remarked(
+    tmp_path: Path, given: dict[str, str], said: list[str]
+) -> None:
+    single = {"web_concurrency": "1", **given}
+    lines = list(production.remarks(load(tmp_path, **(STRONG | single))))
+    assert [line.startswith(start) for line, start in zip(lines, said, strict=True)] == [True] * len(said)
+    assert list(production.remarks(load(tmp_path, **(STRONG | single | {"environment": "development"})))) == []
+
+
+@pytest.mark.parametrize("segment", ["a/b", "a?b", "a#b", "a%b", "a b", "a+b", "b\u00f6se"])
+def test_a_webhook_secret_that_is_no_part_of_an_address_stops_the_start(tmp_path: Path, segment: str) -> None:
+    secret = f"Zp4Vz8Xn1Cm6Bk3Hj7Gf2Ds9Pa5Lo0Wy8Er4{segment}"
+    for environment in ("development", "production"):
+        with pytest.raises(
+            SettingsError, match=r"^WEBHOOK_SECRET: must have letters, digits and -\._~ alone"
+        ) as stopped:
+            load(tmp_path, **(STRONG | {"environment": environment, "webhook_secret": f"'{secret}'"}))
+        assert secret not in str(stopped.value)
 
 
 def test_fresh_secrets_do_not_look_like_samples() -> None:
