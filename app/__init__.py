@@ -10,11 +10,12 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from argon2.exceptions import HashingError
 from flask import Flask
 
 from app import cli, config, figures, logs, start
 from app.clock import Clock
-from app.config import Settings
+from app.config import Settings, SettingsError
 from app.core import token_keys
 from app.crypto.keys import KeyRing
 from app.crypto.passwords import Hasher
@@ -99,7 +100,7 @@ def _kit(app: Flask, settings: Settings, bells: Bells, overrides: dict[str, Any]
         **overrides,
     }
     if "hasher" not in parts:
-        parts["hasher"] = _hasher(settings)
+        parts["hasher"] = start.or_exit(partial(_hasher, settings))
     return Kit(**parts)
 
 
@@ -114,13 +115,16 @@ def _masters(settings: Settings) -> KeyRing | None:
 
 def _hasher(settings: Settings) -> Hasher:
     slots = max(1, start.processors() // settings.web_concurrency)
-    return Hasher(
-        memory_kib=settings.argon2_memory_kib,
-        time_cost=settings.argon2_time_cost,
-        slots=slots,
-        queue=HASH_QUEUE,
-        waited=figures.HASH_WAIT.observe,
-    )
+    try:
+        return Hasher(
+            memory_kib=settings.argon2_memory_kib,
+            time_cost=settings.argon2_time_cost,
+            slots=slots,
+            queue=HASH_QUEUE,
+            waited=figures.HASH_WAIT.observe,
+        )
+    except HashingError:
+        raise SettingsError("ARGON2_MEMORY_KIB: a hash cannot have that much memory here") from None
 
 
 def _install_web(app: Flask, kit: Kit, courier: Courier) -> None:

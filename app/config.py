@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import URL, make_url
 
-from app.delivery_config import DeliverySettings, Names, Roots, Secrets, is_country, shown_map
-from app.store_config import database_url, redis_url
+from app.delivery_config import DeliverySettings, Names, Roots, Secrets, is_country, names_a_host, shown_map
+from app.store_config import database_url, redis_url, shown_database
 from app.token_config import DAY, HOUR, TokenSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,6 @@ DOMAIN = re.compile(
 DSN = re.compile(r"https?://[^\s@/]+@[^\s@/?#]+/([^\s?#]+/)?[0-9]+")
 ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")  # as long as its column
 USERINFO = re.compile(r"//\S*@")
-PASSWORD_OF_QUERY = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
 USUAL_PORTS = {"https": ":443", "http": ":80"}
 
 
@@ -71,8 +70,10 @@ class Settings(TokenSettings):
     lockout_threshold: int = Field(5, ge=1, le=20, description="wrong guesses that lock an identifier")
     lockout_seconds: int = Field(900, ge=1, le=DAY, description="first lock; doubles up to a day")
     password_min_length: int = Field(8, ge=8, le=64, description="shortest password, code points")
-    argon2_memory_kib: int = Field(19_456, ge=8, description="Argon2id memory, KiB; raising it: `docs/cryptography.md`")
-    argon2_time_cost: int = Field(2, ge=1, description="Argon2id passes")
+    argon2_memory_kib: int = Field(
+        19_456, ge=8, le=4_194_304, description="Argon2id memory, KiB; raising it: `docs/cryptography.md`"
+    )
+    argon2_time_cost: int = Field(2, ge=1, le=1000, description="Argon2id passes")
 
     master_secret: SecretStr = Field(
         SecretStr(""), description="root of the keys of devices; none can register without it"
@@ -183,10 +184,29 @@ class Settings(TokenSettings):
     def _known_redis(cls, value: SecretStr | None) -> SecretStr | None:
         return SecretStr(redis_url(value.get_secret_value())) if value else None
 
+    @field_validator("secret_key", "secret_key_previous", "jwt_secret_key", "jwt_previous_secret_keys", "master_secret",
+                     "master_secret_previous", "api_key", "api_key_previous")  # fmt: skip
+    @classmethod
+    def _in_utf_8(cls, value: Any) -> Any:
+        try:
+            for each in value if isinstance(value, tuple) else (value,):
+                each.get_secret_value().encode()
+        except UnicodeEncodeError:
+            raise ValueError("holds bytes that are no UTF-8") from None
+        return value
+
+    @field_validator("csp_report_uri", "otel_exporter_otlp_endpoint")
+    @classmethod
+    def _with_a_host(cls, value: str) -> str:
+        if value and not names_a_host(value):
+            raise ValueError("must be an address such as https://reports.example.com")
+        return value
+
     @field_validator("sentry_dsn")
     @classmethod
     def _a_dsn(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value() and not DSN.fullmatch(value.get_secret_value()):
+        dsn = value.get_secret_value()
+        if dsn and not (DSN.fullmatch(dsn) and names_a_host(dsn)):
             raise ValueError("must be a DSN such as https://key@sentry.example.com/1")
         return value
 
@@ -203,7 +223,7 @@ class Settings(TokenSettings):
     @classmethod
     def _known_roles(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if strange := set(value) - set(info.data.get("roles", value)):
-            raise ValueError(f"names {', '.join(sorted(strange))}, which ROLES does not")
+            raise ValueError(f"names {', '.join(map(repr, sorted(strange)))}, which ROLES does not")
         return value
 
     @field_validator("default_phone_region")
@@ -267,8 +287,7 @@ def _origin_of(url: str) -> str:
 
 def _shown(name: str, value: Any) -> str:
     if name == "database_url":
-        url = make_url(value.get_secret_value()).render_as_string(hide_password=True)
-        return PASSWORD_OF_QUERY.sub(r"\1***", url)
+        return shown_database(value.get_secret_value())
     if isinstance(value, SecretStr):
         return "(set)" if value.get_secret_value() else "(not set)"
     if isinstance(value, dict):

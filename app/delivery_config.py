@@ -15,19 +15,27 @@ import phonenumbers
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.store_config import is_readable
-
 PROVIDERS = {
     "email_provider": ("console", "smtp", "sendgrid", "resend"),
     "sms_provider": ("console", "twilio", "msg91", "gupshup"),
 }
 ANYWHERE = "*"  # every country that is not named
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
 
 def _is_address(text: str) -> bool:
-    return bool(ADDRESS.fullmatch(text) and is_readable(text) and urlsplit(text).hostname)
+    return bool(ADDRESS.fullmatch(text) and names_a_host(text))
+
+
+def names_a_host(url: str) -> bool:
+    """True if a URL has a host, and a port that is one, if any."""
+    try:
+        found = urlsplit(url)
+        return bool(found.hostname) and found.port != 0
+    except ValueError:  # of a port that is none, or a bracket
+        return False
 
 
 def _split(value: Any) -> Any:
@@ -72,9 +80,10 @@ def _split_prices(value: Any) -> Any:
     prices = [part.partition(":") for part in _split(value)]
     try:
         found = {country.strip(): Decimal(price.strip()) for country, _, price in prices}
-    except InvalidOperation:
-        found = {"": Decimal(0)}
-    if len(found) != len(prices) or not all(map(_is_place, found)) or any(not 0 <= p < 1000 for p in found.values()):
+        fits = all(map(_is_place, found)) and all(0 <= price < 1000 for price in found.values())
+    except InvalidOperation:  # of what is no number; of NaN when it is compared
+        found, fits = {}, False
+    if len(found) != len(prices) or not fits:
         raise ValueError("must look like IN:0.002,US:0.0079,*:0.05")
     return found
 
@@ -196,6 +205,25 @@ class DeliverySettings(BaseSettings):
         if value and not _is_address(value):
             raise ValueError("must be an address such as https://auth.example.com or https://auth.example.com:8443")
         return value.rstrip("/")
+
+    @field_validator("smtp_server")
+    @classmethod
+    def _a_host(cls, value: str) -> str:
+        try:
+            value.encode("idna")  # as it is looked up
+            fits = not re.search(r"[\x00-\x20\x7f\s/@?#]", value) and value.count(":") != 1
+        except UnicodeError:
+            fits = False
+        if not fits:
+            raise ValueError("must be a host such as mail.example.com; its port is SMTP_PORT")
+        return value
+
+    @field_validator("brand_name")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if CONTROLS.search(value):
+            raise ValueError("must be one line without control characters")
+        return value
 
     @field_validator("brand_logo_url")
     @classmethod

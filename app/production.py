@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
@@ -96,8 +97,6 @@ def unsafe(s: Settings) -> Iterator[str]:
     yield from _unsafe_delivery(s)
     if s.db_url.get_backend_name() == "sqlite" and not s.allow_sqlite:
         yield "DATABASE_URL names SQLite; use PostgreSQL, or set ALLOW_SQLITE=true if the disk is durable"
-    elif s.db_url.get_backend_name() == "sqlite" and s.db_url.database in (None, "", ":memory:"):
-        yield "DATABASE_URL names SQLite in memory, which forgets every account; name a file"
 
 
 def remarks(s: Settings) -> Iterator[str]:
@@ -209,12 +208,33 @@ def _is_installed(module: str) -> bool:
         return False
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
+
+
 def incomplete(s: Settings) -> Iterator[str]:
     """What the named providers and extras still need, in every environment."""
     for name, module in EXTRAS.items():
         value = getattr(s, name)
         if (value.get_secret_value() if isinstance(value, SecretStr) else value) and not _is_installed(module):
             yield f"{name.upper()} is set, but its package is not installed; {INSTALL}"
+    yield from _incomplete_delivery(s)
+    if s.jwt_algorithm == "HS256" and (s.jwt_private_key.get_secret_value() or s.jwt_private_key_file):
+        yield "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256; name its algorithm, or drop the key"
+    if s.db_url.get_backend_name() == "sqlite" and s.db_url.database in (None, "", ":memory:"):
+        yield "DATABASE_URL names SQLite in memory, which forgets every account; name a file"
+    if s.templates_dir and not _is_folder(s.templates_dir):
+        yield "TEMPLATES_DIR is no folder"
+    if s.passkey_rp_id and not s.rp_origins:
+        yield "PASSKEY_ORIGINS is missing; neither PUBLIC_URL nor CORS_ORIGINS is of the domain PASSKEY_RP_ID"
+    if s.sms_budget_per_day and ANYWHERE not in s.sms_prices:
+        yield "SMS_PRICES names no price for every other country (*); SMS_BUDGET_PER_DAY needs it"
+
+
+def _incomplete_delivery(s: Settings) -> Iterator[str]:
     for provider in (*s.email_provider, *s.sms_provider):
         for name in NEEDED.get(provider, ()):
             value = getattr(s, name)
@@ -225,11 +245,6 @@ def incomplete(s: Settings) -> Iterator[str]:
     if "smtp" in s.email_provider and bool(s.smtp_username) != bool(s.smtp_password.get_secret_value()):
         alone, other = ("SMTP_USERNAME", "SMTP_PASSWORD")[:: 1 if s.smtp_username else -1]
         yield f"{other} is missing; {alone} needs it"
-    if s.jwt_algorithm == "HS256" and (s.jwt_private_key.get_secret_value() or s.jwt_private_key_file):
-        yield "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256; name its algorithm, or drop the key"
-    if s.templates_dir and not s.templates_dir.is_dir():
-        yield "TEMPLATES_DIR is no folder"
-    if s.passkey_rp_id and not s.rp_origins:
-        yield "PASSKEY_ORIGINS is missing; neither PUBLIC_URL nor CORS_ORIGINS is of the domain PASSKEY_RP_ID"
-    if s.sms_budget_per_day and ANYWHERE not in s.sms_prices:
-        yield "SMS_PRICES names no price for every other country (*); SMS_BUDGET_PER_DAY needs it"
+    for name, value in (("SMTP_USERNAME", s.smtp_username), ("SMTP_PASSWORD", s.smtp_password.get_secret_value())):
+        if "smtp" in s.email_provider and not value.isascii():
+            yield f"{name} has letters beyond ASCII, and no sign-in at a mail server here can carry them; choose others"

@@ -33,17 +33,9 @@ UNKNOWN_OPTION = "has an option behind its ? that the driver does not take"
 # As SQLAlchemy takes a URL apart: what is left behind the user and password, if there are any.
 AFTER_USER = re.compile(r"[\w+]+://(?:[^:/]*(?::[^@]*)?@)?(.*)", re.DOTALL)
 OF_AN_ACCOUNT = re.compile(r"(user|username|pass|passwd|password|sslpassword)=[^=]*")  # an `@` may be part of it
+PASSWORD_OF_QUERY = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
 NO_HOST = re.compile(r"[\s\[\]@,]")
 LARGEST_PORT = 65_535
-
-
-def is_readable(url: str) -> bool:
-    """True if host and port of a URL can be told. The ports of a list of hosts are not looked at."""
-    try:
-        found = urlsplit(url)
-        return "," in found.netloc or found.port != 0
-    except ValueError:  # of a port that is none, or a bracket
-        return False
 
 
 def known_driver(name: str) -> str:
@@ -64,6 +56,11 @@ def database_url(text: str) -> str:
         raise ValueError(NO_DATABASE)
     _asked_of_the_driver(url)
     return url.render_as_string(hide_password=False)
+
+
+def shown_database(text: str) -> str:
+    """A database URL for people, without its passwords."""
+    return PASSWORD_OF_QUERY.sub(r"\1***", make_url(text).render_as_string(hide_password=True))
 
 
 def redis_url(text: str) -> str:

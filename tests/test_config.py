@@ -175,6 +175,62 @@ WRONG = {
 }
 
 
+ODD = [
+    ("csp_report_uri", "https://["),
+    ("csp_report_uri", "https://reports.example.com:99999/x"),
+    ("otel_exporter_otlp_endpoint", "http://["),
+    ("otel_exporter_otlp_endpoint", "http://:4318"),
+    ("sentry_dsn", "https://a@[/1"),
+    ("sentry_dsn", "https://a@sentry.example.com:99999/1"),
+    ("sms_prices", "IN:nan,*:0.1"),
+    ("sms_prices", "IN:0.1,*:sNaN"),
+    ("sms_prices", "IN:inf,*:0.1"),
+    ("argon2_memory_kib", "99999999999"),
+    ("argon2_time_cost", "99999999999"),
+    ("smtp_server", "smtp://mail.example.com"),
+    ("smtp_server", "mail.example.com:587"),
+    ("smtp_server", "mail..example.com"),
+    ("smtp_server", "m" * 64 + ".example.com"),
+    ("brand_name", "Acme\r\nClinic"),
+    *(
+        (name, "\udcff" * 40)
+        for name in Settings.model_fields
+        if name.removesuffix("_previous").removesuffix("s").removeprefix("jwt_previous_")
+        in ("secret_key", "jwt_secret_key", "master_secret", "api_key", "webhook_secret")
+    ),
+    ("mfa_required_roles", "\udcff"),
+    ("database_url", "mysql://h/db?connect_timeout=abc"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ODD, ids=[f"{name}-{n}" for n, (name, _) in enumerate(ODD)])
+def test_an_odd_value_stops_the_start_with_one_sentence(name: str, value: str) -> None:
+    """In place of a traceback, or of a failure once it is used."""
+    for environment in ("development", "production"):
+        with pytest.raises(SettingsError, match=rf"^{name.upper()}: ") as stopped:
+            start.load(None, **(STRONG | {"environment": environment, name: value}))
+        assert len(str(stopped.value).splitlines()) == 1
+        assert value not in str(stopped.value)
+
+
+@pytest.mark.parametrize("host", ["::1", "mail_1.corp", "mail.example.com.", "m\u00fcller.example", "127.0.0.1"])
+def test_a_mail_server_by_any_name_or_address_is_one(tmp_path: Path, host: str) -> None:
+    assert load(tmp_path, **(STRONG | {"smtp_server": host})).smtp_server == host
+
+
+def test_more_memory_for_a_hash_than_there_is_stops_the_start() -> None:
+    words = f"ulimit -v 3000000; exec {sys.executable} -m flask check-config"
+    done = run(shell=words, **SECRETS_OF_A_START, ARGON2_MEMORY_KIB="4194304")
+    assert done.returncode == 1
+    assert done.stderr == "Latchkey does not start:\nARGON2_MEMORY_KIB: a hash cannot have that much memory here\n"
+
+
+@pytest.mark.parametrize("value", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_database_in_memory_stops_the_start_in_development_too(tmp_path: Path, value: str) -> None:
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL names SQLite in memory"):
+        load(tmp_path, database_url=value)
+
+
 @pytest.mark.parametrize("url", ["redis://[", "redis://cache:x/0", "rediss://cache:70000", "redis://[::1"])
 def test_a_redis_url_of_which_no_host_and_port_can_be_told_stops_the_start(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError, match=r"^REDIS_URL: must be a Redis URL"):
@@ -600,11 +656,11 @@ def test_a_token_that_is_name_and_password_in_one_is_no_default() -> None:
     assert production.is_default("jane.of.accounts", "jane.of.accounts")
 
 
-def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str, shell: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """A command of ours, or what a shell is told."""
     clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **env}
-    return subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60
-    )
+    words = ["sh", "-c", shell] if shell else [sys.executable, "-m", *command]
+    return subprocess.run(words, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60)
 
 
 def test_check_config_shows_what_is_in_force_and_no_secret(tmp_path: Path) -> None:
@@ -656,6 +712,12 @@ def test_a_default_password_in_a_query_stops_the_start_with_one_line(tmp_path: P
         ({"jwt_private_key": "anything"}, "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256"),
         ({"jwt_private_key_file": "/nonexistent"}, "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256"),
         ({"templates_dir": "/nonexistent"}, "TEMPLATES_DIR is no folder"),
+        ({"templates_dir": "x" * 300}, "TEMPLATES_DIR is no folder"),
+        (
+            {**SMTP, "smtp_username": "clinic", "smtp_password": "hunter22\u00e4"},
+            "SMTP_PASSWORD has letters beyond ASCII",
+        ),
+        ({**SMTP, "smtp_username": "j\u00e4ne", "smtp_password": "hunter22"}, "SMTP_USERNAME has letters beyond ASCII"),
         ({"sender_email": "notanaddress"}, "SENDER_EMAIL: must be one e-mail address"),
         ({"sms_provider": "msg91", "msg91_auth_key": "k"}, "MSG91_TEMPLATE_ID is missing, and so is DLT_FILE"),
         ({**SMTP, "smtp_username": "clinic"}, "SMTP_PASSWORD is missing; SMTP_USERNAME needs it"),
@@ -670,6 +732,7 @@ def test_a_setting_that_would_do_nothing_stops_the_start(tmp_path: Path, change:
     with pytest.raises(SettingsError) as stopped:
         load(tmp_path, **change)
     assert [each.startswith(line) for each in str(stopped.value).splitlines()] == [True]
+    assert change.get("smtp_password", "hunter22") not in str(stopped.value)
 
 
 def test_a_secret_with_a_comma_is_not_said_to_be_old(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -107,7 +106,7 @@ def pem(text: str) -> bytes:
     if not found.startswith(MARK):
         try:
             return base64.b64decode(found, validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error, and of letters beyond ASCII
             raise BadKey("is neither PEM nor the base64 of it") from None
     return found.encode() + b"\n"
 

@@ -178,6 +178,7 @@ BAD: dict[str, tuple[Callable[[], str], str]] = {
     "with a password": (lambda: pem_of(KEYS["ES256"].signs, BestAvailableEncryption(b"x")), "without a password"),
     "a public key": (lambda: signing.public_pem(KEYS["EdDSA"]), "not a private key"),
     "a shared secret": (lambda: KEY + "-", "neither PEM nor"),
+    "letters beyond ASCII": (lambda: "\u00e4", "neither PEM nor"),
     "nonsense": (lambda: "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "not a private key"),
     "empty base64": (lambda: "", "not a private key"),
 }  # fmt: skip

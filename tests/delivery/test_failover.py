@@ -321,6 +321,10 @@ def test_one_name_needs_no_failover() -> None:
         ("no.such.module.Sender", "SMS_PROVIDER: cannot find no.such.module.Sender"),
         ("tests.people.NoSuchSender", "SMS_PROVIDER: cannot find tests.people.NoSuchSender"),
         ("app.delivery.senders.resend.ResendSender", "sends email, not sms"),
+        ("json.loads", "SMS_PROVIDER: cannot make json.loads"),
+        ("os.path", "SMS_PROVIDER: cannot make os.path"),
+        ("builtins.str", "SMS_PROVIDER: builtins.str is no sender"),
+        ("app.config.Settings", "SMS_PROVIDER: app.config.Settings is no sender"),
     ],
 )
 def test_a_provider_that_is_none_stops_the_start(name: str, words: str) -> None:
@@ -342,6 +346,16 @@ class OwnSender:
 
 
 OWN = f"{__name__}.OwnSender"
+
+
+def test_a_class_that_raises_when_it_is_made_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(_sender: OwnSender, settings: Settings) -> None:
+        raise KeyError(settings.twilio_token.get_secret_value())
+
+    monkeypatch.setattr(OwnSender, "__init__", make)
+    with pytest.raises(SettingsError) as stopped:
+        senders_of(Settings(_env_file=None, **ACCOUNT, sms_provider=OWN))
+    assert str(stopped.value) == f"SMS_PROVIDER: cannot make {OWN} (KeyError)"
 
 
 @pytest.mark.parametrize("name", ["", "n" * 33, "näme", "two\nlines", None, 7])

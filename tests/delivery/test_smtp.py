@@ -139,6 +139,18 @@ def test_a_refusal_is_classed_by_its_number(
     assert len(mailbox.mails) == 1
 
 
+@pytest.mark.parametrize("change", [{"smtp_password": "p\u00e4ss"}, {"smtp_username": "j\u00e4ne"}])
+def test_an_account_that_smtp_cannot_carry_is_ours_to_mend(
+    sender: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
+) -> None:
+    with smtp_server(tmp_path, "starttls", ("clinic", "s3cret")) as (_, settings, certificate):
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with pytest.raises(SendFailed) as failed:
+            sender(settings | change).send(message())
+    assert (failed.value.reason, failed.value.__cause__) == (Reason.CONFIGURATION, None)
+    assert not any(value in failed.value.text for value in change.values())
+
+
 def test_an_unreachable_server_is_transient(sender: Opener) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

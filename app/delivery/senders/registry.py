@@ -18,7 +18,7 @@ CHANNELS = {"email": "email_provider", "sms": "sms_provider"}
 def senders_of(settings: Settings) -> dict[str, Sender]:
     """One sender for each channel. A provider's module is imported when it is named, and not before: some are large.
 
-    Raises SettingsError for one that cannot be found, has no name to be stored, or whose templates do not fit.
+    Raises SettingsError for one that cannot be found or made, has no name to be stored, or whose templates do not fit.
     """
     return {channel: _of_channel(settings, channel, setting) for channel, setting in CHANNELS.items()}
 
@@ -48,8 +48,13 @@ def _one(settings: Settings, channel: str, setting: str, name: str) -> Sender:
         else:
             place, _, attribute = name.rpartition(".")
             sender = getattr(import_module(place), attribute)(settings)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"{setting.upper()}: cannot find {name} ({type(error).__name__})") from error
+    except SettingsError:
+        raise
+    except Exception as error:  # of the operator's own class it may be any; its words may hold what it was given
+        verb = "find" if isinstance(error, (ImportError, AttributeError)) else "make"
+        raise SettingsError(f"{setting.upper()}: cannot {verb} {name} ({type(error).__name__})") from error
+    if not all(hasattr(sender, part) for part in ("name", "channel", "send")):
+        raise SettingsError(f"{setting.upper()}: {name} is no sender, which has name, channel and send")
     if sender.channel != channel:
         raise SettingsError(f"{setting.upper()}: {name} sends {sender.channel}, not {channel}")
     if reports.word(sender.name) != sender.name or not 0 < len(sender.name) <= LONGEST_NAME:

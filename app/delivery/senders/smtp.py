@@ -56,6 +56,11 @@ class SmtpSender:
         except (OSError, smtplib.SMTPException) as error:
             self._drop()
             raise _refused(error, Step.SENDER) from error
+        except UnicodeError:  # without the cause, which holds the password
+            self._drop()
+            raise SendFailed(
+                Reason.CONFIGURATION, "letters in the mail account or host that SMTP cannot carry"
+            ) from None
         try:
             self._address(smtp, message.recipient, deadline)
         except (OSError, smtplib.SMTPException) as error:
