@@ -92,19 +92,36 @@ def test_the_unit_runs_the_same_commands_for_the_proxy_alone() -> None:
     assert given["TRUSTED_PROXIES"] == "1"
 
 
+def handed_over(folder: Path, *words: str) -> list[str]:
+    """What `latchkey-flask` gives systemd-run for a command. Something in its place says its words: no systemd runs here."""
+    (folder / "systemd-run").write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+    (folder / "systemd-run").chmod(0o755)
+    command = ["sh", str(ROOT / "deploy" / "latchkey-flask"), *words]
+    given = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    return subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+
+
 def test_a_command_runs_with_the_settings_and_in_the_folder_of_the_unit(tmp_path: Path) -> None:
-    """With something in the place of systemd-run that says its words: no systemd runs here."""
-    (tmp_path / "systemd-run").write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
-    (tmp_path / "systemd-run").chmod(0o755)
-    words = ["sh", str(ROOT / "deploy" / "latchkey-flask"), "create-admin", "--email", "a b@example.com"]
-    given = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    said = subprocess.run(words, env=given, capture_output=True, text=True, check=True).stdout.splitlines()
-    unit = UNIT.read_text()
-    assert said[-4:] == ["/srv/latchkey/.venv/bin/flask", *words[2:]]
+    words = ["create-admin", "--email", "a b@example.com"]
+    said, unit = handed_over(tmp_path, *words), UNIT.read_text()
+    assert said[-4:] == ["/srv/latchkey/.venv/bin/flask", *words]
     assert {"DynamicUser=yes", "WorkingDirectory=/srv/latchkey", "EnvironmentFile=/etc/latchkey.env"} <= set(said)
     assert [line for p, line in pairwise(said) if p == "-p" and f"\n{line}\n" not in unit] == []
     [environment] = re.findall(r"^Environment=(.*)$", unit, re.MULTILINE)
     assert [line for e, line in pairwise(said) if e == "-E"] == environment.split()
+
+
+def test_a_command_reaches_the_service_as_it_was_typed_and_is_not_its_description_in_the_journal(
+    tmp_path: Path,
+) -> None:
+    """systemd logs the description, which is the whole command unless one is given, and puts variables into its words
+    unless each `$` is doubled (systemd.service, "Command lines").
+    """
+    words = ["create-admin", "--password", "Pa$word ${HOME} $$ 100% \\n 'x'", "", "-n", "two\nlines\n", "*"]
+    said = handed_over(tmp_path, *words)
+    command = said.index("/srv/latchkey/.venv/bin/flask")
+    assert said[command + 1 :] == [word.replace("$", "$$") for word in words]
+    assert "--description=latchkey-flask" in said[:command]
 
 
 def test_no_migration_is_ended_by_systemd() -> None:
