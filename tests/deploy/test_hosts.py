@@ -157,6 +157,14 @@ def test_the_secret_of_a_delivery_report_s_path_is_in_no_log_of_nginx() -> None:
     assert "proxy_set_header" not in block, "one of its own would take away those of the server"
 
 
+def test_the_secret_of_a_delivery_report_s_path_is_in_no_log_of_caddy() -> None:
+    """Caddy logs every request that it could not pass on, whether or not requests are logged: with its path."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "deploy" / "Caddyfile").read_text(), flags=re.MULTILINE)
+    [options] = re.findall(r"\A\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    assert " ".join(options.split()) == "log { format filter { wrap json fields { request>uri delete } } }"
+    assert text.count("log") == 1, "one of the site's own would have a format of its own"
+
+
 def test_caddy_reads_its_file() -> None:
     caddy = program("caddy")
     checked(caddy, "validate", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "Caddyfile"))
