@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ BLUEPRINT = yaml.safe_load((ROOT / "render.yaml").read_text())["services"][0]
 # Where each command of the two pages is run by a test, or what keeps it from being run here.
 COMMANDS = {
     "flask create-admin --email you@example.com": "tests/deploy/test_render.py",
-    "(read -rsp 'DATABASE_URL: ' DATABASE_URL && read -rsp 'SECRET_KEY: ' SECRET_KEY && export DATABASE_URL SECRET_KEY && "
+    "(read -rsp 'DATABASE_URL: ' DATABASE_URL && read -rsp 'SECRET_KEY: ' SECRET_KEY && "
+    ': "${DATABASE_URL:?}" "${SECRET_KEY:?}" && export DATABASE_URL SECRET_KEY && '
     ".venv/bin/flask create-admin --email you@example.com)": "tests/deploy/test_render.py",
     "curl -s https://YOUR-SERVICE.onrender.com/api/auth/signup": "the README's, run by tests/test_readme.py, to another host",
     "docker build -t latchkey .": "no engine; its lines run in tests/deploy/test_image.py",
@@ -62,6 +64,21 @@ def test_no_secret_is_typed_into_a_command_and_the_database_is_up_to_date_before
     upgrade, serve = (i for i, line in enumerate(said) if line.startswith("docker run"))
     assert said[upgrade].endswith("flask db upgrade")
     assert "-p 127.0.0.1:" in said[serve], "TRUSTED_PROXIES believes whoever comes past the proxy"
+
+
+@pytest.mark.parametrize("typed", ["\n\n", "sqlite:///x\n\n", "\nsomething\n"])
+def test_the_first_admin_is_made_from_another_machine_with_both_values_or_not_at_all(
+    tmp_path: Path, typed: str
+) -> None:
+    """An empty one counts as unset: the key or the database of the checkout's own `.env` would take its place."""
+    flask = tmp_path / ".venv" / "bin" / "flask"
+    flask.parent.mkdir(parents=True)
+    flask.write_text("#!/bin/sh\ntouch ran\n")
+    flask.chmod(0o755)
+    [command] = re.findall(r"^(\(read -rsp .*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    for given, code in ((typed, 1), ("sqlite:///x\nsomething\n", 0)):
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, input=given, capture_output=True, text=True)
+        assert (bool(done.returncode), (tmp_path / "ran").exists()) == (bool(code), not code), done.stderr
 
 
 def test_the_four_commands_are_those_of_the_platforms() -> None:
