@@ -34,4 +34,8 @@ CODES_SENT = Counter("latchkey_codes_sent_total", "Codes that a provider took", 
 CODES_DELIVERED = Counter("latchkey_codes_delivered_total", "Codes that a provider reported as delivered", BY_WAY)
 CODES_VERIFIED = Counter("latchkey_codes_verified_total", "Codes that came back right", BY_WAY)
 SENDS = Counter("latchkey_sends_total", "Attempts to send a message by outcome", [*BY_WAY, "outcome"])
+UNMADE = Counter("latchkey_messages_unmade_total", "Tries of messages that could not be made", ["channel"])
+DROPPED = Counter("latchkey_messages_dropped_total", "Messages that do not go out, by why", ["channel", "why"])
 SEND_SECONDS = Histogram("latchkey_send_duration_seconds", "Time that a provider took", BY_WAY, buckets=SENDS_S)
+
+UPKEEP_FAILURES = Counter("latchkey_upkeep_failures_total", "Rounds of upkeep that failed, by duty", ["duty"])

@@ -29,6 +29,7 @@ from app.cli import port
 from app.config import Settings
 from app.core.audit import Event
 from app.db import engine_options
+from app.delivery import tally
 from app.web import problems
 from tests import lanes
 from tests.figures import Scrape
@@ -296,11 +297,21 @@ def test_every_expression_asks_for_what_is_there(where: str, text: str) -> None:
         assert set(matched) <= labels | FROM_PROMETHEUS, selector.name
         assert "code" not in matched or matched["code"] in {r.code for r in problems.STATUS} | {problems.FAULT}
         assert "event" not in matched or set(matched["event"].split("|")) <= set(Event)
+        assert "why" not in matched or set(matched["why"].split("|")) <= set(tally.WHYS)
         rises = kind in ("counter", "histogram")
         assert not rises or re.search(rf"(rate|increase)\({selector.name}", text), (
             "of what only rises the rise is asked"
         )
     assert grouped(text) <= known
+
+
+def test_the_page_says_of_each_why_whether_an_alert_is_raised_and_the_rule_does_so() -> None:
+    rows = {row[0].strip("`"): row[1] for row in table("<!-- whys:")}
+    assert tuple(rows) == tally.WHYS
+    [rule] = [rule["expr"] for rule in RULES if rule["alert"] == "LatchkeyMessagesDropped"]
+    for said, group in zip(("always", "if none goes"), re.findall(r'why=~"(.*?)"', rule), strict=True):
+        assert {why for why, alert in rows.items() if alert == said} == set(group.split("|"))
+    assert set(rows.values()) == {"always", "if none goes", "no"}
 
 
 def test_every_metric_is_on_the_dashboard() -> None:

@@ -20,7 +20,7 @@ from app.core.challenges import Purpose
 from app.core.identifiers import Identifier, Kind
 from app.core.shield import Closing
 from app.crypto import codes
-from app.delivery import listing, messages, outbox
+from app.delivery import listing, messages, outbox, tally
 from app.delivery.outbox import Notice, State
 from app.delivery.senders import Outgoing
 from app.models import OtpChallenge, OutboxMessage
@@ -204,6 +204,7 @@ def _made(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Out
         return _words(work, row, challenge)
     except (KeyError, ValueError, messages.Unmade):
         log.exception("message %s cannot be made", row.id)
+        tally.note_unmade(work, row.channel)
         return None
 
 
@@ -275,11 +276,12 @@ def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: 
 
 
 def note_dropped(work: Work, message: Outgoing | OutboxMessage, reason: str, why: str) -> None:
-    """Audit that a message does not come. The notice of an erasure is nobody's any more: not even a mask is kept."""
+    """Audit and count that a message does not come. The notice of an erasure is nobody's any more: no mask is kept."""
     facts: dict[str, Any] = {"kind": message.kind, "channel": message.channel, "why": why}
     shown = message.masked if isinstance(message, Outgoing) else outbox.recipient(message).masked
     to = None if message.kind in (Notice.ACCOUNT_ERASED, SIGNUP_CODE) else shown
     audit.record(work, audit.Event.MESSAGE_DROPPED, to, user_id=about(message), reason=reason, **facts)
+    tally.note_dropped(work, message.channel, reason)
 
 
 def about(message: Outgoing | OutboxMessage) -> UUID | None:

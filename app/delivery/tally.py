@@ -17,6 +17,7 @@ from app.core.challenges import CHANNELS
 from app.delivery import outbox
 from app.delivery.outbox import State
 from app.delivery.reports import Report, Said
+from app.delivery.senders import Reason
 from app.models import OtpChallenge, OutboxMessage
 from app.work import Kit, Work, run
 
@@ -24,6 +25,10 @@ CODE = "code."  # the kinds of messages that carry one
 AT_ONCE = 500  # challenges that one statement asks about
 MOST = 10_000  # messages that are counted of each queue: a figure must not cost more the longer a queue is
 TAKEN = (State.SENT, State.DELIVERED)
+SHIELDS = ("not_allowed", "closed", "prefix", "country", "day", "budget")
+HELD_BACK = ("expired", "lapsed", "closed", "unmade", "notices_spent", outbox.SPENT)
+OTHER = "other"
+WHYS = (*map(str, Reason), "reported", *HELD_BACK, *(outbox.SHIELD + each for each in SHIELDS), OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,16 @@ def note_sent(work: Work, kind: str, channel: str, provider: str) -> None:
     """A provider took a message."""
     if kind.startswith(CODE):
         work.count(figures.CODES_SENT, channel, provider)
+
+
+def note_unmade(work: Work, channel: str) -> None:
+    """A message could not be made this time: a template is broken, or a key is not here. No sender was asked."""
+    work.count(figures.UNMADE, channel)
+
+
+def note_dropped(work: Work, channel: str, why: str) -> None:
+    """A message does not go out, or will not arrive. `why`: one of WHYS, anything else is counted as `other`."""
+    work.count(figures.DROPPED, channel, why if why in WHYS else OTHER)
 
 
 def note_report(work: Work, row: OutboxMessage, report: Report) -> None:

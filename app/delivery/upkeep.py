@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
+from app import figures
 from app.core import retention, seals, stats
 from app.delivery import tally
 from app.work import Client, Kit, Work, run
@@ -27,22 +28,21 @@ log = logging.getLogger("latchkey.upkeep")
 class Upkeep:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        self._duties: list[tuple[timedelta, Callable[[Kit], object]]] = [
-            (AGREEING, lambda kit: kit.agree()),
-            (SEALING, seal),
-            (COUNTING, count),
-            (PURGING, purge),
-            (TALLYING, tally.count_proven),
-        ]
-        self._done = [kit.clock()] * len(self._duties)
+        self._done = dict.fromkeys(DUTIES, kit.clock())
 
     def tick(self) -> None:
-        """Do what is due. Raises Unavailable and whatever goes wrong; it is tried again when it is due again."""
-        for number, (every, duty) in enumerate(self._duties):
+        """Do what is due. Raises Unavailable and whatever else goes wrong, and counts it; that is tried again when it
+        is due again, and what comes after it at the next tick.
+        """
+        for name, (every, duty) in DUTIES.items():
             now = self._kit.clock()
-            if abs(now - self._done[number]) >= every:  # the clock may have been set back, by days
-                self._done[number] = now
-                duty(self._kit)
+            if abs(now - self._done[name]) >= every:  # the clock may have been set back, by days
+                self._done[name] = now
+                try:
+                    duty(self._kit)
+                except Exception:
+                    figures.UPKEEP_FAILURES.labels(name).inc()
+                    raise
 
 
 def seal(kit: Kit, most: int = MOST_SEALS, *, adopt: bool = False) -> int:
@@ -90,3 +90,12 @@ def purge(kit: Kit, most: int = MOST_BATCHES) -> dict[str, int]:
     if any(gone.values()):
         log.info("old rows were deleted", extra={"fields": {name: rows for name, rows in gone.items() if rows}})
     return gone
+
+
+DUTIES: dict[str, tuple[timedelta, Callable[[Kit], object]]] = {  # by the names of the figure: how often, and what
+    "clock": (AGREEING, lambda kit: kit.agree()),
+    "seal": (SEALING, seal),
+    "count": (COUNTING, count),
+    "purge": (PURGING, purge),
+    "tally": (TALLYING, tally.count_proven),
+}

@@ -43,6 +43,7 @@ def _note(work: Work, row: OutboxMessage, report: Report) -> None:
                 "why": f"{report.provider} {report.code}".strip(),
             }
             audit.record(work, Event.MESSAGE_DROPPED, user_id=compose.about(row), reason="reported", **facts)
+            tally.note_dropped(work, row.channel, "reported")
 
 
 def _still_wanted(work: Work, row: OutboxMessage) -> bool:

@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 
 from app import figures, workers
 from app.core.audit import Event
-from app.delivery import tally
+from app.core.challenges import CHANNELS
+from app.delivery import tally, upkeep
 from app.delivery.tally import Waiting
 from app.errors import Unavailable
 from app.version import VERSION
@@ -25,11 +26,17 @@ NOWHERE, OTHER = "none", "other"  # the route of what is not found, and a method
 
 
 def start_at_zero() -> None:
-    """Let what is counted by code and event begin at 0, so that the first of each is seen as a rise."""
+    """Let what is counted by code, event, why or duty begin at 0, so that the first of each is seen as a rise."""
     for code in (*(refused.code for refused in problems.STATUS), problems.FAULT):
         figures.REFUSALS.labels(code)
     for event in Event:
         figures.EVENTS.labels(event.value)
+    for channel in CHANNELS:
+        figures.UNMADE.labels(channel)
+        for why in tally.WHYS:
+            figures.DROPPED.labels(channel, why)
+    for duty in upkeep.DUTIES:
+        figures.UPKEEP_FAILURES.labels(duty)
 
 
 def count(response: Response, seconds: float) -> None:

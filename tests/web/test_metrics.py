@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app import create_app, figures
 from app.core.audit import Event
+from app.core.challenges import CHANNELS
 from app.crypto import passwords
 from app.crypto.passwords import Hasher
 from app.delivery import tally, upkeep
@@ -171,6 +174,106 @@ def test_each_attempt_of_a_provider_is_counted_by_what_came_of_it(reason: Reason
 
 
 @pytest.mark.one_lane("postgresql")
+def test_a_template_that_breaks_while_the_service_runs_is_seen_at_the_first_code_and_when_that_is_given_up(
+    make_world: Any, tmp_path: Path
+) -> None:
+    """No sender is asked, and the message waits for its next try: neither attempts nor lag tell of it."""
+    words = tmp_path / "en" / "code.txt"
+    words.parent.mkdir()
+    words.write_text("Subject: x\n\n{{ code }}")
+    world = make_world(metrics_public=True, templates_dir=tmp_path)
+    world.person().sign_up()
+    words.write_text("Subject: x\n\n{{ code }")
+    before = scrape(world)
+    world.person().ask_signup().ok()
+    seen = scrape(world)
+    assert risen(before, seen, "latchkey_messages_unmade_total", channel="email") == 1
+    assert risen(before, seen, "latchkey_messages_dropped_total") == 0
+    for _ in range(160):
+        world.clock.advance(seconds=2)
+        world.deliver()
+    after = scrape(world)
+    assert risen(before, after, "latchkey_messages_unmade_total", channel="email") > 5
+    assert risen(before, after, "latchkey_messages_dropped_total", channel="email", why="unmade") == 1
+    assert risen(before, after, "latchkey_sends_total") == 0
+    assert after.value("latchkey_outbox_lag_seconds", channel="email") == 0
+
+
+@pytest.mark.one_lane("postgresql")
+@pytest.mark.parametrize(
+    ("bound", "why"),
+    [
+        ({"sms_cap_per_day": 1}, "shield_day"),
+        ({"sms_cap_per_country": 1}, "shield_country"),
+        ({"sms_prices": "*:1", "sms_budget_per_day": "1.5"}, "shield_budget"),
+    ],
+)
+def test_messages_for_which_the_day_is_spent_are_counted_by_what_is(
+    make_world: Any, bound: dict[str, Any], why: str
+) -> None:
+    world = make_world(metrics_public=True, ratelimit=False, **bound)
+    before = scrape(world)
+    for number in ("+919876543210", "+919876500210", "+919876400210"):
+        world.api().post("/api/v1/auth/send-otp", {"mobile_number": number}).ok()
+    after = scrape(world)
+    assert risen(before, after, "latchkey_messages_dropped_total", channel="sms", why=why) == 2
+    assert risen(before, after, "latchkey_messages_dropped_total") == 2
+
+
+@pytest.mark.one_lane("postgresql")
+@pytest.mark.parametrize(("reason", "why"), [(Reason.PERMANENT, "permanent"), ("words of its own", "other")])
+def test_what_a_provider_will_not_have_is_counted_under_a_word_of_ours(
+    open_world: World, monkeypatch: pytest.MonkeyPatch, reason: Any, why: str
+) -> None:
+    """An operator's own sender may say anything."""
+    open_world.sends_at_once, before = False, scrape(open_world)
+    open_world.person().ask_signup().ok()
+    sender = Refusing(*[SendFailed(reason, "said no") for _ in range(200)])
+    monkeypatch.setattr(open_world.courier, "_senders", {"email": sender})
+    for _ in range(200):
+        open_world.courier.round("email")
+        open_world.clock.advance(seconds=2)
+    after = scrape(open_world)
+    assert risen(before, after, "latchkey_messages_dropped_total", channel="email", why=why) == 1
+    assert risen(before, after, "latchkey_messages_dropped_total") == 1
+
+
+@pytest.mark.one_lane("postgresql")
+def test_a_report_that_a_message_will_not_arrive_counts_it_as_dropped(make_world: Any) -> None:
+    world = make_world(public_url=PUBLIC, twilio_token=TOKEN, metrics_public=True)
+    world.sends_at_once, before = False, scrape(world)
+    sent_by(world, "twilio")
+    assert [twilio(world, STATUS | {"MessageStatus": "undelivered", "ErrorCode": "30005"}) for _ in range(2)] == [
+        204
+    ] * 2
+    risen_by = risen(before, scrape(world), "latchkey_messages_dropped_total", channel="sms", why="reported")
+    assert risen_by == 1
+
+
+@pytest.mark.one_lane("postgresql")
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), Unavailable()])
+def test_upkeep_that_fails_is_counted_by_its_duty_and_keeps_no_other_from_being_done(
+    open_world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise fault
+
+    keeper, before = upkeep.Upkeep(open_world.kit), scrape(open_world)
+    open_world.person().sign_up()
+    monkeypatch.setattr(upkeep.seals, "is_waiting", fails)
+    monkeypatch.setattr(upkeep.retention, "purge", fails)
+    open_world.clock.advance(hours=2)
+    for _ in range(2):
+        with pytest.raises(type(fault)):
+            keeper.tick()
+    keeper.tick()
+    after = scrape(open_world)
+    for duty in upkeep.DUTIES:
+        expected = 1 if duty in ("seal", "purge") else 0
+        assert risen(before, after, "latchkey_upkeep_failures_total", duty=duty) == expected, duty
+
+
+@pytest.mark.one_lane("postgresql")
 def test_a_unit_counts_what_it_committed_and_nothing_else(world: World) -> None:
     seen = figures.EVENTS.labels(Event.SIGNIN_REFUSED.value)
     begun, tries = seen._value.get(), []
@@ -240,12 +343,16 @@ def test_a_stranger_makes_no_series(open_world: World) -> None:
 
 
 @pytest.mark.one_lane("postgresql")
-def test_every_code_and_event_begins_at_zero(open_world: World) -> None:
+def test_every_code_event_and_why_begins_at_zero(open_world: World) -> None:
     samples = scrape(open_world).samples
     codes = {dict(labels)["code"] for name, labels in samples if name == "latchkey_refusals_total"}
     events = {dict(labels)["event"] for name, labels in samples if name == "latchkey_events_total"}
     assert codes == {refused.code for refused in problems.STATUS} | {problems.FAULT}
     assert events == set(Event)
+    dropped = [dict(labels) for name, labels in samples if name == "latchkey_messages_dropped_total"]
+    assert {(each["channel"], each["why"]) for each in dropped} == set(product(CHANNELS, tally.WHYS))
+    duties = {dict(labels)["duty"] for name, labels in samples if name == "latchkey_upkeep_failures_total"}
+    assert duties == set(upkeep.DUTIES)
 
 
 def test_what_waits_is_shown_by_channel_with_its_age(open_world: World) -> None:
@@ -338,7 +445,7 @@ def test_the_hasher_tells_how_long_each_caller_waited(monkeypatch: pytest.Monkey
 
 
 def test_no_figure_has_a_label_that_could_hold_what_a_caller_wrote() -> None:
-    known = {"route", "method", "status", "code", "event", "channel", "provider", "outcome"}
+    known = {"route", "method", "status", "code", "event", "channel", "provider", "outcome", "why", "duty"}
     declared = [figure for figure in vars(figures).values() if hasattr(figure, "_labelnames")]
     assert len(declared) >= 12
     assert {name for figure in declared for name in figure._labelnames} <= known
