@@ -2,7 +2,7 @@
 #
 #   docker build -t latchkey .
 #   docker run --rm --read-only --tmpfs /tmp --env-file .env latchkey flask db upgrade
-#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 --env-file .env latchkey
+#   docker run --stop-timeout 40 --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 --env-file .env latchkey
 #
 # ARGON2=native builds Argon2 for the processor of the machine that builds: quicker hashes, but the image may not start on
 # another kind of processor. deployment_guide.md says how much.

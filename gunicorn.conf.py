@@ -3,7 +3,6 @@
 Why it is so, with measurements: `docs/scaling.md` and `docs/adr/0021`, `0022`.
 """
 
-import atexit
 import gc
 import logging
 import os
@@ -19,7 +18,7 @@ if not os.path.basename(_metrics).startswith(_name):
     _metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=_name)
 
 from app import listening, logs, stopping  # noqa: E402
-from app.delivery import dlt  # noqa: E402
+from app.delivery import courier, dlt  # noqa: E402
 from app.start import greet, host, leave_no_dump, load_once  # noqa: E402
 from app.workers import forget  # noqa: E402
 
@@ -61,10 +60,18 @@ def when_ready(server):
 
 
 def post_worker_init(worker):
-    """A courier in each worker, after the fork: threads do not survive one."""
-    courier = worker.app.wsgi().extensions["courier"]
-    courier.start()
-    atexit.register(courier.stop)
+    """A courier in each worker, after the fork: threads do not survive one. It sends until the last request has ended,
+    or until it has just time enough to stop.
+    """
+    own = worker.app.wsgi().extensions["courier"]
+    own.start()
+    stopping.ends_in_time(worker, own.stop, worker.cfg.graceful_timeout - courier.PATIENCE_S)
+
+
+def worker_exit(_server, worker):
+    """Once requests have ended. At the interpreter's exit it would wait for each of their threads first."""
+    if worker.booted:
+        worker.app.wsgi().extensions["courier"].stop()
 
 
 def on_exit(_server):

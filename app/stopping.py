@@ -6,12 +6,16 @@ import ctypes
 import socket
 import struct
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
 
+LOOK_S = 1.0  # how often it is looked whether a worker was told to stop
 HANDSHAKE_S = 0.25  # for connections that had begun when the service stopped listening
 DROP_NEW = (  # classic BPF over a TCP header: a packet with SYN and without ACK is dropped, every other one passes
     (0x30, 0, 0, 13),
@@ -52,3 +56,17 @@ def _take_no_more(listener: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def ends_in_time(worker: Worker, end: Callable[[], object], within: float) -> None:
+    """Have `end` called within so many seconds from when a worker is told to stop, also if it is still at its requests:
+    a slow reader can keep it there until the master kills it.
+    """
+
+    def watch() -> None:
+        while worker.alive:
+            time.sleep(LOOK_S)
+        time.sleep(max(0.0, within - 2 * LOOK_S))
+        end()
+
+    threading.Thread(target=watch, name="stopping", daemon=True).start()

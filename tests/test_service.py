@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -10,18 +11,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import requests
+import sqlalchemy as sa
 
+from app import stopping
+from app.models import OutboxMessage
 from tests import lanes
 from tests.lanes import CHEAP, ROOT, SECRETS
 from tests.service import Service, at_once, launch, running
+from tests.slow_sender import TAKES_S
 from tools import servers
 
 PRODUCTION = {
@@ -154,6 +161,59 @@ def test_no_process_leaves_a_copy_of_its_memory_when_it_crashes(tmp_path: Path, 
                 courier.terminate()
                 courier.wait(20)
     assert limits == {(0, 0)}
+
+
+@pytest.mark.parametrize("sends", ["the web process", "flask courier"])
+def test_a_process_that_is_told_to_stop_ends_the_send_that_it_has_begun(
+    tmp_path: Path, worker: str, sends: str
+) -> None:
+    """Else the message goes out once more when its lease ends: at every deploy, while a provider is slow."""
+    alone = sends == "flask courier"
+    log = tmp_path / "courier.log"
+    with lanes.database("sqlite", f"stop_{worker}") as url, contextlib.ExitStack() as held:
+        lanes.migrate(url)
+        slow = {"email_provider": "tests.slow_sender.Slow", "courier": "worker" if alone else "web"}
+        service = held.enter_context(running(url, tmp_path, web_concurrency=1, **slow))
+        process: subprocess.Popen[bytes] = service.process
+        if alone:
+            given = {
+                name.upper(): str(value) for name, value in {**SECRETS, **CHEAP, **slow, "database_url": url}.items()
+            }
+            environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", **given}
+            out = held.enter_context(log.open("wb"))
+            command = [sys.executable, "-m", "flask", "courier"]
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+            held.callback(process.kill)
+        else:
+            log = service.log
+        service.api().post("/api/auth/signup", {"email": "jane@example.com", "password": "a long horse 42"}).ok()
+        _until(lambda: "begun" in log.read_text())
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(30) == 0
+        assert TAKES_S - 2 < time.monotonic() - began < TAKES_S + 6
+        engine = sa.create_engine(url)
+        with engine.connect() as connection:
+            assert connection.execute(sa.select(OutboxMessage.state, OutboxMessage.attempts)).all() == [("sent", 1)]
+        engine.dispose()
+    assert (log.read_text().count("begun"), log.read_text().count("ended")) == (1, 1)
+
+
+def test_a_worker_that_is_long_at_its_requests_lets_its_courier_stop_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "LOOK_S", 0.05)
+    worker, ended = SimpleNamespace(alive=True), threading.Event()
+    stopping.ends_in_time(worker, ended.set, 0.6)  # type: ignore[arg-type]
+    assert not ended.wait(0.8), "nobody has told it to stop"
+    worker.alive = False
+    assert not ended.wait(0.3)
+    assert ended.wait(0.3)
+
+
+def _until(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _until_it_listens(courier: subprocess.Popen[bytes], port: int) -> None:

@@ -24,7 +24,7 @@ def install(app: Flask) -> None:
         """
 
         def stop(_signal: int, _frame: Any) -> None:
-            courier.stop(patience=0)
+            courier.halt()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)

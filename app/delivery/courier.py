@@ -10,21 +10,18 @@ repeated, each with the same code.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from app import logs
 from app.core import api_keys, sessions
-from app.delivery import compose, outbox, reports, tally
+from app.delivery import compose, outbox, reports, retrying, tally
 from app.delivery.compose import Claimed
-from app.delivery.outbox import State
 from app.delivery.senders import Reason, Receipt, Sender, SendFailed
 from app.delivery.upkeep import Upkeep
 from app.errors import Unavailable
@@ -36,14 +33,9 @@ MARK_S = 0.1  # how long a message that was sent may wait for its mark while oth
 POLL_S = 2.0  # how soon a message left by a dead process is found
 UPKEEP_S = 5.0  # how soon upkeep that is due begins
 STAMP_S = 60.0  # how often the last use of sessions and API keys is written
-FIRST_RETRY_S = 1.0
-LONGEST_RETRY_S = 900.0
-LONGEST_CODE_RETRY_S = 20.0  # for a code: its reader waits, so it goes out soon after the provider is back
-MOST_UNKNOWN = 3  # tries of a message that may have sent it
-MOST_UNKNOWN_CODE = 5  # likewise of a code, whose reader waits
-UNKNOWN_TRIES = "unknown_tries"  # a fact of a message: how many those were
 STALE = timedelta(seconds=1)  # after which what a claim read is asked again
-UNKNOWN_S = {"email": 5.0, "sms": 15.0}  # after the first such try; a report of an SMS may take so long
+MARKING_S = 2.0  # how long it may take to note what came of a message
+PATIENCE_S = outbox.MOST_S + MARKING_S  # how long a stop waits for the messages that were begun
 CLIENT = Client(user_agent="courier")
 NEVER = datetime.min.replace(tzinfo=UTC)
 CHANNELS = ("email", "sms")
@@ -74,6 +66,8 @@ class Courier:
         self._senders = senders
         self._bells = bells
         self._stopping = threading.Event()
+        self._untried: dict[UUID, Claimed] = {}  # claimed by our threads, and not begun
+        self._lock = threading.Lock()  # of these
         self._threads: list[threading.Thread] = []
         self._stamped_at = NEVER  # not now: before the fork nobody asks for the time
 
@@ -87,12 +81,23 @@ class Courier:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, patience: float = 10.0) -> None:
-        """Finish the messages in hand and end. What is left stays queued."""
+    def halt(self) -> None:
+        """Begin no other message. It waits for nothing, so a signal's handler may call it; `stop` does the rest."""
         self._stopping.set()
         ring(self._bells, self._bells)
+
+    def stop(self, patience: float = PATIENCE_S) -> None:
+        """Give back at once what is claimed and not begun, for others to send, and wait until what is begun has ended:
+        `patience` seconds in all. What is left stays queued.
+        """
+        deadline = time.monotonic() + patience
+        self.halt()
+        try:
+            self._give_back_untried()
+        except Exception:
+            log.exception("messages that were not begun wait until their lease ends")
         for thread in self._threads:
-            thread.join(patience)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def run(self) -> None:
         """Run until stopped: what `flask courier` does."""
@@ -120,12 +125,12 @@ class Courier:
                 log.exception("the courier stumbled")
                 busy = False
             if not busy:
-                bell.wait(_about(POLL_S))
+                bell.wait(retrying.about(POLL_S))
 
     def _keep_up(self) -> None:
         """Upkeep has a thread of its own: no code waits for it."""
         upkeep = None
-        while not self._stopping.wait(_about(UPKEEP_S)):
+        while not self._stopping.wait(retrying.about(UPKEEP_S)):
             try:
                 upkeep = upkeep or Upkeep(self.kit)
                 upkeep.tick()
@@ -146,11 +151,15 @@ class Courier:
     def _deliver_all(self, claimed: list[Claimed]) -> None:
         taken: list[tuple[Claimed, Receipt]] = []  # by a provider, and not marked yet
         began = time.monotonic()
+        with self._lock:
+            self._untried |= {message.outgoing.id: message for message in claimed}
         try:
-            for at, message in enumerate(claimed):
+            for message in claimed:
                 if self._stopping.is_set():
-                    self._give_back(claimed[at:])
+                    self._give_back_untried()
                     break
+                if not self._begins(message):  # a stop has given it back just now
+                    continue
                 with _about_it(message):
                     if receipt := self._deliver(message):
                         taken.append((message, receipt))
@@ -158,7 +167,20 @@ class Courier:
                     self._mark(taken)
                     began = time.monotonic()
         finally:
+            for message in claimed:
+                self._begins(message)  # none: what a fault has left waits until its lease ends
             self._mark(taken)
+
+    def _begins(self, message: Claimed) -> bool:
+        """Take a message out of those that were not begun. False if it is none of them any more."""
+        with self._lock:
+            return self._untried.pop(message.outgoing.id, None) is not None
+
+    def _give_back_untried(self) -> None:
+        with self._lock:
+            untried, self._untried = list(self._untried.values()), {}
+        if untried:
+            self._give_back(untried)
 
     def _give_back(self, untried: list[Claimed]) -> None:
         def release(work: Work) -> None:
@@ -235,7 +257,7 @@ class Courier:
 
     def _failed(self, claimed: Claimed, failure: SendFailed) -> None:
         log.warning("message %s was not sent: %s (%s)", claimed.outgoing.id, failure.text, failure.reason)
-        run(self.kit, lambda work: _again_or_never(work, claimed, failure), client=CLIENT)
+        run(self.kit, lambda work: retrying.again_or_never(work, claimed, failure), client=CLIENT)
 
 
 def _about_it(claimed: Claimed) -> AbstractContextManager[None]:
@@ -256,37 +278,3 @@ def _note_sent(work: Work, taken: Iterable[tuple[Claimed, Receipt]]) -> None:
         out = claimed.outgoing
         if outbox.sent(work, out, claimed.lease, receipt.provider, receipt.provider_id):
             tally.note_sent(work, out.kind, out.channel, receipt.provider)
-
-
-def _again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
-    """Queue a message again after a pause, if it would still come in time; else it has failed.
-
-    The pause doubles up to a bound, and is at least what the provider asked for; after an 'unknown' it is longer and
-    has no bound, for each such try may be a copy, and a report may say that one arrived: then another provider is tried
-    first, and after a few of them the message is given up. A code has its last try just before its end.
-    """
-    out = claimed.outgoing
-    longest = LONGEST_CODE_RETRY_S if out.expires_at else LONGEST_RETRY_S
-    pause = _about(min(FIRST_RETRY_S * 2 ** (claimed.attempts - 1), longest))
-    unknown = failure.reason is Reason.UNKNOWN
-    tries = claimed.facts.get(UNKNOWN_TRIES, 0) + unknown
-    patience = UNKNOWN_S[out.channel] * 2 ** (tries - 1) if unknown else 0.0
-    at = work.now + timedelta(seconds=max(pause, failure.retry_after or 0, patience))
-    if out.expires_at:
-        at = min(at, out.expires_at - compose.LAST_TRY)
-    last = out.expires_at or claimed.created_at + outbox.GIVE_UP
-    enough = unknown and tries >= (MOST_UNKNOWN_CODE if out.expires_at else MOST_UNKNOWN)
-    facts = claimed.facts | {outbox.ENDED: claimed.attempts}
-    values: dict[str, Any] = {"last_error": failure.text[:255], "facts": facts}
-    if unknown:
-        values |= {"avoid": failure.provider, "facts": facts | {UNKNOWN_TRIES: tries}}
-    if failure.reason is Reason.PERMANENT or enough or not work.now < at < last:
-        if outbox.settle(work, out, claimed.lease, State.FAILED, **values):  # else a report came first, or a courier
-            compose.note_dropped(work, out, failure.reason, failure.text)
-        return
-    outbox.settle(work, out, claimed.lease, State.QUEUED, next_attempt_at=at, **values)
-
-
-def _about(seconds: float) -> float:
-    """Spread by a fifth either way, so that couriers which began together do not go on together."""
-    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 (jitter, not a secret)

@@ -23,7 +23,8 @@ from app.crypto.ids import uuid7
 from app.models import OtpChallenge, OutboxMessage, Signup, User
 from app.work import Work
 
-LEASE = timedelta(seconds=30)  # a send ends within half of it
+LEASE = timedelta(seconds=30)
+MOST_S = LEASE.total_seconds() / 2  # within which a send ends
 
 
 class State(StrEnum):

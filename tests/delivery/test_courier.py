@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from app.delivery import compose, outbox, tally
 from app.delivery import courier as courier_module
 from app.delivery.courier import Courier, new_bells
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
+from app.errors import Unavailable
 from app.models import OtpChallenge, OutboxMessage
 from app.work import run
 from tests.conftest import World
@@ -519,6 +521,84 @@ def test_what_a_courier_that_stops_has_not_tried_waits_for_no_lease(quiet: World
     busy.round("email")
     assert states(quiet) == ["queued", "queued", "sent"]
     assert {row.attempts for row in quiet.rows(OutboxMessage, state="queued")} == {0}
+
+
+class Hanging(MemorySender):
+    """Sends, and answers once it may."""
+
+    def __init__(self, channel: str = "email") -> None:
+        super().__init__(channel)
+        self.begun, self.may_answer = threading.Event(), threading.Event()
+
+    def send(self, message: Outgoing) -> Receipt:
+        self.begun.set()
+        self.may_answer.wait(20)
+        return super().send(message)
+
+
+def test_a_stop_gives_back_what_is_not_begun_before_it_waits_for_what_is(
+    quiet: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "POLL_S", 0.05)
+    for _ in range(3):
+        quiet.person().ask_signup().ok()
+    sender = Hanging()
+    busy = courier(quiet, sender)
+    busy.start()
+    assert sender.begun.wait(20)
+    ending = threading.Thread(target=busy.stop)
+    ending.start()
+    try:
+        for _ in range(200):
+            if states(quiet) == ["queued", "queued", "sending"]:
+                break
+            threading.Event().wait(0.05)
+        waiting = quiet.rows(OutboxMessage, state="queued")
+        assert [(row.attempts, row.lease) for row in waiting] == [(0, None)] * 2
+        assert ending.is_alive()
+    finally:
+        sender.may_answer.set()
+        ending.join(20)
+    assert states(quiet) == ["queued", "queued", "sent"]
+    assert len(sender.messages) == 1
+    assert not busy.alive
+
+
+def test_a_stop_waits_once_for_all_threads_together(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier_module, "POLL_S", 0.05)
+    world = make_world(ratelimit=False)
+    world.sends_at_once = False
+    world.person().ask_signup().ok()
+    world.api().post("/api/v1/auth/send-otp", {"mobile_number": "+919876543210"}).ok()
+    senders = {channel: Hanging(channel) for channel in ("email", "sms")}
+    busy = Courier(world.kit, senders, new_bells())
+    busy.start()
+    try:
+        assert all(sender.begun.wait(20) for sender in senders.values())
+        began = time.monotonic()
+        busy.stop(patience=1.0)
+        assert 0.9 < time.monotonic() - began < 1.8
+    finally:
+        for sender in senders.values():
+            sender.may_answer.set()
+        busy.stop()
+
+
+def test_what_cannot_be_given_back_at_a_stop_keeps_it_from_nothing(
+    quiet: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "POLL_S", 0.05)
+    for _ in range(2):
+        quiet.person().ask_signup().ok()
+    sender = Hanging()
+    busy = courier(quiet, sender)
+    busy.start()
+    assert sender.begun.wait(20)
+    monkeypatch.setattr(outbox, "release", lambda *_: (_ for _ in ()).throw(Unavailable()))
+    sender.may_answer.set()
+    busy.stop()
+    assert not busy.alive
+    assert "sent" in states(quiet)
 
 
 def test_a_notice_that_may_have_been_sent_each_time_is_given_up_soon(quiet: World, person: Person) -> None:

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from inspect import signature
 from typing import Any
 
 import pytest
 
 from app.config import Settings, SettingsError
-from app.delivery.courier import MARK_S
-from app.delivery.outbox import LEASE
+from app.delivery.courier import MARK_S, PATIENCE_S, Courier
+from app.delivery.outbox import LEASE, MOST_S
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed, http, smtp
 from app.delivery.senders.failover import ENOUGH_S, OPEN_AFTER, REST_S, Circuit, Failover
 from app.delivery.senders.registry import senders_of
@@ -224,7 +225,13 @@ def test_no_further_one_is_begun_when_the_message_has_taken_long() -> None:
 @pytest.mark.parametrize("sender", [http, smtp])
 def test_a_message_is_sent_and_marked_before_another_courier_may_take_it(sender: Any) -> None:
     """The courier begins one in the first half of its lease, and the last provider may be asked after `ENOUGH_S`."""
-    assert LEASE.total_seconds() / 2 > ENOUGH_S + sender.WHOLE_S + MARK_S
+    assert LEASE.total_seconds() / 2 == MOST_S > ENOUGH_S + sender.WHOLE_S + MARK_S
+
+
+@pytest.mark.parametrize("sender", [http, smtp])
+def test_a_courier_that_stops_waits_as_long_as_a_send_and_its_mark_may_take(sender: Any) -> None:
+    [waits] = [each.default for name, each in signature(Courier.stop).parameters.items() if name == "patience"]
+    assert waits == PATIENCE_S > ENOUGH_S + sender.WHOLE_S + MARK_S + 1
 
 
 def test_fifty_threads_see_one_circuit() -> None:

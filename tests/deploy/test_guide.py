@@ -26,7 +26,7 @@ COMMANDS = {
     ".venv/bin/flask create-admin --email you@example.com)": "tests/deploy/test_render.py",
     "curl -s https://YOUR-SERVICE.onrender.com/api/auth/signup": "the README's, run by tests/test_readme.py, to another host",
     "docker build -t latchkey .": "no engine; its lines run in tests/deploy/test_image.py",
-    "docker run --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 --env-file .env latchkey": "no engine",
+    "docker run --stop-timeout 40 --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 --env-file .env latchkey": "no engine",
     "docker run --rm --read-only --tmpfs /tmp --env-file .env latchkey flask db upgrade": "no engine",
     "python3 -m venv .venv && .venv/bin/pip install --require-hashes -r requirements.txt": "as tools/venv.sh, run by test_readme.py",
     "test -e /etc/latchkey.env || install -m 600 .env.example /etc/latchkey.env": "another machine",

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from app.config import Settings
+from app.delivery import courier
 from tests.deploy.checkout import ROOT
 
 UNIT = ROOT / "deploy" / "latchkey.service"
@@ -126,6 +127,24 @@ def test_a_command_reaches_the_service_as_it_was_typed_and_is_not_its_descriptio
 
 def test_no_migration_is_ended_by_systemd() -> None:
     assert "\nTimeoutStartSec=infinity\n" in UNIT.read_text()
+
+
+def test_every_host_waits_for_a_stop_that_waits_for_requests_and_for_the_message_under_way() -> None:
+    [given] = re.findall(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    longest = int(given) + 1  # and the handshakes before it
+    assert int(given) >= courier.PATIENCE_S + 10, "requests have some of it to themselves"
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.read(UNIT)
+    assert int(unit["Service"]["TimeoutStopSec"]) > longest
+    pod = manifest("Deployment")["spec"]["template"]["spec"]
+    before = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])
+    assert pod["terminationGracePeriodSeconds"] > before + longest
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    assert int(compose["services"]["web"]["stop_grace_period"].removesuffix("s")) > longest
+    assert yaml.safe_load((ROOT / "render.yaml").read_text())["services"][0]["maxShutdownDelaySeconds"] > longest
+    for page in ("Dockerfile", "deployment_guide.md"):
+        [run] = re.findall(r"docker run .*-p .*", (ROOT / page).read_text())
+        assert int(run.split("--stop-timeout ")[1].split()[0]) > longest, page
 
 
 def test_systemd_starts_the_service_until_its_database_is_there() -> None:
