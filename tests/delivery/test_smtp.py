@@ -268,6 +268,34 @@ def test_a_server_that_dawdles_at_every_step_is_given_up_in_time(
     assert time.monotonic() - started < 2
 
 
+def test_a_server_that_falls_silent_after_a_mail_takes_the_next_one_s_time_once(
+    sender: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kept connection says nothing any more, and neither does a new one: not the time of a send for each."""
+    monkeypatch.setattr(smtp_module, "WHOLE_S", 2.0)
+    monkeypatch.setattr(smtp_module, "TIMEOUT_S", 1.8)
+    monkeypatch.setattr(smtp_module, "ALIVE_S", 0.2, raising=False)
+    words = {
+        b"ehlo": b"250 x\r\n",
+        b"mail": b"250 OK\r\n",
+        b"rcpt": b"250 OK\r\n",
+        b"data": b"354 go on\r\n",
+        b".\r\n": b"250 OK\r\n",
+    }
+
+    def once(line: bytes) -> bytes:
+        return words.pop(next((word for word in words if line.lower().startswith(word)), b""), b"")
+
+    with terse_server(once) as settings:
+        one = sender(settings)
+        one.send(message())
+        started = time.monotonic()
+        with pytest.raises(SendFailed) as failed:
+            one.send(message())
+        assert failed.value.reason is Reason.TRANSIENT
+        assert time.monotonic() - started < 2.4
+
+
 @pytest.mark.parametrize("step", ["mail", "data"])
 def test_a_spent_quota_is_a_matter_of_time(sender: Opener, step: str) -> None:
     def refuse(line: bytes) -> bytes:

@@ -22,6 +22,7 @@ from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 
 TIMEOUT_S = 8.0  # for each step of the conversation
 WHOLE_S = 10.0  # for all of it: less than half the lease of a message, also after others that failed
+ALIVE_S = 2.0  # for a connection that was kept to say that it is there
 KEEP_S = 30  # an idle connection older than this is not trusted
 ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 QUOTA = ("5.4.5",)  # of the account, as Gmail says it
@@ -107,26 +108,27 @@ class SmtpSender:
     def _connection(self, deadline: float) -> smtplib.SMTP:
         if self._open is not None:
             fresh = time.monotonic() - self._used_at < KEEP_S
-            if fresh and self._alive(self._open):
+            if fresh and self._alive(self._open, deadline):
                 return self._open
             self._drop()
         self._open = self._connect(deadline)
         return self._open
 
-    def _alive(self, smtp: smtplib.SMTP) -> bool:
+    def _alive(self, smtp: smtplib.SMTP, deadline: float) -> bool:
         try:
+            _hurry(smtp, deadline, at_most=ALIVE_S)
             return smtp.rset()[0] == 250
         except (OSError, smtplib.SMTPException):
             return False
 
     def _connect(self, deadline: float) -> smtplib.SMTP:
         s = self._settings
-        where = (s.smtp_server, s.smtp_port, self._domain)
+        where, wait = (s.smtp_server, s.smtp_port, self._domain), _left(deadline)
         smtp: smtplib.SMTP
         if s.smtp_tls == "ssl":
-            smtp = smtplib.SMTP_SSL(*where, timeout=TIMEOUT_S, context=ssl.create_default_context())
+            smtp = smtplib.SMTP_SSL(*where, timeout=wait, context=ssl.create_default_context())
         else:
-            smtp = smtplib.SMTP(*where, timeout=TIMEOUT_S)
+            smtp = smtplib.SMTP(*where, timeout=wait)
         try:
             _hurry(smtp, deadline)
             if s.smtp_tls == "starttls":
@@ -162,10 +164,18 @@ def _hand_over(smtp: smtplib.SMTP, mail: bytes, deadline: float) -> tuple[int, b
 
 def _hurry(smtp: smtplib.SMTP, deadline: float, at_most: float | None = None) -> None:
     """Give the next step what is left of the whole, at most its usual time. Raises TimeoutError when nothing is."""
-    left = deadline - time.monotonic()
-    if left <= 0 or smtp.sock is None:
+    left = _left(deadline, at_most)
+    if smtp.sock is None:
         raise TimeoutError("the conversation takes too long")
-    smtp.sock.settimeout(min(at_most or TIMEOUT_S, left))
+    smtp.sock.settimeout(left)
+
+
+def _left(deadline: float, at_most: float | None = None) -> float:
+    """Seconds that the next step may take. Raises TimeoutError when none are left."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the conversation takes too long")
+    return min(at_most or TIMEOUT_S, left)
 
 
 def _refused(error: Exception, step: Step) -> SendFailed:
