@@ -11,8 +11,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from app.core.audit import Event
-from app.delivery.outbox import Notice, State
+from app.delivery.outbox import Notice
 from app.models import AuditLog, Device, OtpChallenge, OutboxMessage, Passkey, Signup, User, UsernameHold
+from app.models.outbox import State
 from bench.held_once import KEY
 from bench.holders import ADMIN, ANSWER, AUTH, LOGIN, MOBILE, an_admin, bearer, mailed, new_key, registration
 from bench.rig import PASSWORD, Rig, address, number, soon

@@ -19,8 +19,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.delivery.outbox import State
 from app.models import OutboxMessage
+from app.models.outbox import State
 from bench.invariants import broken, over
 from bench.journal import Act
 from bench.load import until

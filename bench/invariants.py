@@ -19,7 +19,7 @@ from app.core.passwords import bytes_of
 from app.crypto import sealing, totp
 from app.crypto.keys import Purpose
 from app.db import Base
-from app.delivery.outbox import DECOY, State
+from app.delivery.outbox import DECOY
 from app.models import (
     AuditLog,
     Authenticator,
@@ -31,6 +31,7 @@ from app.models import (
     Throttle,
     User,
 )
+from app.models.outbox import State
 from bench.journal import UNKNOWN
 from bench.scene import WAITING, Scene, Wrong, utc
 from bench.secrecy import nothing_leaks

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pyotp
 import sqlalchemy as sa
 
-from app.delivery.outbox import State
 from app.models import OutboxMessage
+from app.models.outbox import State
 from bench.browser_once import IN_A_BROWSER
 from bench.claimed_once import CLAIMED, SECOND_S
 from bench.held_once import HELD

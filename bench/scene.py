@@ -16,7 +16,7 @@ from flask import Flask
 
 from app import create_app
 from app.config import Settings
-from app.delivery.outbox import State
+from app.models.outbox import State
 from bench.journal import Journal
 from bench.rig import Sms
 from tests.lanes import CHEAP, SECRETS

@@ -30,12 +30,12 @@ from app.models import (
     TrustedDevice,
     UsernameHold,
 )
+from app.models.outbox import SETTLED
 from app.work import Work
 
 BATCH = 500  # rows in one unit of work
 SHORT = timedelta(days=1)  # beside the life that a row has anyway
 RESTED = timedelta(days=7)  # the longest memory of a counter is a day
-SETTLED = ("sent", "delivered", "failed", "dropped")  # states of messages that nobody sends any more
 
 Conditions = tuple[ColumnElement[bool], ...]
 

@@ -19,6 +19,7 @@ from app.core.identifiers import Identifier
 from app.core.throttles import Counter
 from app.delivery_config import ANYWHERE
 from app.models import OtpChallenge, OutboxMessage
+from app.models.outbox import TAKEN, State
 from app.work import Work
 
 SAMPLE = 100  # codes that the breaker looks at
@@ -27,7 +28,6 @@ TYPING = timedelta(seconds=60)  # younger codes may still be on their way into t
 FIRST_REST, LONGEST_REST = timedelta(hours=1), timedelta(days=1)
 UNITS = 10_000  # of money, in one of SMS_PRICES' currency
 PREFIX = 3  # digits at the end in which adjacent numbers differ
-SENT = ("sent", "delivered")
 NOBODY, SPENT = UNHEARD = ("nobody", "day_spent")  # why a message is dropped that counts as one that goes
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
 # 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1: the letters of an SMS of 7 bits, and those that take two places in it.
@@ -138,7 +138,8 @@ SAMPLED = (
     .where(OutboxMessage.country == bindparam("where"), OtpChallenge.purpose != Purpose.RECOVERY)
     .where(
         or_(
-            OutboxMessage.state.in_(SENT), and_(OutboxMessage.state == "dropped", OutboxMessage.last_error.in_(UNHEARD))
+            OutboxMessage.state.in_(TAKEN),
+            and_(OutboxMessage.state == State.DROPPED, OutboxMessage.last_error.in_(UNHEARD)),
         )
     )
     .where(OutboxMessage.settled_at <= bindparam("then"))  # since when they could be typed at all

@@ -18,12 +18,12 @@ from app.core.challenges import Purpose
 from app.crypto.ids import earliest
 from app.errors import AccountLocked, Forbidden, InvalidCode, InvalidCredentials
 from app.models import AuditLog, HourlyCount, OtpChallenge, OutboxMessage, Session
+from app.models.outbox import CODE, TAKEN, State
 from app.work import Work
 
 HOUR = timedelta(hours=1)
 SETTLED = timedelta(hours=2)  # after an hour's end
 MOST_LIVE = 48  # hours that a request counts itself; before them, what is not rolled up yet reads as nothing
-SENT = ("sent", "delivered")  # states of messages that a provider took
 
 
 class Metric(StrEnum):
@@ -134,12 +134,12 @@ def _codes(work: Work, hour: datetime) -> dict[Key, int]:
             OutboxMessage.channel,
             country,
             func.count(),
-            func.sum(case((OutboxMessage.state == "delivered", 1), else_=0)),
+            func.sum(case((OutboxMessage.state == State.DELIVERED, 1), else_=0)),
             func.sum(case((is_verified, 1), else_=0)),
         )
         .join(OtpChallenge, OtpChallenge.id == OutboxMessage.challenge_id)
         .where(OutboxMessage.id >= earliest(hour), OutboxMessage.id < earliest(hour + HOUR))
-        .where(OutboxMessage.kind.like("code.%"), OutboxMessage.state.in_(SENT))
+        .where(OutboxMessage.kind.like(f"{CODE}%"), OutboxMessage.state.in_(TAKEN))
         .group_by(OutboxMessage.channel, country)
     )
     counts: dict[Key, int] = {}

@@ -21,13 +21,12 @@ from app.core.identifiers import Identifier, Kind
 from app.core.shield import Closing
 from app.crypto import codes
 from app.delivery import listing, messages, outbox, tally
-from app.delivery.outbox import Notice, State
+from app.delivery.outbox import Notice
 from app.delivery.senders import Outgoing
 from app.models import OtpChallenge, OutboxMessage
+from app.models.outbox import CODE, State
 from app.work import Work
 
-CODE = "code."  # the kinds of messages that carry one
-SIGNUP_CODE = f"{CODE}{Purpose.SIGNUP}"
 NOTICED = "notices_spent"  # why a notice by SMS is dropped that is one too many
 UNMADE_RETRY = timedelta(seconds=30)  # of a code that cannot be made; of a notice at first, then twice as long
 LAST_TRY = timedelta(seconds=3)  # before a code expires
@@ -156,7 +155,7 @@ def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None, tex
     if verdict.closing:
         _raise_alarm(work, verdict.closing)
     if verdict.why and work.settings.sms_shield == "shadow":
-        audit.record(work, audit.Event.SHIELD_SHADOWED, number.masked, user_id=about(row), why=verdict.why)
+        audit.record(work, audit.Event.SHIELD_SHADOWED, number.masked, user_id=outbox.about(row), why=verdict.why)
         return None
     return verdict.why
 
@@ -279,16 +278,9 @@ def note_dropped(work: Work, message: Outgoing | OutboxMessage, reason: str, why
     """Audit and count that a message does not come. The notice of an erasure is nobody's any more: no mask is kept."""
     facts: dict[str, Any] = {"kind": message.kind, "channel": message.channel, "why": why}
     shown = message.masked if isinstance(message, Outgoing) else outbox.recipient(message).masked
-    to = None if message.kind in (Notice.ACCOUNT_ERASED, SIGNUP_CODE) else shown
-    audit.record(work, audit.Event.MESSAGE_DROPPED, to, user_id=about(message), reason=reason, **facts)
+    to = None if message.kind in (Notice.ACCOUNT_ERASED, outbox.SIGNUP_CODE) else shown
+    audit.record(work, audit.Event.MESSAGE_DROPPED, to, user_id=outbox.about(message), reason=reason, **facts)
     tally.note_dropped(work, message.channel, reason)
-
-
-def about(message: Outgoing | OutboxMessage) -> UUID | None:
-    """Whose history a message that does not come stands in. A sign-up's code in nobody's: nor does an owner's warning,
-    which goes in its place, and the history is some account's later and would tell which it was.
-    """
-    return None if message.kind == SIGNUP_CODE else message.user_id
 
 
 def preview(work: Work, limit: int) -> list[tuple[OutboxMessage, Outgoing | None]]:

@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import or_, select
 
 from app.core import challenges
-from app.delivery.outbox import DECOY, SHIELD, State
+from app.delivery.outbox import DECOY, SHIELD
 from app.models import OtpChallenge, OutboxMessage
+from app.models.outbox import State
 from app.work import Work
 
 SHOWN = {State.SENT: "sent", State.DELIVERED: "delivered", State.FAILED: "failed", State.DROPPED: "failed"}

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import select
 
 from app.delivery import outbox
-from app.delivery.outbox import State
 from app.delivery.reports import Report, Said
 from app.models import OutboxMessage
+from app.models.outbox import State
 from app.work import Work
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from app.delivery import compose, outbox
 from app.delivery.compose import Claimed
-from app.delivery.outbox import State
 from app.delivery.senders import Reason, SendFailed
+from app.models.outbox import State
 from app.work import Work
 
 FIRST_RETRY_S = 1.0

@@ -15,13 +15,12 @@ from app import figures
 from app.core import challenges
 from app.core.challenges import CHANNELS
 from app.delivery import outbox
-from app.delivery.outbox import State
 from app.delivery.reports import Report, Said
 from app.delivery.senders import Reason
 from app.models import OtpChallenge, OutboxMessage
+from app.models.outbox import CODE, State
 from app.work import Kit, Work, run
 
-CODE = "code."  # the kinds of messages that carry one
 AT_ONCE = 500  # challenges that one statement asks about
 MOST = 10_000  # messages that are counted of each queue: a figure must not cost more the longer a queue is
 TAKEN = (State.SENT, State.DELIVERED)

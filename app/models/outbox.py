@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,20 @@ from app.db import Base, Id, UtcDateTime
 from app.models.otp import OtpChallenge
 
 LONGEST_NAME, LONGEST_ID = 32, 128  # of a provider, and its own of a message
+CODE = "code."  # how the kinds of messages begin that carry one
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"  # the provider has it
+    DELIVERED = "delivered"  # a report says that it arrived
+    FAILED = "failed"  # the provider will not have it
+    DROPPED = "dropped"  # not sent, because it would have come too late or to nobody
+
+
+TAKEN = (State.SENT, State.DELIVERED)  # a provider took it
+SETTLED = (*TAKEN, State.FAILED, State.DROPPED)  # nobody sends it any more
 
 
 class OutboxMessage(Base):

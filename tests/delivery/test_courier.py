@@ -18,6 +18,7 @@ from app.delivery.courier import Courier, new_bells
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 from app.errors import Unavailable
 from app.models import OtpChallenge, OutboxMessage
+from app.models.outbox import State
 from app.work import run
 from tests.conftest import World
 from tests.people import MemorySender, Person
@@ -242,8 +243,8 @@ def test_the_late_mark_of_a_courier_that_lost_its_lease_is_ignored(quiet: World)
     stale = first.lease
     quiet.clock.now += outbox.LEASE
     [second] = run(quiet.kit, lambda work: outbox.claim(work, [row.id]))
-    assert run(quiet.kit, lambda work: outbox.settle(work, row, stale, outbox.State.FAILED)) is False
-    assert run(quiet.kit, lambda work: outbox.settle(work, row, second.lease, outbox.State.SENT)) is True
+    assert run(quiet.kit, lambda work: outbox.settle(work, row, stale, State.FAILED)) is False
+    assert run(quiet.kit, lambda work: outbox.settle(work, row, second.lease, State.SENT)) is True
 
 
 def test_the_newest_message_goes_first(quiet: World) -> None:

@@ -11,9 +11,9 @@ from app import errors
 from app.core.roles import Permission
 from app.delivery import listing, outbox
 from app.delivery.listing import Wanted
-from app.delivery.outbox import State
 from app.flows import delivery
 from app.models import OutboxMessage
+from app.models.outbox import State
 from app.web import paging
 from app.web.admin.surface import admin
 from app.web.fields import Channel, Word
