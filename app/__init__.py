@@ -10,7 +10,6 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from argon2.exceptions import HashingError
 from flask import Flask
 
 from app import cli, config, figures, logs, start
@@ -123,8 +122,8 @@ def _hasher(settings: Settings) -> Hasher:
             queue=HASH_QUEUE,
             waited=figures.HASH_WAIT.observe,
         )
-    except HashingError:
-        raise SettingsError("ARGON2_MEMORY_KIB: a hash cannot have that much memory here") from None
+    except MemoryError as error:
+        raise SettingsError(f"ARGON2_MEMORY_KIB: {error}") from None
 
 
 def _install_web(app: Flask, kit: Kit, courier: Courier) -> None:

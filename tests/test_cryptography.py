@@ -19,7 +19,7 @@ KEYS = (ROOT / "docs" / "keys.md").read_text()
 
 # Old algorithms, and why: codes by time are HMAC-SHA-1 for the sake of the apps; hashes of other systems until they are replaced.
 OLD = {"app.crypto.totp", "app.crypto.legacy"}
-JITTER = {"app.work", "app.delivery.courier", "app.web.headers"}  # pauses that differ: nothing there is secret
+JITTER = {"app.work", "app.delivery.retrying", "app.web.headers"}  # pauses that differ: nothing there is secret
 LIBRARIES = {"argon2", "bcrypt", "cryptography", "jwt", "webauthn"}
 OTHERS = {
     "Crypto",

@@ -34,13 +34,16 @@ class Hasher:
         waited: Callable[[float], object] = lambda _: None,
     ) -> None:
         """`slots` hashes at once, `queue` callers waiting; parallelism is 1, as ASVS 5.0 appendix C has it. `waited` is
-        told how many seconds each caller waited for a slot.
+        told how many seconds each caller waited for a slot. Raises MemoryError.
         """
         self._waited = waited
         self._argon2 = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1)
         self._slots = threading.BoundedSemaphore(slots)
         self._places = threading.BoundedSemaphore(slots + queue)
-        self._nobodys = self._argon2.hash(secrets.token_bytes(16))
+        try:
+            self._nobodys = self._argon2.hash(secrets.token_bytes(16))
+        except HashingError:
+            raise MemoryError("a hash cannot have that much memory here") from None
 
     def hash(self, password: bytes) -> str:
         """An Argon2id string with a fresh 128-bit salt (RFC 9106). Raises Overloaded."""
