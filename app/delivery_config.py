@@ -154,7 +154,7 @@ class DeliverySettings(BaseSettings):
     gupshup_password: SecretStr = Field(SECRET, description="its password")
     gupshup_base_url: str = Field("https://enterprise.smsgupshup.com", description="for a proxy or tests")
     webhook_secret: SecretStr = Field(
-        SECRET, description="last path segment of the MSG91 and Gupshup report URLs, of letters, digits and `-._~`"
+        SECRET, description="last path segment of the MSG91 and Gupshup report URLs, without `/ ? # %`"
     )
     dlt_file: Path | None = Field(None, description="TOML file with the templates registered for Indian routes")
 
@@ -254,8 +254,8 @@ class DeliverySettings(BaseSettings):
     @field_validator("webhook_secret")
     @classmethod
     def _a_segment(cls, value: SecretStr) -> SecretStr:
-        if not re.fullmatch(r"[A-Za-z0-9._~-]*", value.get_secret_value()):
-            raise ValueError("must have letters, digits and -._~ alone, as a part of an address")
+        if not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@-]*", value.get_secret_value()):
+            raise ValueError("must be what a part of a path can be: no / ? # % or blank, and ASCII")
         return value
 
     @field_validator("email_provider", "sms_provider")

@@ -42,7 +42,7 @@ NEEDED = {
     "gupshup": ("gupshup_user_id", "gupshup_password"),
 }
 ACCOUNTS = {  # what the settings of a channel's providers begin with
-    "email_provider": ("smtp_", "sender_email", "sendgrid_", "resend_"),
+    "email_provider": ("smtp_", "sendgrid_", "resend_"),
     "sms_provider": ("twilio_", "msg91_", "gupshup_"),
 }
 PRINTED = {"email_provider": "e-mails", "sms_provider": "SMS"}

@@ -32,7 +32,8 @@ NO_REDIS = f"must be a Redis URL such as redis://:password@host:6379/0 (docs/sca
 UNKNOWN_OPTION = "has an option behind its ? that the driver does not take"
 # As SQLAlchemy takes a URL apart: what is left behind the user and password, if there are any.
 AFTER_USER = re.compile(r"[\w+]+://(?:[^:/]*(?::[^@]*)?@)?(.*)", re.DOTALL)
-OF_AN_ACCOUNT = re.compile(r"(user|username|pass|passwd|password|sslpassword)=[^=]*")  # an `@` may be part of it
+OPTION = re.compile(r"\w+=.*")  # whether there is such a one is the driver's to say
+OF_REDIS = re.compile(r"(username|password|client_name)=[^=]*")  # options that may hold an `@`
 PASSWORD_OF_QUERY = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
 NO_HOST = re.compile(r"[\s\[\]@,]")
 LARGEST_PORT = 65_535
@@ -67,7 +68,7 @@ def redis_url(text: str) -> str:
     """A Redis URL of which each part can be told. Raises ValueError, with a sentence that holds nothing of it."""
     try:
         found = urlsplit(text)
-        reads = not found.fragment and _is_server(found) and not _has_stray_sign(found.query)
+        reads = not found.fragment and _is_server(found) and not _has_stray_sign(found.query, OF_REDIS)
     except ValueError:  # of a port that is none, or a bracket
         reads = False
     if not reads:
@@ -87,7 +88,7 @@ def account(url: str) -> dict[str, str]:
 def _is_whole(text: str, url: URL) -> bool:
     rest = AFTER_USER.fullmatch(text)
     place, _, query = (rest[1] if rest else "@").partition("?")
-    strays = "@" in place or (url.username is not None and _has_stray_sign(query))
+    strays = "@" in place or (url.username is not None and _has_stray_sign(query, OPTION))
     port = 1 if url.port is None else url.port
     return not strays and 0 < port <= LARGEST_PORT
 
@@ -104,9 +105,9 @@ def _is_server(url: SplitResult) -> bool:
     return url.scheme in SEVERAL_SERVERS and named and all(each.hostname and each.port for each in servers)
 
 
-def _has_stray_sign(query: str) -> bool:
-    """True for an `@` that belongs to no account: what is before it was meant for a password."""
-    return any("@" in pair and not OF_AN_ACCOUNT.fullmatch(pair) for pair in query.split("&"))
+def _has_stray_sign(query: str, option: re.Pattern[str]) -> bool:
+    """True for an `@` that belongs to no option: what is before it was meant for a password."""
+    return any("@" in pair and not option.fullmatch(pair) for pair in query.split("&"))
 
 
 def _asked_of_the_driver(url: URL) -> None:

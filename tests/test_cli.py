@@ -16,6 +16,7 @@ from click.testing import Result
 from app.core import credentials
 from app.crypto.keys import KeyRing
 from app.db import Base
+from app.delivery import upkeep
 from app.flows import administration
 from app.models import ApiKey, User
 from app.work import Work, run
@@ -248,7 +249,8 @@ def test_the_last_admin_stays_one_here_too(world: World, flask: Flask, words: tu
 @pytest.mark.parametrize(
     "words",
     [("create-admin", "--email", "ada@example.com", "--password", PASSWORD), ("users", "sign-out", "--everyone"),
-     ("import-users", "people.csv"), ("api-keys", "create", "x", "--scope", "users:read")],
+     ("import-users", "people.csv"), ("api-keys", "create", "x", "--scope", "users:read"), ("audit-seal",),
+     ("audit-seal", "--adopt"), ("audit-export",)],
 )  # fmt: skip
 def test_a_command_with_another_secret_key_than_the_service_s_changes_nothing(
     world: World, flask: Flask, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -265,6 +267,8 @@ def test_a_command_with_another_secret_key_than_the_service_s_changes_nothing(
     assert "SECRET_KEY_PREVIOUS" in refused.stderr
     assert (world.count(User), len(world.audit())) == (1, rows)
     assert flask("users", "list").exit_code == 0, "to read is to sign nothing"
+    upkeep.seal(world.courier.kit)  # as a service with that key does each minute
+    assert flask(*words).exit_code == 1
     assert flask(*words, typed="y\n").exit_code == 0, "for who has lost the key"
 
 

@@ -111,7 +111,7 @@ UNSAFE: list[tuple[dict[str, str], str]] = [
         ({"email_provider": "", "smtp_server": "", "sender_email": "", name: value}, f"EMAIL_PROVIDER prints codes, but a sender is meant by {name.upper()}")
         for name, value in {
             "smtp_server": "mail.example.com", "smtp_port": "2525", "smtp_username": "clinic", "smtp_password": "hunter22",
-            "sender_email": "no-reply@example.com", "sendgrid_api_key": "SG.key", "resend_api_key": "re_key",
+            "sendgrid_api_key": "SG.key", "resend_api_key": "re_key",
         }.items()
     ),
     *(
@@ -245,6 +245,7 @@ def test_a_redis_url_of_which_no_host_and_port_can_be_told_stops_the_start(tmp_p
         "redis://:pw%2Fx@host:6379/0",
         "rediss://u:p@ss@host",
         "redis://host?db=1&password=a@b",
+        "redis://:pw@host:6379/0?client_name=clinic@host",
         "redis+unix:///run/redis@1.sock",
         "redis+unix://u:pw@/run/redis.sock?db=1",
         "redis+sentinel://host1:26379,host2:26379/mymaster",
@@ -267,6 +268,7 @@ def test_a_redis_url_of_each_form_is_taken_as_it_stands(tmp_path: Path, url: str
         "postgresql:///db?host=/run/postgresql&user=u@server&password=a@b",
         "postgresql://u:pw@/db?host=a:1&host=b:2",
         "postgresql://u:pw@[::1]:5432/db?connect_timeout=5",
+        "postgresql://u:pw@h/db?application_name=clinic@host&passfile=/run/x@y",
         "mysql://u:pw@h/db?unix_socket=/run/mysqld.sock&charset=utf8mb4",
         "sqlite:////var/lib/latchkey@1/x:y@z.db?timeout=5&cache=shared",
     ],
@@ -305,7 +307,6 @@ def test_a_mistyped_url_stops_the_start_and_no_part_of_it_is_shown(name: str, ur
         ("REDIS_URL", "redis+sentinel://:hunter2@a:1,b:2"),
         ("REDIS_URL", "redis+cluster://:12/hunter2@a:1,b:2"),
         ("DATABASE_URL", "postgresql://u:pa@x/hunter2@h/db"),
-        ("DATABASE_URL", "postgresql://u:pa@x?y=hunter2@h/db"),
         ("DATABASE_URL", "postgresql://u/12:hunter2@h/db"),
         ("DATABASE_URL", "mysql://u:pa@hunter2@h/db"),
         ("DATABASE_URL", "sqlite://u:hunter2@h/db"),
@@ -323,6 +324,7 @@ def test_what_a_url_needs_percent_encoded_is_said_without_any_of_it(tmp_path: Pa
         "mysql://h/db?connect_timeout=hunter2",
         "mysql://h/db?hunter2=1",
         "postgresql://h/db?hunter2=1",
+        "postgresql://u:pa@x?y=hunter2@h/db",
         "sqlite:///x.db?timeout=hunter2",
     ],
 )
@@ -578,7 +580,7 @@ def test_what_may_not_be_meant_is_said_at_the_start_and_by_check_config(
         ({"sms_provider": "twilio", **TWILIO, "public_url": "http://localhost:8000"}, []),
         ({}, ["SMS_PROVIDER prints the codes of SMS"]),
         (
-            {"email_provider": "", "smtp_server": "", "sender_email": ""},
+            {"email_provider": "", "smtp_server": ""},  # and a sender, which is nobody's account
             ["EMAIL_PROVIDER prints the codes of e-mails", "SMS_PROVIDER prints the codes of SMS"],
         ),
         ({"email_provider": "smtp,console", "sms_provider": "twilio", **TWILIO}, ["EMAIL_PROVIDER prints the codes"]),
@@ -598,13 +600,11 @@ def test_of_production_what_may_not_be_meant_is_remarked(
     assert list(production.remarks(load(tmp_path, **(STRONG | single | {"environment": "development"})))) == []
 
 
-@pytest.mark.parametrize("segment", ["a/b", "a?b", "a#b", "a%b", "a b", "a+b", "b\u00f6se"])
+@pytest.mark.parametrize("segment", ["a/b", "a?b", "a#b", "a%b", "a b", "b\u00f6se"])
 def test_a_webhook_secret_that_is_no_part_of_an_address_stops_the_start(tmp_path: Path, segment: str) -> None:
     secret = f"Zp4Vz8Xn1Cm6Bk3Hj7Gf2Ds9Pa5Lo0Wy8Er4{segment}"
     for environment in ("development", "production"):
-        with pytest.raises(
-            SettingsError, match=r"^WEBHOOK_SECRET: must have letters, digits and -\._~ alone"
-        ) as stopped:
+        with pytest.raises(SettingsError, match=r"^WEBHOOK_SECRET: must be what a part of a path can be") as stopped:
             load(tmp_path, **(STRONG | {"environment": environment, "webhook_secret": f"'{secret}'"}))
         assert secret not in str(stopped.value)
 

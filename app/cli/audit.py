@@ -35,6 +35,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @with_appcontext
 def seal(*, adopt: bool) -> None:
     """Seal every audit row that is not sealed yet. The service does it by itself every minute."""
+    output.check_key()
     with output.refusals():
         rows = upkeep.seal(output.kit(), WITHOUT_END, adopt=adopt)
         head = seals.head(run(output.kit(), seals.newest, reads=True))
@@ -129,6 +130,7 @@ def purge(context: click.Context, *, before: datetime, returned: tuple[int, ...]
     periods = Cryptoperiods(kit.keys.current, *_keys(returned))
     if bound > kit.clock():
         raise click.BadParameter("That day is still to come.", param_hint="--before")
+    output.check_key()
     with output.refusals():
         end = run(kit, partial(seals.last_older, before=bound), reads=True)
         found = list(islice(inspection.chain(kit, seen, end, periods), SHOWN))
@@ -153,6 +155,7 @@ def export(*, kind: str, since: datetime | None, until: datetime | None) -> None
     """Write the audit log to stdout, oldest rows first. That it was exported is itself recorded."""
     since, until = (each.replace(tzinfo=UTC) if each else None for each in (since, until))
     kit, which = output.kit(), Filters(since=since, until=until)
+    output.check_key()
     with output.refusals():
         fixed = run(kit, partial(records.note_export, which=which, kind=kind), client=CLIENT)
         for chunk in audit_export.chunks(kit, fixed, kind):

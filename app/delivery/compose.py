@@ -20,7 +20,7 @@ from app.core.challenges import Purpose
 from app.core.identifiers import Identifier, Kind
 from app.core.shield import Closing
 from app.crypto import codes
-from app.delivery import listing, messages, outbox, tally
+from app.delivery import listing, messages, outbox, tally, whose
 from app.delivery.outbox import Notice
 from app.delivery.senders import Outgoing
 from app.models import OtpChallenge, OutboxMessage
@@ -155,7 +155,7 @@ def _stopped(work: Work, row: OutboxMessage, challenge: OtpChallenge | None, tex
     if verdict.closing:
         _raise_alarm(work, verdict.closing)
     if verdict.why and work.settings.sms_shield == "shadow":
-        audit.record(work, audit.Event.SHIELD_SHADOWED, number.masked, user_id=outbox.about(row), why=verdict.why)
+        audit.record(work, audit.Event.SHIELD_SHADOWED, **whose.named(row), why=verdict.why)
         return None
     return verdict.why
 
@@ -275,11 +275,9 @@ def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: 
 
 
 def note_dropped(work: Work, message: Outgoing | OutboxMessage, reason: str, why: str) -> None:
-    """Audit and count that a message does not come. The notice of an erasure is nobody's any more: no mask is kept."""
+    """Audit and count that a message does not come."""
     facts: dict[str, Any] = {"kind": message.kind, "channel": message.channel, "why": why}
-    shown = message.masked if isinstance(message, Outgoing) else outbox.recipient(message).masked
-    to = None if message.kind in (Notice.ACCOUNT_ERASED, outbox.SIGNUP_CODE) else shown
-    audit.record(work, audit.Event.MESSAGE_DROPPED, to, user_id=outbox.about(message), reason=reason, **facts)
+    audit.record(work, audit.Event.MESSAGE_DROPPED, **whose.named(message), reason=reason, **facts)
     tally.note_dropped(work, message.channel, reason)
 
 

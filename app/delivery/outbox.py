@@ -21,7 +21,7 @@ from app.core.challenges import channel_of
 from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
 from app.models import OtpChallenge, OutboxMessage, Signup, User
-from app.models.outbox import CODE, State
+from app.models.outbox import State
 from app.work import Work
 
 LEASE = timedelta(seconds=30)
@@ -44,7 +44,6 @@ class Notice(StrEnum):
     SHIELD_CLOSED = "notice.shield_closed"
 
 
-SIGNUP_CODE = f"{CODE}{challenges.Purpose.SIGNUP}"
 INVITE = "invite"  # the code with which somebody sets the first password of an account that was made for them
 UNPAID = "unpaid"  # a fact of a message that has still to be taken from its destination's budget
 COUNTED = "counted"  # a fact of a message: it was given back untried, and what it costs is counted already
@@ -60,8 +59,6 @@ class Named(Protocol):
     def kind(self) -> str: ...
     @property
     def channel(self) -> str: ...
-    @property
-    def user_id(self) -> UUID | None: ...
 
 
 NOBODY = shield.NOBODY  # why a decoy is dropped
@@ -153,11 +150,6 @@ def _queue(
 
 def recipient(row: OutboxMessage) -> Identifier:
     return Identifier(Kind.PHONE if row.channel == "sms" else Kind.EMAIL, row.recipient)
-
-
-def about(message: Named) -> UUID | None:
-    """In whose history it stands that a message did not come. A sign-up's code in nobody's, as an owner's warning."""
-    return None if message.kind == SIGNUP_CODE else message.user_id
 
 
 def again(work: Work, row: OutboxMessage) -> bool:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.core import audit, challenges
 from app.core.audit import Event
-from app.delivery import listing, outbox, reported, tally
+from app.delivery import listing, outbox, reported, tally, whose
 from app.delivery.reports import Report, Said
 from app.errors import Conflict, NotFound
 from app.models import OutboxMessage
@@ -42,7 +42,7 @@ def _note(work: Work, row: OutboxMessage, report: Report) -> None:
                 "channel": row.channel,
                 "why": f"{report.provider} {report.code}".strip(),
             }
-            audit.record(work, Event.MESSAGE_DROPPED, user_id=outbox.about(row), reason="reported", **facts)
+            audit.record(work, Event.MESSAGE_DROPPED, **whose.named(row), reason="reported", **facts)
             tally.note_dropped(work, row.channel, "reported")
 
 
@@ -61,11 +61,11 @@ def retry(work: Work, message_id: UUID) -> OutboxMessage:
     row = listing.by_id(work, message_id)
     if row is None:
         raise audit.refusal(work, Event.MESSAGE_REFUSED, None, NotFound())
-    before, shown = row.state, outbox.recipient(row).masked
+    before = row.state
     facts: dict[str, Any] = {"kind": row.kind, "channel": row.channel, "before": before}
     late = row.expires_at is not None and row.expires_at <= work.now
     closed = row.kind.startswith(CODE) and not _still_wanted(work, row)
     if late or closed or not outbox.again(work, row):
-        raise audit.refusal(work, Event.MESSAGE_REFUSED, shown, Conflict(), user_id=row.user_id, **facts)
-    audit.record(work, Event.MESSAGE_RETRIED, shown, user_id=row.user_id, **facts, after=row.state)
+        raise audit.refusal(work, Event.MESSAGE_REFUSED, refused=Conflict(), **whose.named(row), **facts)
+    audit.record(work, Event.MESSAGE_RETRIED, **whose.named(row), **facts, after=row.state)
     return row

@@ -167,7 +167,7 @@ def user(row: User | Account) -> UserReply:
 def challenge(work: Work, row: OtpChallenge) -> ChallengeReply:
     return {
         "challenge_id": str(row.id),
-        "channel": row.channel,
+        "channel": _word(row.channel),
         "destination": row.shown,
         "expires_in": _left(work, row.expires_at),
         "resend_in": challenges.resend_in(work, row),
@@ -211,15 +211,19 @@ def tokens(work: Work, signed_in: SignedIn, message: str) -> TokensReply:
 
 
 def factor(work: Work, next_step: Asked, message: str) -> FactorReply:
-    """What remains to be proven after a code by SMS; `pwd` is RFC 8176's word, not a person's."""
-    names = {policy.PASSWORD: "password"}
+    """What remains to be proven after a code by SMS."""
     return {
         "message": message,
         "status": "factor_required",
-        "methods": [names.get(method, method) for method in next_step.methods],
+        "methods": [_word(method) for method in next_step.methods],
         "challenge_id": str(next_step.challenge.id),
         "expires_in": _left(work, next_step.challenge.expires_at),
     }
+
+
+def _word(method: str) -> str:
+    """`pwd` is RFC 8176's word, not a person's."""
+    return "password" if method == policy.PASSWORD else method
 
 
 def _left(work: Work, until: datetime) -> int:

@@ -9,9 +9,12 @@ from uuid import UUID
 import pytest
 
 from app.crypto import codes
+from app.delivery.courier import Courier, new_bells
+from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
 from app.models import OtpChallenge, OutboxMessage
 from tests.conftest import World
-from tests.people import PASSWORD, Person
+from tests.people import PASSWORD, MemorySender, Person
+from tests.web.admins import of_role
 
 FREE, FREE_PHONE = "free@example.com", "+447400123456"
 NEW_PASSWORD = {"current_password": PASSWORD, "new_password": "another horse 8"}
@@ -247,3 +250,43 @@ def test_a_sign_up_s_code_that_is_dropped_does_not_show_in_one_s_export(make_wor
         told.append(told_after(person))
     assert told[0] == told[1]
     assert len(world.audit(event="message.dropped", user_id=None)) == 1
+
+
+class Refusing(MemorySender):
+    def send(self, message: Outgoing) -> Receipt:
+        raise SendFailed(Reason.PERMANENT, f"no {message.channel}")
+
+
+def test_a_sign_up_s_code_that_administration_sends_again_does_not_show_in_one_s_export(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(ratelimit=False)
+    admin = of_role(world, "admin")
+    world.person("198.51.100.4", email="owner@example.com").sign_up()
+    world.clock.advance(days=2)
+    told = []
+    for number, address in enumerate((FREE, "owner@example.com")):
+        person = world.person(email=address, phone=f"+44740011133{number}")
+        world.sends_at_once = False
+        person.ask_signup().ok()
+        failing = Courier(world.kit, {**world.courier._senders, "email": Refusing("email")}, new_bells())
+        failing.round("email")
+        world.sends_at_once = True
+        admin.sign_in()
+        for row in world.rows(OutboxMessage, state="failed"):
+            admin.api.post(f"/api/admin/deliveries/{row.id}/retry", None, admin.token)
+        world.deliver()
+        world.clock.advance(minutes=20)
+        again = person.api.post("/api/auth/login", {"identifier": person.phone, "password": PASSWORD}).ok()
+        world.deliver()
+        person.verify_signup(again["challenge_id"], person.code("sms")).ok()
+        told.append(told_after(person))
+    assert told[0] == told[1]
+    assert world.audit(event="message.retried")
+
+
+def test_the_shield_s_shadow_leaves_no_number_after_an_erasure(make_world: Callable[..., World]) -> None:
+    world = make_world(ratelimit=False, sms_shield="shadow", sms_allowed_countries=("US",))
+    person = world.person(email="", phone="+919876543210").sign_up(channel="sms")
+    person.api.delete("/api/auth/me", person.token).ok()
+    assert [row.event for row in world.audit() if row.subject and "3210" in row.subject] == []

@@ -598,3 +598,12 @@ def test_a_number_that_somebody_wrote_down_is_not_theirs(world: World, phone: Ph
     assert stranger.me()["phone"] is None
     assert stranger.api.post("/api/auth/forgot-password", {"phone": NUMBER}).ok()
     assert world.inbox(stranger.email)[-1] == "code.signup", "nothing about that number concerns them"
+
+
+def test_what_remains_after_a_code_by_phone_is_told_in_the_document_s_words(world: World) -> None:
+    world.person(phone=NUMBER, email="").sign_up(channel="sms")
+    world.clock.advance(minutes=5)
+    phone = Phone(world)
+    phone.ask().ok()
+    left = phone.answer().ok()
+    assert phone.api.get(f"/api/auth/challenges/{left['challenge_id']}").ok()["channel"] == "password"

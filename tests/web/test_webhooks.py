@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -548,3 +549,9 @@ def test_odd_characters_and_numbers_are_no_fault(hooked: World, odd: int) -> Non
         == 204
     )
     assert twilio(hooked, STATUS | {"MessageSid": "a\x00b", "ErrorCode": "\x00"}) == 204
+
+
+def test_a_secret_in_the_alphabet_of_base64_is_a_part_of_a_path(make_world: Callable[..., World]) -> None:
+    secret = "s3cr3tPathSegmentOf40RandomCharactersXYZw+8="
+    world = make_world(public_url="https://auth.example.com", webhook_secret=secret)
+    assert world.app.test_client().post(f"/api/webhooks/msg91/{secret}", json=[]).status_code == 204
