@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -405,6 +406,7 @@ def _sieges(report: Report, days: int, attackers: Sequence[Attacker]) -> None:
             found = siege.besieged(opened, attacker)
             siege.lay(found, days, 1 + _most(attacker, days))  # one more than there may be says enough
         live = found.live.total()
+        print(f"{attacker}: {live} of {found.guesses} guesses were live in {days} days", file=sys.stderr, flush=True)
         tables[attacker.secret].append({
             "attacker": str(attacker), "guesses": found.guesses, "live": live, "a day": live / days,
             **_chances(attacker, found.live, days), "live by way": dict(found.live.most_common()),
