@@ -38,9 +38,12 @@ def built() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several workers one builds
         folder = CACHE / "app"
         install, build, _ = commands()
-        _copy_sources(folder)
-        _once(folder, CACHE / "installed", _digest([EXAMPLE / "package-lock.json"]), install)
-        _once(folder, CACHE / "built", _digest([path for path in sources() if path.suffix != ".md"]), build)
+        lock_now = _digest([EXAMPLE / "package-lock.json"])
+        now = _digest([path for path in sources() if path.suffix != ".md"])
+        if not _is_done(CACHE / "installed", lock_now) or not _is_done(CACHE / "built", now):
+            _copy_sources(folder)  # not while another worker's runs: it reads them
+            _once(folder, CACHE / "installed", lock_now, install)
+            _once(folder, CACHE / "built", now, build)
         return folder
 
 
@@ -66,8 +69,12 @@ def _copy_sources(folder: Path) -> None:
         shutil.copy2(source, target)
 
 
+def _is_done(stamp: Path, digest: str) -> bool:
+    return stamp.exists() and stamp.read_text() == digest
+
+
 def _once(folder: Path, stamp: Path, digest: str, command: str) -> None:
-    if stamp.exists() and stamp.read_text() == digest:
+    if _is_done(stamp, digest):
         return
     done = subprocess.run(
         ["bash", "-c", command],

@@ -27,6 +27,7 @@ from app.models import OtpChallenge, OutboxMessage
 from app.models.outbox import CODE, State
 from app.work import Work
 
+MADE = (None, outbox.NOBODY)  # a message to nobody costs what one to somebody does, up to its sender
 NOTICED = "notices_spent"  # why a notice by SMS is dropped that is one too many
 UNMADE_RETRY = timedelta(seconds=30)  # of a code that cannot be made; of a notice at first, then twice as long
 LAST_TRY = timedelta(seconds=3)  # before a code expires
@@ -85,14 +86,15 @@ def _ready(work: Work, row: OutboxMessage) -> Claimed | None:
     shielded = _is_shielded(work, row)
     if not why and not _in_turn(work, row):
         return None
-    words = None if why else _made(work, row, challenge)
-    if words and _is_counted_notice(row) and not sends.take_notice(work, outbox.recipient(row), row.kind):
-        why = NOTICED
-    elif words and shielded:
-        why = _stopped(work, row, challenge, words.text)
-    elif why in shield.UNHEARD and challenge and challenge.purpose != Purpose.RECOVERY and shielded:
+    if why in shield.UNHEARD and challenge and challenge.purpose != Purpose.RECOVERY and shielded:
         _count_unheard(work, row, challenge)
-    if why or not words:
+    words = _made(work, row, challenge) if why in MADE else None
+    if words and not why:
+        if _is_counted_notice(row) and not sends.take_notice(work, outbox.recipient(row), row.kind):
+            why = NOTICED
+        elif shielded:
+            why = _stopped(work, row, challenge, words.text)
+    if not words or why not in MADE:
         _leave(work, row, why)
         return None
     _take_off(row, outbox.COUNTED)
@@ -226,15 +228,17 @@ def _put_back(work: Work, row: OutboxMessage, at: datetime) -> None:
 
 
 def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing:
-    code, seconds = "", 0
-    if challenge and row.kind.startswith(CODE):
+    code, seconds, kind = "", 0, row.kind
+    if challenge and kind == outbox.DECOY:  # as the code that it stands in for: the time that it takes tells nothing
+        kind = f"{CODE}{challenge.purpose}"
+    if challenge and kind.startswith(CODE):
         code = codes.derive(work.kit.keys, challenge.key_id, challenge.factor, work.settings.otp_length)
         seconds = max(0, int((challenge.expires_at - work.now).total_seconds()))
     minutes = math.ceil(seconds / 60)
     registered = work.settings.dlt_file and row.channel == "sms"  # then the language may have to be another
     owner = accounts.by_id(work, row.user_id) if registered and row.user_id else None
     words = messages.render(
-        work.settings, row.kind, row.channel, row.facts, language=row.language, code=code, minutes=minutes
+        work.settings, kind, row.channel, row.facts, language=row.language, code=code, minutes=minutes
     )
     return Outgoing(
         id=row.id,
@@ -242,7 +246,7 @@ def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Ou
         kind=row.kind,
         channel=row.channel,
         recipient=row.recipient,
-        masked=outbox.recipient(row).masked,
+        masked="" if row.kind == outbox.DECOY else outbox.recipient(row).masked,  # it may be no number at all
         code=code,
         minutes=minutes,
         seconds=seconds,

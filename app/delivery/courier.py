@@ -36,6 +36,7 @@ STAMP_S = 60.0  # how often the last use of sessions and API keys is written
 STALE = timedelta(seconds=1)  # after which what a claim read is asked again
 MARKING_S = 2.0  # how long it may take to note what came of a message
 PATIENCE_S = outbox.MOST_S + MARKING_S  # how long a stop waits for the messages that were begun
+NOBODYS = Receipt(outbox.NOBODY)  # of a message to nobody
 CLIENT = Client(user_agent="courier")
 NEVER = datetime.min.replace(tzinfo=UTC)
 CHANNELS = ("email", "sms")
@@ -198,7 +199,8 @@ class Courier:
         for message, receipt in marked:
             with _about_it(message):
                 log.info(
-                    "message is sent", extra={"fields": {"provider": receipt.provider, "attempts": message.attempts}}
+                    "message is to nobody" if receipt is NOBODYS else "message is sent",
+                    extra={"fields": {"provider": receipt.provider, "attempts": message.attempts}},
                 )
 
     def _stamp(self) -> None:
@@ -224,6 +226,8 @@ class Courier:
         out, now = claimed.outgoing, self.kit.clock()
         if now > claimed.leased_until - outbox.LEASE / 2:  # the ones before it took long
             self._give_back([claimed])
+        elif out.kind == outbox.DECOY:
+            return NOBODYS
         elif out.expires_at and out.expires_at <= now:
             self._drop(claimed, "expired")
         elif not self._is_wanted(claimed, now):
@@ -276,5 +280,7 @@ def _storable(receipt: Receipt) -> Receipt:
 def _note_sent(work: Work, taken: Iterable[tuple[Claimed, Receipt]]) -> None:
     for claimed, receipt in taken:
         out = claimed.outgoing
-        if outbox.sent(work, out, claimed.lease, receipt.provider, receipt.provider_id):
+        if receipt is NOBODYS:
+            compose.drop(work, out, claimed.lease, outbox.NOBODY)
+        elif outbox.sent(work, out, claimed.lease, receipt.provider, receipt.provider_id):
             tally.note_sent(work, out.kind, out.channel, receipt.provider)

@@ -80,7 +80,8 @@ class Now(Collector):
         info = GaugeMetricFamily("latchkey_info", "Always 1; the label says which version runs", labels=["version"])
         info.add_metric([VERSION], 1)
         yield info
-        shared = self._kit.settings.redis_url is not None and self._limiter.storage.check()
+        counted = self._kit.settings.ratelimit and self._kit.settings.redis_url is not None
+        shared = counted and self._limiter.storage.check()
         told = "1: address limits are counted in Redis; 0: Redis is away or not set, each process counts in memory"
         yield GaugeMetricFamily("latchkey_limits_shared", told, value=shared)
         try:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from app.models import Throttle, User
+from app.delivery import messages
+from app.models import OutboxMessage, Throttle, User
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person
 
@@ -188,3 +189,28 @@ def test_statements_a_request(world: World, person: Person) -> None:
     for name, ceiling in BUDGETS.items():
         real = [s for s in counted[name] if not s.startswith(("BEGIN", "SAVEPOINT", "RELEASE"))]
         assert len(real) <= ceiling, "\n".join([name, *real])
+
+
+def test_the_courier_does_the_same_for_a_message_to_nobody(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the sender: on one processor, its work slows down what is asked right after."""
+    made: list[str] = []
+    render = messages.render
+
+    def rendering(settings: Any, kind: str, *rest: Any, **more: Any) -> Any:
+        made.append(kind)
+        return render(settings, kind, *rest, **more)
+
+    monkeypatch.setattr(messages, "render", rendering)
+    done = []
+    for who in (person.email, "free@example.com"):
+        world.deliver()
+        world.sends_at_once = False
+        world.api().post("/api/auth/forgot-password", {"identifier": who}).ok()
+        made.clear()
+        asked = statements(world, lambda: world.courier.round("email"))
+        done.append((list(made), [each.split(" SET ")[0] for each in asked]))
+    assert done[0] == done[1]
+    assert done[0][0] == ["code.recovery"]
+    assert world.rows(OutboxMessage, kind="decoy")[0].state == "dropped"
