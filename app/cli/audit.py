@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from flask.cli import with_appcontext
@@ -21,12 +21,10 @@ from app.core.trail import Filters
 from app.delivery import upkeep
 from app.flows import records
 from app.web import audit_export
-from app.work import Client, run
+from app.work import run
 
-T = TypeVar("T")
 SHOWN = 1000  # findings told one by one; all are counted
 WITHOUT_END = 2**31
-CLIENT = Client(user_agent="flask")
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -141,7 +139,7 @@ def purge(context: click.Context, *, before: datetime, returned: tuple[int, ...]
         context.exit(1)
     rows = 0
     with output.refusals():
-        while taken := run(kit, partial(records.purge, before=bound, end=end), client=CLIENT):
+        while taken := run(kit, partial(records.purge, before=bound, end=end), client=output.CLIENT):
             rows += taken
     click.echo(f"{rows} rows deleted")
 
@@ -157,6 +155,6 @@ def export(*, kind: str, since: datetime | None, until: datetime | None) -> None
     kit, which = output.kit(), Filters(since=since, until=until)
     output.check_key()
     with output.refusals():
-        fixed = run(kit, partial(records.note_export, which=which, kind=kind), client=CLIENT)
+        fixed = run(kit, partial(records.note_export, which=which, kind=kind), client=output.CLIENT)
         for chunk in audit_export.chunks(kit, fixed, kind):
             click.echo(chunk, nl=False)

@@ -18,12 +18,11 @@ from app.delivery import outbox
 from app.delivery.reports import Report, Said
 from app.delivery.senders import Reason
 from app.models import OtpChallenge, OutboxMessage
-from app.models.outbox import CODE, State
+from app.models.outbox import CODE, TAKEN, State
 from app.work import Kit, Work, run
 
 AT_ONCE = 500  # challenges that one statement asks about
 MOST = 10_000  # messages that are counted of each queue: a figure must not cost more the longer a queue is
-TAKEN = (State.SENT, State.DELIVERED)
 SHIELDS = ("not_allowed", "closed", "prefix", "country", "day", "budget")
 HELD_BACK = ("expired", "lapsed", "closed", "unmade", "notices_spent", outbox.SPENT)
 OTHER = "other"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -565,24 +565,19 @@ def test_a_stop_gives_back_what_is_not_begun_before_it_waits_for_what_is(
     assert not busy.alive
 
 
-def test_a_stop_waits_once_for_all_threads_together(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "POLL_S", 0.05)
-    world = make_world(ratelimit=False)
-    world.sends_at_once = False
-    world.person().ask_signup().ok()
-    world.api().post("/api/v1/auth/send-otp", {"mobile_number": "+919876543210"}).ok()
-    senders = {channel: Hanging(channel) for channel in ("email", "sms")}
-    busy = Courier(world.kit, senders, new_bells())
-    busy.start()
-    try:
-        assert all(sender.begun.wait(20) for sender in senders.values())
-        began = time.monotonic()
-        busy.stop(patience=1.0)
-        assert 0.9 < time.monotonic() - began < 1.8
-    finally:
-        for sender in senders.values():
-            sender.may_answer.set()
-        busy.stop()
+def test_a_stop_waits_once_for_all_threads_together(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only waiting moves."""
+    waits: list[float] = []
+
+    class Hung(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            waits.append(timeout or 0.0)
+
+    monkeypatch.setattr(courier_module, "time", SimpleNamespace(monotonic=lambda: sum(waits)))
+    busy = courier(quiet, MemorySender("email"))
+    busy._threads = [Hung(), Hung(), Hung()]
+    busy.stop(patience=9.0)
+    assert waits == [9.0, 0.0, 0.0]
 
 
 def test_what_cannot_be_given_back_at_a_stop_keeps_it_from_nothing(
@@ -602,18 +597,23 @@ def test_what_cannot_be_given_back_at_a_stop_keeps_it_from_nothing(
     assert "sent" in states(quiet)
 
 
+class Late(MemorySender):
+    """A provider that takes messages and answers too late. `away`: the tries at which it takes none."""
+
+    def __init__(self, channel: str, away: tuple[int, ...] = ()) -> None:
+        super().__init__(channel)
+        self.away = away
+
+    def send(self, message: Outgoing) -> Receipt:
+        super().send(message)
+        raise SendFailed(Reason.TRANSIENT if len(self.messages) in self.away else Reason.UNKNOWN, "no answer")
+
+
 def test_a_notice_that_may_have_been_sent_each_time_is_given_up_soon(quiet: World, person: Person) -> None:
-    """A provider that takes messages and answers too late: three copies at most, and what failed for sure is not one."""
+    """Three copies at most, and what failed for sure is not one."""
     change = {"current_password": person.password, "new_password": "a new horse 42"}
     person.api.post("/api/auth/change-password", change, person.token).ok()
-
-    class Late(MemorySender):
-        def send(self, message: Outgoing) -> Receipt:
-            super().send(message)
-            away = len(self.messages) in (2, 4)
-            raise SendFailed(Reason.TRANSIENT if away else Reason.UNKNOWN, "no answer")
-
-    sender = Late("email")
+    sender = Late("email", away=(2, 4))
     busy = courier(quiet, sender)
     for _ in range(100):
         busy.round("email")
@@ -628,22 +628,16 @@ def test_a_notice_that_may_have_been_sent_each_time_is_given_up_soon(quiet: Worl
 def test_a_code_that_may_have_been_sent_each_time_is_sent_five_times_at_most(
     quiet: World, channel: str, most_at_once: int
 ) -> None:
-    """A provider that takes messages and answers too late. Its reader can ask for the code again."""
+    """Its reader can ask for the code again."""
     quiet.person(**{"email": {}, "sms": {"email": "", "phone": "+919876543210"}}[channel]).ask_signup().ok()
-    sent_at = []
-
-    class Late(MemorySender):
-        def send(self, message: Outgoing) -> Receipt:
-            super().send(message)
-            sent_at.append((quiet.clock.now - began).total_seconds())
-            raise SendFailed(Reason.UNKNOWN, "no answer")
-
-    busy, began = Courier(quiet.kit, {channel: Late(channel)}, new_bells()), quiet.clock.now
+    sender = Late(channel)
+    busy, copies = Courier(quiet.kit, {channel: sender}, new_bells()), []
     for _ in range(320):
         busy.round(channel)
         quiet.clock.advance(seconds=1)
-    assert len(sent_at) == 5
-    assert len([at for at in sent_at if at < 30]) <= most_at_once
+        copies.append(len(sender.messages))
+    assert copies[-1] == 5
+    assert copies[29] <= most_at_once
     [row] = quiet.rows(OutboxMessage)
     assert row.state == "failed"
     assert [each.reason for each in quiet.audit(event="message.dropped")] == ["unknown"]
