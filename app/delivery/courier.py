@@ -10,6 +10,7 @@ repeated, each with the same code.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +31,7 @@ from app.work import Client, Kit, Work, run
 
 BATCH = 5
 MARK_S = 0.1  # how long a message that was sent may wait for its mark while others are sent
+SPREAD_S = 0.25  # at most, by chance, until what was just asked for is begun: a second request tells nothing of it
 POLL_S = 2.0  # how soon a message left by a dead process is found
 UPKEEP_S = 5.0  # how soon upkeep that is due begins
 STAMP_S = 60.0  # how often the last use of sessions and API keys is written
@@ -125,8 +127,8 @@ class Courier:
             except Exception:
                 log.exception("the courier stumbled")
                 busy = False
-            if not busy:
-                bell.wait(retrying.about(POLL_S))
+            if not busy and bell.wait(retrying.about(POLL_S)):
+                self._stopping.wait(random.uniform(0, SPREAD_S))  # noqa: S311 (jitter, not a secret)
 
     def _keep_up(self) -> None:
         """Upkeep has a thread of its own: no code waits for it."""

@@ -413,6 +413,28 @@ def test_the_thread_starts_sends_and_stops(world: World, monkeypatch: pytest.Mon
     assert len(sender.messages) == 1
 
 
+@pytest.mark.covers("attack A31")
+def test_what_was_just_asked_for_is_begun_at_a_time_of_chance(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one processor the work for an account would slow its asker's next request down, and that for nobody not. A
+    stop waits for none of it.
+    """
+    monkeypatch.setattr(courier_module, "POLL_S", 3600.0)
+    monkeypatch.setattr("random.uniform", lambda least, most: chances.append((least, most)) or 3600.0)
+    chances: list[tuple[float, float]] = []
+    world.sends_at_once = False
+    sender = MemorySender("email")
+    threaded = courier(world, sender)
+    threaded.start()
+    threading.Event().wait(0.2)  # its first round, which finds nothing
+    world.person().ask_signup().ok()
+    courier_module.ring(threaded._bells, ["email"])
+    threading.Event().wait(0.5)
+    assert sender.messages == []
+    threaded.stop()
+    assert not threaded.alive
+    assert (0, courier_module.SPREAD_S) in chances
+
+
 def test_the_courier_outlives_a_fault(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier_module, "POLL_S", 0.02)
     sender = MemorySender("email")
