@@ -107,7 +107,7 @@ class Settings(TokenSettings):
         90, ge=1, le=3650, description="days that sessions are kept after their end, to know a browser or phone again"
     )
     ratelimit: bool = Field(True, description="the limits by client address; guess budgets hold without them")
-    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front; 0 ignores `X-Forwarded-For`")
+    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies in front; 0 ignores `X-Forwarded-*`")
     cors_origins: Names = Field(
         (),
         description="other origins whose pages may call, such as `https://app.example.com`; with a cookie only those "

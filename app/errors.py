@@ -103,6 +103,10 @@ class CrossSiteRequest(Refusal):
     code, message = "cross_site_request", "Another site may not do this, unless its origin is in CORS_ORIGINS."
 
 
+class HttpsRequired(Refusal):
+    code, message = "https_required", "Call this over https: the proxy in front says that this came over http."
+
+
 class NotFound(Refusal):
     code, message = "not_found", "There is nothing here."
 

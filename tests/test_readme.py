@@ -156,6 +156,7 @@ def test_a_second_start_keeps_accounts_and_secrets(newcomer: Newcomer) -> None:
         assert (newcomer.folder / ".env").read_text() == secrets
         asked = again.shell(CURLS[3])
         assert asked["status"] == "otp_required"
+        assert again.code(0)
     finally:
         again.process.terminate()
         again.process.wait(20)

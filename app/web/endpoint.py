@@ -62,7 +62,7 @@ class Endpoint:
     @property
     def all_refusals(self) -> list[type[Refusal]]:
         """Every refusal the endpoint can answer with, for the document and the tests."""
-        found: list[type[Refusal]] = [*self.refusals, errors.Overloaded, errors.Unavailable]
+        found: list[type[Refusal]] = [*self.refusals, errors.HttpsRequired, errors.Overloaded, errors.Unavailable]
         if self.writes:
             found += [errors.MalformedJson, errors.PayloadTooLarge, errors.UnsupportedMediaType]
         if self.body or self.query:
@@ -222,6 +222,7 @@ def refusing(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> 
 
     def view(**path: Any) -> Response:
         try:
+            transport.refuse_clear(edge.kit.settings)
             return handler(**path)
         except RateLimitExceeded:
             refused: Refusal = errors.RateLimited(retry_after=limits.retry_after(limiter))
@@ -240,18 +241,18 @@ class Edge:
     """
 
     def __init__(self, kit: Kit) -> None:
-        self._kit = kit
+        self.kit = kit
         self._lock = threading.Lock()
         self._seen: set[tuple[str, ...]] = set()
         self._minute = 0
 
     def note(self, refused: Refusal) -> None:
-        client, route = transport.client(self._kit.settings), request.endpoint or ""
+        client, route = transport.client(self.kit.settings), request.endpoint or ""
         by: Caller = refused.by or ANONYMOUS
         kind = (limits.network(client.address), str(by.user_id or by.key_id), route, refused.code)
         try:
             if self._is_new(kind):
-                run(self._kit, lambda work: _record(work, refused, route), caller=by, client=client)
+                run(self.kit, lambda work: _record(work, refused, route), caller=by, client=client)
         except errors.Unavailable as away:
             told = {"code": refused.code, "cause": away.extra.get("cause")}
             log.warning("a refusal has no audit row", extra={"fields": told})
@@ -259,7 +260,7 @@ class Edge:
             log.exception("a refusal could not be recorded")
 
     def _is_new(self, kind: tuple[str, ...]) -> bool:
-        minute = int(self._kit.clock().timestamp()) // EDGE_WINDOW_S
+        minute = int(self.kit.clock().timestamp()) // EDGE_WINDOW_S
         with self._lock:
             if minute != self._minute:
                 self._seen, self._minute = set(), minute

@@ -21,7 +21,9 @@ class Choice(TypedDict):
 
 
 def split(headers: Iterable[str]) -> list[str]:
-    """The entries of X-Forwarded-For in the order in which they were appended; several headers count as one list."""
+    """The entries of X-Forwarded-For, or -Proto, in the order in which they were appended; several headers count as one
+    list.
+    """
     joined = ",".join(headers)
     return joined.split(",") if joined else []
 
@@ -31,6 +33,15 @@ def address(hops: Sequence[str], peer: str, trusted: int) -> str:
     read as an address is ignored. Empty if the peer has none either.
     """
     return (_named(hops, trusted) if trusted else None) or read(peer) or ""
+
+
+def is_clear(schemes: Sequence[str], trusted: int) -> bool:
+    """True if each of `trusted` proxies says by X-Forwarded-Proto how it was called, and nobody by https. One https is
+    enough, for the ways inside of a platform may be clear, and who makes one up is the only one to lose by it. Fewer
+    entries say nothing of the client: a proxy further in has written its own over the outer one's.
+    """
+    told = [scheme.strip().lower() for scheme in schemes]
+    return len(told) >= trusted and not {"https", ""} & set(told)
 
 
 def choices(hops: Sequence[str], peer: str) -> list[Choice]:

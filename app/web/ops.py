@@ -125,6 +125,7 @@ def figures(kit: Kit, limiter: Limiter, edge: Edge) -> Response:
     if not kit.settings.metrics_public:
         guard = KEY(Scope.METRICS)
         try:
+            transport.refuse_clear(kit.settings)
             if not api_keys.is_the_environment_s(kit.settings, transport.bearer()):  # which needs no database
                 run(kit, lambda work: guard.admit(work, None), reads=True)
         except Refusal as refused:

@@ -32,6 +32,7 @@ STATUS: dict[type[Refusal], int] = {
     errors.InsufficientUserAuthentication: 401,
     errors.Forbidden: 403,
     errors.CrossSiteRequest: 403,
+    errors.HttpsRequired: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.UsernameTaken: 409,

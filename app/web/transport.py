@@ -13,7 +13,14 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.config import Settings
 from app.crypto.keys import new_token
 from app.delivery import messages
-from app.errors import MalformedJson, PayloadTooLarge, TokenMissing, UnsupportedMediaType, ValidationFailed
+from app.errors import (
+    HttpsRequired,
+    MalformedJson,
+    PayloadTooLarge,
+    TokenMissing,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
 from app.framing import LONGEST_BODY
 from app.web import hops
 from app.work import Client
@@ -69,6 +76,14 @@ def address(settings: Settings) -> str:
 def forwarded() -> list[str]:
     """The entries of X-Forwarded-For, the nearest proxy's last."""
     return hops.split(request.headers.getlist("X-Forwarded-For"))
+
+
+def refuse_clear(settings: Settings) -> None:
+    """Raises HttpsRequired for what came over clear HTTP, where clients come over TLS and a trusted proxy tells how."""
+    if settings.production and settings.trusted_proxies and not settings.public_url.startswith("http:"):
+        told = hops.split(request.headers.getlist("X-Forwarded-Proto"))
+        if hops.is_clear(told, settings.trusted_proxies):
+            raise HttpsRequired()
 
 
 def peer() -> str:
