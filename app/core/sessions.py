@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 
 from app.core import locks, tokens
 from app.crypto.ids import uuid7
@@ -18,6 +18,8 @@ from app.crypto.keys import KeyRing, Purpose, new_token, token_digest
 from app.errors import TokenExpired, TokenInvalid, TokenRevoked
 from app.models import Session, User
 from app.work import Work
+
+MOST = 100  # of one account at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,14 @@ def revoke_all(work: Work, user_id: UUID, why: str, *, keep: UUID | None = None)
     return _end(work, why, Session.user_id == user_id, *([Session.id != keep] if keep else []))
 
 
+def make_room(work: Work, user_id: UUID) -> int:
+    """End those that went unused for longest, so that one more makes MOST. Returns how many ended."""
+    lasting = (Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > work.now)
+    newest = select(Session.id).where(*lasting).order_by(Session.last_used_at.desc(), Session.id.desc())
+    too_many = list(work.db.scalars(newest.offset(MOST - 1)))
+    return _end(work, "too_many", Session.id.in_(too_many)) if too_many else 0
+
+
 def _end(work: Work, why: str, *which: Any) -> int:
     lasting = (Session.revoked_at.is_(None), Session.expires_at > work.now)
     return work.changes(update(Session).where(*which, *lasting).values(revoked_at=work.now, revoked_why=why))
@@ -160,14 +170,19 @@ def stamp_used(work: Work, seen: Mapping[UUID, datetime]) -> None:
     work.stamp(Session, "last_used_at", seen)
 
 
-KNOWN = select(
-    exists().where(Session.user_id == bindparam("user_id"), Session.client_key.in_(bindparam("keys", expanding=True)))
+OF_USER = Session.user_id == bindparam("user_id")
+HISTORY = select(
+    exists().where(OF_USER, Session.client_key.in_(bindparam("keys", expanding=True))),
+    select(func.count())
+    .where(OF_USER, Session.revoked_at.is_(None), Session.expires_at > bindparam("now"))
+    .scalar_subquery(),
 )
 
 
-def knows_client(work: Work, user_id: UUID) -> bool:
-    """True if the user has signed in from this kind of client in this network before."""
-    return bool(work.db.scalar(KNOWN, {"user_id": user_id, "keys": client_keys(work)}))
+def history(work: Work, user_id: UUID) -> tuple[bool, int]:
+    """Whether the user has signed in from this kind of client in this network before, and how many sessions last."""
+    known, lasting = work.db.execute(HISTORY, {"user_id": user_id, "keys": client_keys(work), "now": work.now}).one()
+    return bool(known), lasting
 
 
 def client_keys(work: Work) -> list[str]:

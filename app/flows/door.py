@@ -107,9 +107,12 @@ def finish(
     if not accounts.note_signin(work, user, methods):
         raise audit.refusal(work, Event.SIGNIN_REFUSED, None, InvalidCredentials(), user_id=user.id)
     lockout.forgive(budget)
-    new_client = not first and not sessions.knows_client(work, user.id)
+    known, lasting = (True, 0) if first else sessions.history(work, user.id)
+    if lasting >= sessions.MOST:
+        ended = sessions.make_room(work, user.id)
+        audit.record(work, Event.SESSION_ENDED, user_id=user.id, why="too_many", count=ended)
     session = sessions.open(work, user, methods, device_info, auth_time)
-    if new_client:
+    if not known:
         outbox.tell(work, user, Notice.NEW_SIGNIN)
     audit.record(
         work,
@@ -117,7 +120,7 @@ def finish(
         user_id=user.id,
         session_id=session.id,
         amr=list(methods),
-        new_client=new_client,
+        new_client=not known,
     )
     if work.client.keeps_cookie:
         return SignedIn(user, session, cookie=sessions.bake(session))

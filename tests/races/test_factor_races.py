@@ -11,6 +11,8 @@ import pyotp
 import pytest
 import sqlalchemy as sa
 
+from app.core import sessions
+from app.crypto.ids import uuid7
 from app.models import Authenticator, BackupCode, Session, User
 from tests.people import Answer, Person
 from tests.races.conftest import Arena
@@ -69,6 +71,25 @@ def test_of_200_uses_of_one_code_one_is_accepted(arena: Arena, kind: str) -> Non
     assert sessions_of(arena, person) == 2
     mine = BackupCode.user_id == UUID(person.tokens["user"]["id"])
     assert arena.scalar(sa.select(sa.func.count()).where(mine, BackupCode.used_at.is_not(None))) == (kind != "totp")
+
+
+@pytest.mark.covers("asvs 7.1.2")
+def test_whoever_signs_in_many_times_at_once_has_no_more_sessions_than_may_be(arena: Arena) -> None:
+    person = arena.person().sign_up()
+    _, backups = enrol(person)
+    mine = Session.user_id == UUID(person.tokens["user"]["id"])
+    with arena.engine.begin() as connection:
+        held = dict(connection.execute(sa.select(Session).where(mine)).mappings().one())
+        rows = [{**held, "id": uuid7(held["created_at"])} for _ in range(sessions.MOST - 3)]
+        connection.execute(sa.insert(Session), rows)
+    asked = challenges(person, 10)
+
+    def use(n: int) -> Answer:
+        return person.api.post("/api/auth/login/verify", {"challenge_id": asked[n], "otp": backups[n]})
+
+    assert codes(at_once(10, use, threads=10)) == {"ok": 10}
+    lasting = sa.select(sa.func.count()).where(mine, Session.revoked_at.is_(None))
+    assert arena.scalar(lasting) == sessions.MOST
 
 
 @pytest.mark.covers("attack A13")

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from app.core import sessions
 from app.crypto.keys import Purpose
 from app.models import RefreshToken, Session, User
 from tests.conftest import World
@@ -222,6 +223,37 @@ def test_all_but_this_one_can_be_ended(world: World, person: Person) -> None:
     assert answer["message"] == "1 other session ended."
     assert person.api.get("/api/auth/me", first).code == "token_revoked"
     assert person.me().status == 200
+
+
+@pytest.mark.covers("asvs 7.1.2")
+def test_one_more_than_may_be_ends_the_one_that_went_unused_for_longest(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MOST", 3)
+    held = [person.tokens]
+    for _ in range(2):
+        world.clock.advance(minutes=2)
+        held.append(person.sign_in().tokens)
+    world.clock.advance(minutes=2)
+    used = person.api.get("/api/auth/me", held[0]["access_token"]).status  # the oldest, and not the one to end
+    world.stamp()
+    held.append(person.sign_in().tokens)
+    codes = [person.api.get("/api/auth/me", each["access_token"]).code for each in held]
+    assert (used, codes) == (200, [None, "token_revoked", None, None])
+    assert person.refresh(held[1]["refresh_token"]).code == "token_revoked"
+    assert len(person.api.get("/api/auth/sessions", person.token)["items"]) == 3
+    [row] = world.audit(event="session.ended")
+    assert (str(row.user_id), row.facts) == (person.tokens["user"]["id"], {"why": "too_many", "count": 1})
+
+
+def test_what_has_ended_takes_no_room(world: World, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST", 2)
+    first = person.token
+    for _ in range(3):
+        world.clock.advance(minutes=2)
+        person.sign_in()
+        person.api.post("/api/auth/logout", {}, person.token).ok()
+    assert person.api.get("/api/auth/me", first).code in (None, "token_expired")
 
 
 def test_the_last_use_is_stamped_by_the_courier(world: World, person: Person) -> None:
