@@ -101,11 +101,11 @@ class Siege:
 
     def guess(self, path: str, body: Told, at: Victim, token: str = "") -> bool:
         self._keep()
-        kept_cookies = dict(self.cookies)
+        kept_cookies, now = dict(self.cookies), self.opened.clock.now
         right = self._make_right(body, at)
         would_be = self._said(*self._ask(path, right, token))
         self._put_back()
-        self.cookies = kept_cookies
+        self.cookies, self.opened.clock.now = kept_cookies, now  # a lock may end between the two
         status, told = self._ask(path, body, token)
         self.guesses += 1
         if would_be != self._said(status, told):

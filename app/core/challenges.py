@@ -110,9 +110,7 @@ def is_decoy(row: OtpChallenge) -> bool:
 
 def issue(work: Work, question: Question) -> OtpChallenge:
     """Store a new challenge with a fresh code. Its expiry is fixed now and no resend moves it."""
-    keys, challenge_id, factor = work.kit.keys, uuid7(work.now), codes.new_factor()
-    to = question.destination
-    code = codes.derive(keys, keys.current, factor, work.settings.otp_length)
+    challenge_id, to = uuid7(work.now), question.destination
     about = None if question.decoy else question.subject
     row = OtpChallenge(
         id=challenge_id,
@@ -130,9 +128,7 @@ def issue(work: Work, question: Question) -> OtpChallenge:
         begun_by=sessions.client_keys(work)[0] if work.client.keeps_cookie else None,
         methods=" ".join(question.methods),
         language=work.client.language or question.language or FALLBACK_LANGUAGE,
-        key_id=keys.current,
-        factor=factor,
-        digest=codes.digest(keys, keys.current, code, challenge=challenge_id, purpose=question.purpose, subject=about),
+        **codes.fresh(work.kit.keys, work.settings.otp_length, challenge_id, question.purpose, about),
         attempts=0,
         max_attempts=work.settings.otp_max_attempts,
         sends=1 if to else 0,
@@ -244,12 +240,15 @@ def resend_in(work: Work, row: OtpChallenge) -> int:
 
 
 def sent_again(work: Work, row: OtpChallenge, destination: Identifier, shown: str, *, paced: bool = True) -> bool:
-    """Take one of the challenge's sends, to the same or another proven destination. False if none is left or one was
-    sent less than `resend_in` ago; not `paced`, only if the challenge has ended. Raises ChallengeClosed if it is gone.
+    """Take one of the challenge's sends, to the same or another proven destination, whose code is another: the answer
+    says which was read. False if none is left or one was sent less than `resend_in` ago; not `paced`, only if the
+    challenge has ended. Raises ChallengeClosed if it is gone.
     """
     due = work.now - timedelta(seconds=work.settings.otp_resend_in)
     pace = (OtpChallenge.sends < MAX_SENDS, OtpChallenge.last_sent_at <= due) if paced else ()
     to = {"channel": channel_of(destination), "destination": destination.value, "shown": shown}
+    if destination.value != row.destination:
+        to |= codes.fresh(work.kit.keys, work.settings.otp_length, row.id, row.purpose, subject(row))
     taken = work.changes(
         update(OtpChallenge)
         .where(OtpChallenge.id == row.id, *pace)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, func, select, update
+from sqlalchemy import bindparam, exists, func, or_, select, update
 
 from app.core import locks, tokens
 from app.crypto.ids import uuid7
@@ -171,8 +171,13 @@ def stamp_used(work: Work, seen: Mapping[UUID, datetime]) -> None:
 
 
 OF_USER = Session.user_id == bindparam("user_id")
+UNTROUBLED = ("signed_out", "too_many")  # of ends, those that say nothing against who was signed in
 HISTORY = select(
-    exists().where(OF_USER, Session.client_key.in_(bindparam("keys", expanding=True))),
+    exists().where(
+        OF_USER,
+        Session.client_key.in_(bindparam("keys", expanding=True)),
+        or_(Session.revoked_why.is_(None), Session.revoked_why.in_(UNTROUBLED)),
+    ),
     select(func.count())
     .where(OF_USER, Session.revoked_at.is_(None), Session.expires_at > bindparam("now"))
     .scalar_subquery(),
@@ -180,7 +185,9 @@ HISTORY = select(
 
 
 def history(work: Work, user_id: UUID) -> tuple[bool, int]:
-    """Whether the user has signed in from this kind of client in this network before, and how many sessions last."""
+    """Whether the user has signed in from this kind of client in this network before, by a session that nobody has
+    ended for them, and how many sessions last.
+    """
     known, lasting = work.db.execute(HISTORY, {"user_id": user_id, "keys": client_keys(work), "now": work.now}).one()
     return bool(known), lasting
 

@@ -32,6 +32,14 @@ def derive(keys: KeyRing, key_id: str, factor: str, digits: int) -> str:
     return hotp(keys.key(Purpose.CODES, key_id), bytes.fromhex(factor), digits, "sha256")
 
 
+def fresh(keys: KeyRing, digits: int, challenge: UUID, purpose: str, subject: UUID | None) -> dict[str, str]:
+    """What is kept of a new code: the key it is derived from, its factor, and its digest."""
+    key_id, factor = keys.current, new_factor()
+    code = derive(keys, key_id, factor, digits)
+    kept = digest(keys, key_id, code, challenge=challenge, purpose=purpose, subject=subject)
+    return {"key_id": key_id, "factor": factor, "digest": kept}
+
+
 def digest(keys: KeyRing, key_id: str, code: str, *, challenge: UUID, purpose: str, subject: UUID | None) -> str:
     """What is kept of a code, hex. The same digits for another challenge, purpose or subject give another digest."""
     bound = (challenge.hex, purpose, subject.hex if subject else "", code)

@@ -112,11 +112,16 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
         return "expired"
     if not row.expires_at and _lapsed(row) >= MOST_LAPSED:
         return "lapsed"
-    if row.kind.startswith(CODE) and (challenge is None or not challenges.is_open(work, challenge)):
+    if row.kind.startswith(CODE) and (challenge is None or not _asks_for(work, row, challenge)):
         return "closed"
     if row.kind.startswith(CODE) and challenge and challenges.is_decoy(challenge):
         return outbox.SPENT
     return None
+
+
+def _asks_for(work: Work, message: Outgoing | OutboxMessage, challenge: OtpChallenge) -> bool:
+    """Whether a challenge takes a code yet, and the one of this address."""
+    return challenges.is_open(work, challenge) and message.recipient == challenge.destination
 
 
 def _lapsed(row: OutboxMessage) -> int:
@@ -130,8 +135,7 @@ def _lapsed(row: OutboxMessage) -> int:
 
 def _is_counted(row: OutboxMessage) -> bool:
     """SMS that cost money, or stand in for one that does. A second try is counted only if the first was stopped, or may
-    have cost something already: a provider had it, or may have had it, or the courier that tried it has not said what
-    came of it. One that was given back untried is not counted by the next who claims it.
+    have cost something: a provider had it or may have, or nobody said what came of it. Not what was given back untried.
     """
     stopped = (row.last_error or "").startswith((outbox.SHIELD, NOTICED))
     fresh = row.last_error is None or stopped or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)
@@ -210,9 +214,7 @@ def _made(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Out
 
 
 def _leave(work: Work, row: OutboxMessage, why: str | None) -> None:
-    """Drop what must not be sent. What cannot be made for now is put back as long as it would come in time: a newer
-    version can, or it can once a template or a key is there.
-    """
+    """Drop what must not be sent. What cannot be made for now (a template or a key is away) waits, if it can."""
     pause = UNMADE_RETRY if row.expires_at else max(UNMADE_RETRY, work.now - row.created_at)
     last = row.expires_at or row.created_at + outbox.GIVE_UP
     at = min(work.now + pause, last - LAST_TRY)
@@ -268,7 +270,7 @@ def is_wanted(work: Work, claimed: Claimed) -> bool:
     if not claimed.outgoing.code:
         return True
     challenge = challenges.find(work, claimed.challenge_id) if claimed.challenge_id else None
-    return challenge is not None and challenges.is_open(work, challenge)
+    return challenge is not None and _asks_for(work, claimed.outgoing, challenge)
 
 
 def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: str) -> None:

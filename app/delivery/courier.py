@@ -10,7 +10,6 @@ repeated, each with the same code.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -128,7 +127,7 @@ class Courier:
                 log.exception("the courier stumbled")
                 busy = False
             if not busy and bell.wait(retrying.about(POLL_S)):
-                self._stopping.wait(random.uniform(0, SPREAD_S))  # noqa: S311 (jitter, not a secret)
+                self._stopping.wait(retrying.at_most(SPREAD_S))
 
     def _keep_up(self) -> None:
         """Upkeep has a thread of its own: no code waits for it."""

@@ -53,3 +53,8 @@ def again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
 def about(seconds: float) -> float:
     """Spread by a fifth either way, so that couriers which began together do not go on together."""
     return seconds * random.uniform(0.8, 1.2)  # noqa: S311 (jitter, not a secret)
+
+
+def at_most(seconds: float) -> float:
+    """Any time up to this, so that nobody knows when what they asked for is begun."""
+    return random.uniform(0, seconds)  # noqa: S311 (jitter, not a secret)

@@ -218,11 +218,11 @@ def revoke_sessions(work: Work, user_id: UUID) -> int:
 
 
 def reset_mfa(work: Work, user_id: UUID) -> User:
-    """Take every second method from somebody who lost them, sign them out everywhere and tell their addresses. Twice is
-    as good as once. Raises NotFound.
+    """Take every second method from somebody who lost them, sign them out everywhere and tell their addresses; and let
+    the phone of a recovery count again, for the e-mail may be lost. Twice is as good as once. Raises NotFound.
     """
     user = _held(work, user_id, "reset_mfa")
-    before = factors.remove_all(work, user)
+    before, user.recovered_by = factors.remove_all(work, user), None
     ended = _end(work, user, "mfa_reset_by_admin")
     if before:
         outbox.tell(work, user, Notice.FACTORS_RESET, ip="", client="")

@@ -66,7 +66,7 @@ def _ask_in_turn(work: Work, question: Question, destination: Identifier, event:
     """If the destination's budget is spent for this minute, the code waits its turn rather than being refused. Raises
     RateLimited if its turn would come too late.
     """
-    wait = sends.charge(work, destination)
+    wait = _charge(work, question.purpose, destination)
     if wait >= challenges.life(work, question).total_seconds():
         late = RateLimited(retry_after=wait)
         raise audit.refusal(work, event, destination.masked, late, user_id=question.user_id)
@@ -155,7 +155,7 @@ def repeat(work: Work, row: OtpChallenge) -> OtpChallenge:
 
 def _send_again(work: Work, row: OtpChallenge, destination: Identifier, *, paced: bool) -> OtpChallenge:
     shown = row.shown if destination.value == row.destination else destination.masked
-    wait = sends.charge(work, destination, invited=_is_invited(row))
+    wait = _charge(work, row.purpose, destination, invited=_is_invited(row))
     if not challenges.sent_again(work, row, destination, shown, paced=paced):
         soon = ResendTooSoon(retry_after=max(1, challenges.resend_in(work, row)))
         raise refusal(work, row, soon if paced else ChallengeClosed())
@@ -163,6 +163,12 @@ def _send_again(work: Work, row: OtpChallenge, destination: Identifier, *, paced
     about = challenges.subject(row)
     audit.record(work, Event.CODE_SENT_AGAIN, row.shown, user_id=about, purpose=row.purpose, channel=row.channel)
     return row
+
+
+def _charge(work: Work, purpose: str, destination: Identifier, *, invited: bool = True) -> int:
+    if purpose == Purpose.STEP_UP:
+        return sends.charge_step_up(work, destination)
+    return sends.charge(work, destination, invited=invited)
 
 
 def _is_invited(row: OtpChallenge) -> bool:

@@ -353,15 +353,13 @@ def test_the_languages_are_tried_in_their_order(load: Loader) -> None:
 
 
 def test_a_notice_says_its_facts_in_the_language_of_its_template(tmp_path: Path, taking: Provider) -> None:
-    text = "The {#var#} of your Latchkey account was changed. Not you? Reset your password now."
+    advice = "Not you? Sign in, undo it and change your password now."
+    text = "The {#var#} of your Latchkey account was changed. " + advice
     (tmp_path / "dlt.toml").write_text(table("gupshup", kind="notice.contact_changed", text=text), "utf-8")
     facts = dlt.FACTS | {"changed": "sms"}
     out = message(code="", kind="notice.contact_changed", language="hi", text="आपका फ़ोन नंबर बदला गया", facts=facts)
     taking.sender("gupshup", dlt_file=tmp_path / "dlt.toml").send(out)
-    assert (
-        taking.request.form["msg"]
-        == "The phone number of your Latchkey account was changed. Not you? Reset your password now."
-    )
+    assert taking.request.form["msg"] == "The phone number of your Latchkey account was changed. " + advice
 
 
 def test_with_a_file_gupshup_sends_no_text_to_india_that_is_not_registered(tmp_path: Path, taking: Provider) -> None:

@@ -14,6 +14,7 @@ from tests.security_key import Authenticator as SecurityKey
 from tests.web.admins import USERS, act, id_of, last, of_role, path
 from tests.web.test_passkeys import bind, start
 from tests.web.test_passkeys import sign_in as sign_in_with_key
+from tests.web.test_phone import NUMBER, Phone, by_recovery, owner_with_both
 
 OWNED = (Authenticator, BackupCode, Passkey, TrustedDevice)
 
@@ -54,6 +55,20 @@ def test_who_lost_their_factors_signs_in_by_password_and_code_again(world: World
     assert jane.sign_in().me()["mfa"] == []
     assert rows(world, other) == [2, 10, 1, 1]
     assert len(other.me()["mfa"]) == 3
+
+
+def test_who_lost_the_mailbox_too_gets_in_by_the_phone_that_recovered(world: World, admin: Person) -> None:
+    """The phone's code counts for nothing beside the password that it set, while there is an e-mail address. Whoever
+    has lost that as well, or had it changed by a thief, has no other way but an administrator's word.
+    """
+    owner = owner_with_both(world)
+    login = {"phone": NUMBER, "password": by_recovery(world, Phone(world))}
+    assert owner.api.post("/api/auth/login", login).ok()["methods"] == ["email"]
+    act(admin.sign_in(), owner, "reset-mfa").ok()
+    world.clock.advance(minutes=2)
+    asked = owner.api.post("/api/auth/login", login | {"channel": "sms"}).ok()
+    assert (asked["methods"], asked["channel"]) == (["email", "sms"], "sms")
+    owner.verify_signin(asked["challenge_id"], world.read("sms", NUMBER)).ok()
 
 
 @pytest.mark.covers("asvs 6.3.7", "nist N59")

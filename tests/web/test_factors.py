@@ -142,6 +142,16 @@ def test_an_enrolment_that_is_not_finished_in_time_is_void(world: World, person:
     assert confirm(person, App(None, world, begun["factor_id"], []), "123456").code == "not_found"  # type: ignore[arg-type]
 
 
+def test_a_setup_is_confirmed_by_a_recent_sign_in_alone(world: World, person: Person) -> None:
+    """Or who had a session for a moment, and the password, would bind an app by a sign-in that may not begin one."""
+    begun = person.api.post("/api/auth/factors/totp", {}, person.token).ok()
+    app = App(pyotp.parse_uri(begun["otpauth_uri"]), world, begun["factor_id"], [])
+    world.clock.advance(minutes=11)
+    assert confirm(person, app, app.code()).code == "insufficient_user_authentication"
+    person.sign_in()
+    confirm(person, app, app.code()).ok()
+
+
 def test_nobody_confirms_or_removes_what_is_another_s(world: World, person: Person) -> None:
     other = world.person().sign_up()
     begun = person.api.post("/api/auth/factors/totp", {}, person.token).ok()

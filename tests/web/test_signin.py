@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import jwt
 import pytest
 import sqlalchemy as sa
 
 from app.crypto.passwords import Hasher
 from app.models import AuditLog, OtpChallenge, Throttle, User
 from tests.conftest import World
-from tests.people import PASSWORD, Person, while_hashing, wrong
+from tests.people import PASSWORD, Answer, Person, while_hashing, wrong
 from tests.web.admins import id_of
 
 
@@ -62,17 +63,56 @@ def test_the_channel_can_be_chosen(world: World) -> None:
     assert current["amr"] == ["pwd", "sms"]
 
 
-def test_a_code_can_be_sent_to_the_other_proven_address(world: World) -> None:
+def with_both_addresses(world: World) -> Person:
     person = world.person(phone="+919876543210")
     asked = person.ask_signup().ok()
     pending = person.verify_signup(asked["challenge_id"], person.code()).ok()["pending"]
     person.api.post("/api/auth/verify-otp", {"challenge_id": pending["challenge_id"], "otp": person.code("sms")}).ok()
-    asked = person.ask_signin().ok()
-    code = person.code()
+    world.clock.advance(minutes=2)
+    return person
+
+
+def sent_to_the_phone(world: World, person: Person, challenge_id: str) -> Answer:
     world.clock.advance(seconds=31)
-    again = person.api.post("/api/auth/resend-otp", {"challenge_id": asked["challenge_id"], "channel": "sms"}).ok()
+    return person.api.post("/api/auth/resend-otp", {"challenge_id": challenge_id, "channel": "sms"}).ok()
+
+
+def test_a_code_can_be_sent_to_the_other_proven_address_and_is_another(world: World) -> None:
+    """So the answer says which was read: whoever has the mailbox alone does not come by as the phone's owner."""
+    person = with_both_addresses(world)
+    asked = person.ask_signin().ok()
+    mailed = person.code()
+    again = sent_to_the_phone(world, person, asked["challenge_id"])
     assert (again["channel"], again["destination"]) == ("sms", "+91******3210")
-    assert person.code("sms") == code
+    assert person.verify_signin(asked["challenge_id"], mailed, method="email").code == "invalid_code"
+    assert person.verify_signin(asked["challenge_id"], mailed).code == "invalid_code"
+    tokens = person.verify_signin(asked["challenge_id"], person.code("sms")).ok()
+    assert jwt.decode(tokens["access_token"], options={"verify_signature": False})["amr"] == ["pwd", "sms"]
+
+
+def test_back_at_the_first_address_the_newest_code_counts(world: World) -> None:
+    person = with_both_addresses(world)
+    asked = person.ask_signin().ok()
+    first = person.code()
+    sent_to_the_phone(world, person, asked["challenge_id"])
+    world.clock.advance(seconds=31)
+    person.api.post("/api/auth/resend-otp", {"challenge_id": asked["challenge_id"], "channel": "email"}).ok()
+    assert person.code() != first
+    person.verify_signin(asked["challenge_id"], person.code()).ok()
+
+
+def test_a_code_that_was_not_sent_yet_goes_to_the_address_of_now_alone(world: World) -> None:
+    """What waits for a provider would else come late, with digits that are not asked for, or with the other's."""
+    person = with_both_addresses(world)
+    world.sends_at_once = False
+    asked = person.ask_signin().ok()
+    sent_to_the_phone(world, person, asked["challenge_id"])
+    before = len(world.inbox(person.email))
+    world.deliver()
+    assert len(world.inbox(person.email)) == before
+    dropped = [row for row in world.audit(event="message.dropped") if row.facts["kind"] == "code.signin"]
+    assert [(row.reason, row.facts["channel"]) for row in dropped] == [("closed", "email")]
+    person.verify_signin(asked["challenge_id"], person.code("sms")).ok()
 
 
 def test_exactly_one_identifier_must_be_given(person: Person) -> None:
@@ -180,6 +220,36 @@ def test_a_new_client_is_told_to_the_owner(world: World) -> None:
     world.clock.advance(minutes=2)
     elsewhere = world.person("198.51.100.7", email=person.email).sign_in()
     assert world.inbox(person.email).count("notice.new_signin") == 1
+    elsewhere.sign_in()
+    assert world.inbox(person.email).count("notice.new_signin") == 1
+
+
+@pytest.mark.parametrize("act", ["one", "others", "recovery"])
+def test_a_client_whose_session_the_owner_ended_is_new_again(world: World, act: str) -> None:
+    person = world.person().sign_up()
+    world.clock.advance(minutes=2)
+    thief = world.person("198.51.100.7", email=person.email).sign_in()
+    assert world.inbox(person.email).count("notice.new_signin") == 1
+    if act == "one":
+        person.api.delete(f"/api/auth/sessions/{thief.tokens['session_id']}", person.token).ok()
+    elif act == "others":
+        person.api.delete("/api/auth/sessions", person.token).ok()
+    else:
+        asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
+        new = {"challenge_id": asked["challenge_id"], "otp": person.code(), "new_password": PASSWORD}
+        person.api.post("/api/auth/reset-password", new).ok()
+    assert thief.me().code == "token_revoked"
+    world.clock.advance(minutes=2)
+    thief.sign_in()
+    assert world.inbox(person.email).count("notice.new_signin") == 2
+
+
+def test_a_client_that_signed_out_stays_known(world: World) -> None:
+    person = world.person().sign_up()
+    world.clock.advance(minutes=2)
+    elsewhere = world.person("198.51.100.7", email=person.email).sign_in()
+    elsewhere.api.post("/api/auth/logout", {}, elsewhere.token).ok()
+    world.clock.advance(minutes=2)
     elsewhere.sign_in()
     assert world.inbox(person.email).count("notice.new_signin") == 1
 

@@ -248,3 +248,23 @@ def test_it_is_in_the_audit_log_how_it_was_proven(world: World, stale: Person) -
     answer(stale, ask(stale).ok()["challenge_id"], stale.code()).ok()
     [row] = world.audit(event="step_up.completed")
     assert row.facts == {"method": "email"}
+
+
+@pytest.mark.covers("attack A60")
+def test_a_stolen_session_leaves_half_of_a_day_s_messages(world: World, person: Person) -> None:
+    """However often it asks for a step-up, and for its code again, the owner can sign in and recover."""
+    world.clock.advance(days=2)
+    thief = person.sign_in()
+    for _ in range(40):
+        asked = ask(thief)
+        if asked.status != 200:
+            break
+        world.clock.advance(seconds=61)
+        thief.api.post("/api/auth/resend-otp", {"challenge_id": asked["challenge_id"]})
+        world.clock.advance(seconds=61)
+        thief.tokens = thief.refresh().ok().body
+    assert (asked.status, asked.code) == (429, "rate_limited")
+    assert asked["retry_after"] > 3600
+    assert world.inbox(person.email).count("code.step_up") == world.settings.sends_per_day_email / 2
+    owner = world.person(email=person.email).sign_in()
+    assert owner.me().status == 200

@@ -114,7 +114,7 @@ def _enrolment(work: Work, begun: Enrolment) -> EnrolmentReply:
     }
 
 
-@auth.add("POST", "/factors/totp/<uuid:factor_id>/confirm", body=ConfirmBody, reply=ConfirmedReply, guard=BEARER,
+@auth.add("POST", "/factors/totp/<uuid:factor_id>/confirm", body=ConfirmBody, reply=ConfirmedReply, guard=RECENT,
           limit=limits.GUESSES, repeatable=True, refusals=(errors.InvalidCode, errors.NotFound))  # fmt: skip
 def confirm_totp(work: Work, body: ConfirmBody, factor_id: UUID) -> Any:
     """Take the app into use with its first code. With the first factor come ten backup codes, shown only now. Every
