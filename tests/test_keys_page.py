@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.crypto import signing
+from app.delivery import upkeep
 from app.production import weak
 from tests.conftest import World
 from tests.lanes import ROOT, SECRETS
@@ -76,6 +77,19 @@ def test_the_steps_of_a_section_sign_nobody_out(make_world: Callable[..., World]
         elif kind == "sh" and "flask" in block and "$ID" not in block:
             for line in block.splitlines():
                 run(fleet(before | variables_of(line)), line)
+
+
+@pytest.mark.one_lane
+def test_after_the_last_step_commands_write_with_nobody_there_to_answer(make_world: Callable[..., World]) -> None:
+    fleet = Fleet(make_world)
+    *before, dropped = [settings_of(block) for kind, block in SECTIONS["`SECRET_KEY`"] if kind == "ini"]
+    for settings in before:
+        world = fleet(settings)
+        world.person().sign_up()
+        upkeep.seal(world.kit)
+    world.clock.advance(hours=25)
+    done = fleet(dropped).app.test_cli_runner().invoke(args=["users", "sign-out", "--everyone"], input="")
+    assert (done.exit_code, done.stderr) == (0, "")
 
 
 def variables_of(line: str) -> dict[str, str]:

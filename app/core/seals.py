@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, bindparam, delete, func, select, update
 
 from app.core import signatures
+from app.core.cryptoperiods import OVERLAP
 from app.core.signatures import Fault
 from app.crypto.keys import KeyRing, Purpose
 from app.models import AuditLog, AuditSeal
@@ -38,10 +39,16 @@ def newest(work: Work) -> AuditSeal | None:
 
 def is_of_another_key(work: Work) -> bool:
     """True if one of the last seals was made with a SECRET_KEY that no setting has: the one that is set is not the
-    service's, or that was lost. Not the last alone: whoever has the wrong key makes it.
+    service's, or that was lost. Not of a key that was replaced: ours have made all seals since, for more than a day.
+    The last seal alone tells nothing, for whoever has the wrong key makes it.
     """
-    lately = select(AuditSeal.key_id).order_by(AuditSeal.sequence.desc()).limit(LATELY)
-    return not set(work.db.scalars(lately)) <= set(work.kit.keys.ids)
+    lately = select(AuditSeal.key_id, AuditSeal.made_at).order_by(AuditSeal.sequence.desc()).limit(LATELY)
+    since = work.now
+    for key_id, made_at in work.db.execute(lately):
+        if key_id not in work.kit.keys.ids:
+            return work.now - since <= OVERLAP
+        since = made_at
+    return False
 
 
 def anchor(work: Work) -> AuditSeal | None:

@@ -297,6 +297,24 @@ def test_a_process_with_another_secret_key_than_the_last_seal_s_says_so(
         assert ("SECRET_KEY that no setting has" in caplog.text) is says
 
 
+@pytest.mark.parametrize(
+    ("seals_in_turn", "says"),
+    [("old", True), ("old new", True), ("old new 25h", False), ("old new old new 25h", False), ("old 25h new", True),
+     ("old new 25h old", True), ("old new 25h old new", True), ("old new 25h old new 25h", False)],
+)  # fmt: skip
+def test_a_key_that_alone_has_sealed_for_a_day_is_the_service_s(world: World, seals_in_turn: str, says: bool) -> None:
+    """A rotation ends so, also where copies changed their key one after the other. Who has the wrong key seals too."""
+    rings = {"old": KeyRing(["o" * 40]), "new": KeyRing(["n" * 40])}
+    for each in seals_in_turn.split():
+        if each in rings:
+            kit = replace(world.kit, keys=rings[each])
+            run(kit, lambda work: audit.record(work, audit.Event.SIGNIN_REFUSED, "somebody", reason="invalid_credentials"))
+            assert upkeep.seal(kit) == 1
+        else:
+            world.clock.advance(hours=int(each.removesuffix("h")))
+    assert run(replace(world.kit, keys=rings["new"]), seals.is_of_another_key, reads=True) is says
+
+
 def test_a_row_that_nobody_seals_is_found(world: World) -> None:
     world.person().sign_up()
     assert findings(world) == []
