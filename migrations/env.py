@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 
 from alembic import context
+from click import ClickException
 from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app import models  # noqa: F401 - registers the tables
+from app.cli import output
 from app.core import schema
-from app.db import Base
+from app.db import Base, cause
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import resume` in the versions
 
@@ -26,6 +28,7 @@ OWN_LOCK = f"CONCAT('latchkey.{LOCK}.', MD5(DATABASE()))"  # by name, which Mari
 DDL_LOCK_S = 2  # whoever wants a table for itself keeps all others waiting meanwhile
 ATTEMPTS = 30  # so rather let go, and try again
 PAUSE_S = 1.0
+READ_ONLY = ("SQLITE_READONLY", "25006", "1290")  # as SQLite, PostgreSQL and MariaDB name it
 LOCKED = {"55P03", 1205}  # PostgreSQL's and MariaDB's word for it
 
 
@@ -34,14 +37,19 @@ def run() -> None:
     mysql = engine.dialect.name == "mysql"
     if mysql:
         engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        take_turn(connection)
+    with output.refusals():  # what a migration itself meets is shown as it is
+        connection = engine.connect()
+    with connection:
+        with output.refusals():
+            take_turn(connection)
         try:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     migrate(connection, mysql)
                     break
                 except DBAPIError as error:
+                    if any(word in cause(error) for word in READ_ONLY):
+                        raise ClickException(output.away(error)) from None
                     code = getattr(error.orig, "pgcode", None) or error.orig.args[0]
                     if code not in LOCKED or attempt == ATTEMPTS:
                         raise

@@ -18,6 +18,7 @@ from alembic.migration import MigrationContext
 from flask_migrate import downgrade
 
 from app import create_app, models
+from app.cli import output
 from app.config import Settings
 from app.core import people
 from app.crypto.ids import uuid7
@@ -299,6 +300,22 @@ def test_an_older_version_does_not_start_on_a_database_that_it_cannot_live_in(ur
     done = by_command(url, "upgrade")
     assert done.returncode == 1
     assert "Can't locate revision identified by '9999'" in done.stderr
+
+
+def test_a_database_that_is_away_or_cannot_be_written_ends_the_upgrade_with_a_line(
+    url: str, kind: str, tmp_path: Path
+) -> None:
+    made = sa.make_url(url)
+    away = made.set(database=str(tmp_path / "no" / "such.db")) if kind == "sqlite" else made.set(port=1)
+    urls = [away.render_as_string(hide_password=False)]
+    if kind == "sqlite":
+        lanes.migrate(url, "0008")
+        urls.append(f"{url}?mode=ro&uri=true".replace("sqlite:///", "sqlite:///file:"))
+    for each in urls:
+        done = by_command(each, "upgrade")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"Error: {output.AWAY} It says: OperationalError"), done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def mark(url: str, revision: str) -> None:

@@ -6,7 +6,6 @@ from datetime import timedelta
 from uuid import UUID
 
 import click
-from flask.cli import AppGroup
 
 from app.cli import output
 from app.cli.output import AS_JSON
@@ -19,7 +18,7 @@ from app.work import Work
 COLUMNS = ("id", "prefix", "name", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
 MOST = 1000
 
-group = AppGroup("api-keys", help="List, make and revoke the keys by which servers call.")
+group = output.Group("api-keys", help="List, make and revoke the keys by which servers call.")
 
 
 @group.command("list")
@@ -37,14 +36,20 @@ def list_keys(*, as_json: bool) -> None:
 @click.option("--days", type=click.IntRange(1, 3660), help="It ends after so many days; without, never.")
 @AS_JSON
 def create(*, name: str, scopes: tuple[str, ...], days: int | None, as_json: bool) -> None:
-    """Make a key called NAME. It is printed here and never again."""
+    """Make a key called NAME. It is printed here and never again; one that cannot be printed is revoked at once."""
 
     def story(work: Work) -> dict[str, object]:
         until = work.now + timedelta(days=days) if days else None
         row, key = keys.create(work, name, [Scope(scope) for scope in scopes], until)
         return {"key": key, **present.api_key(row)}
 
-    output.show_one(output.act(story), as_json=as_json)
+    made = output.act(story)
+    try:
+        output.show_one(made, as_json=as_json)
+    except OSError:
+        output.act(lambda work: keys.revoke(work, UUID(str(made["id"]))))
+        click.echo("The key was not shown, and is revoked.", err=True)
+        raise
 
 
 @group.command("revoke")

@@ -28,7 +28,7 @@ WITHOUT_END = 2**31
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
-@click.command("audit-seal")
+@click.command("audit-seal", cls=output.Command)
 @click.option("--adopt", is_flag=True, help="Sign unsigned rows and seal them too: those that an older version wrote.")
 @with_appcontext
 def seal(*, adopt: bool) -> None:
@@ -61,7 +61,7 @@ RETURNED = click.option(
 )  # fmt: skip
 
 
-@click.command("audit-verify")
+@click.command("audit-verify", cls=output.Command)
 @click.option("--head", callback=_head, help="A head that was printed or logged before: the chain must still hold it.")
 @RETURNED
 @click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object.")
@@ -114,7 +114,7 @@ def _sum_up(seen: Inspection) -> None:
     click.echo(f"{seen.findings} findings" if seen.findings else "all is as it was written")
 
 
-@click.command("audit-purge")
+@click.command("audit-purge", cls=output.Command)
 @click.option("--before", required=True, type=DAY, help="A day (UTC), today at the latest: older rows go.")
 @RETURNED
 @click.pass_context
@@ -144,7 +144,7 @@ def purge(context: click.Context, *, before: datetime, returned: tuple[int, ...]
     click.echo(f"{rows} rows deleted")
 
 
-@click.command("audit-export")
+@click.command("audit-export", cls=output.Command)
 @click.option("--format", "kind", type=click.Choice([*audit_export.MEDIA]), default="ndjson", show_default=True)
 @click.option("--from", "since", type=DAY, help="The first day (UTC).")
 @click.option("--to", "until", type=DAY, help="The day before which it ends (UTC).")

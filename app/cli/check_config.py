@@ -12,7 +12,7 @@ from app.production import remarks
 from app.web import hops
 
 
-@click.command("check-config")
+@click.command("check-config", cls=output.Command)
 @click.option("--forwarded-for", metavar="HEADER", help="Say which address the service sees for an X-Forwarded-For.")
 @with_appcontext
 def command(*, forwarded_for: str | None) -> None:

@@ -46,7 +46,7 @@ class Tally:
         self.reasons.update(each.code for each in outcome.refused)
 
 
-@click.command("import-users")
+@click.command("import-users", cls=output.Command)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--format", "chosen", type=click.Choice(["csv", "ndjson"]), help="What FILE is, if not by its name.")
 @click.option("--dry-run", is_flag=True, help="Check every row and write nothing.")
@@ -131,8 +131,9 @@ def outcomes(kit: Kit, rows: Source, *, dry_run: bool) -> Iterator[tuple[Outcome
         story = partial(imports.take, rows=good, claimed=claimed, trial=dry_run)
         try:
             outcome = work.run(kit, story, reads=dry_run)
-        except (Unavailable, DBAPIError):
-            raise click.ClickException(f"{output.AWAY} Run this again: it goes on where it stopped.") from None
+        except (Unavailable, DBAPIError) as error:
+            again = "Run this again: it goes on where it stopped."
+            raise click.ClickException(f"{output.away(error)} {again}") from None
         claimed |= outcome.claimed
         outcome.refused += [row for row, _ in batch if isinstance(row, Refused)]
         outcome.refused.sort(key=lambda each: each.line)

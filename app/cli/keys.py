@@ -19,7 +19,7 @@ from app.flows import rotation as renewal
 ALGORITHMS = click.Choice(["EdDSA", "ES256", "RS256"])
 
 
-@click.command("make-key")
+@click.command("make-key", cls=output.Command)
 @click.argument("algorithm", type=ALGORITHMS, default="EdDSA")
 @with_appcontext
 def make_key(*, algorithm: str) -> None:
@@ -33,7 +33,7 @@ def make_key(*, algorithm: str) -> None:
     click.echo(f"JWT_PRIVATE_KEY={signing.one_line(made)}")
 
 
-@click.command("public-key")
+@click.command("public-key", cls=output.Command)
 @with_appcontext
 def public_key() -> None:
     """Print the public half of the private key in force, as what goes on accepting its tokens once another signs."""
@@ -50,7 +50,7 @@ def _print_public(pem: str) -> None:
     click.echo(f"JWT_PREVIOUS_PUBLIC_KEYS={signing.one_line(pem)}")
 
 
-@click.command("audience-key")
+@click.command("audience-key", cls=output.Command)
 @click.argument("name")
 @with_appcontext
 def audience_key(*, name: str) -> None:
@@ -69,7 +69,7 @@ def audience_key(*, name: str) -> None:
         click.echo(f"{signing.key_id(secret)}  {does:8}  {secret}")
 
 
-@click.command("rotate-keys")
+@click.command("rotate-keys", cls=output.Command)
 @click.option("--check", is_flag=True, help="Change nothing; only tell what older keys are still needed for.")
 @click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object.")
 @click.pass_context

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 from flask import current_app
+from flask.cli import AppGroup
 from sqlalchemy.exc import DBAPIError
 
 from app.core import seals
@@ -24,6 +27,37 @@ OTHER_KEY = """\
 The audit log of this database was sealed with a SECRET_KEY that no setting has.
 Set the service's, or put an earlier one into SECRET_KEY_PREVIOUS. Is it lost, and shall the one that is set sign?"""
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+
+
+class Command(click.Command):
+    """A command that tells what it did: where it cannot, it ends with code 1 and the reason on stderr. It does nothing
+    at all without a stdout.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        if sys.stdout is None:
+            raise click.ClickException("There is no standard output to write to.")
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:  # whoever reads has seen enough: click ends with code 1, and says nothing
+            raise
+        except OSError as error:
+            _let_go()
+            raise click.ClickException(f"Reading or writing failed: {error.strerror or error}.") from None
+
+
+def _let_go() -> None:
+    """Have what a stdout did not take go nowhere: Python would try again at its end, and end with another code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Group(AppGroup):
+    """Commands under one name."""
+
+    command_class = Command
 
 
 def kit() -> Kit:
@@ -55,13 +89,17 @@ def refusals() -> Iterator[None]:
     """A refusal in this block, and what the database refuses, ends the command with code 1 and its reason on stderr."""
     try:
         yield
-    except Unavailable:
-        raise click.ClickException(AWAY) from None
-    except DBAPIError as error:  # a table that is not there, a right that its role has not
-        raise click.ClickException(f"{AWAY} It says: {cause(error)}.") from None
+    except (Unavailable, DBAPIError) as error:
+        raise click.ClickException(away(error)) from None
     except Refusal as refused:
         details = "; ".join(f"{error['field']}: {error['message']}" for error in refused.extra.get("errors", []))
         raise click.ClickException(f"{refused.code}: {details or refused.message}") from None
+
+
+def away(error: Unavailable | DBAPIError) -> str:
+    """What to say of a database that is away, or lacks a table, or its role a right; with the word of its driver."""
+    why = cause(error) if isinstance(error, DBAPIError) else error.extra.get("cause")
+    return f"{AWAY} It says: {why}."
 
 
 def as_name(_context: Any, _option: Any, given: str | None) -> str | None:

@@ -16,7 +16,7 @@ from app.work import Kit, run
 WITHOUT_END = 2**31
 
 
-@click.command("purge")
+@click.command("purge", cls=output.Command)
 @click.option("--dry-run", is_flag=True, help="Count what may go now and delete nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The counts as one JSON object.")
 @with_appcontext

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import click
-from flask.cli import AppGroup, with_appcontext
+from flask.cli import with_appcontext
 
 from app.cli import output
 from app.cli.output import AS_JSON
@@ -27,12 +27,12 @@ from app.work import Kit, Work, in_batches, run
 COLUMNS = ("id", "role", "status", "email", "phone", "username", "name", "created_at")
 WHO = click.argument("who")
 
-users = AppGroup(
+users = output.Group(
     "users", help="Find people, lock, unlock and sign them out, take lost factors from them, give them another role."
 )
 
 
-@click.command("create-admin")
+@click.command("create-admin", cls=output.Command)
 @click.option("--email", prompt="E-mail", help="The address with which the admin signs in.")
 @click.option("--name", callback=output.as_name, help="For people to read.")
 @click.option("--password", help="Asked for if it is not given here, where others may read it.")

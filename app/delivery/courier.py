@@ -120,8 +120,8 @@ class Courier:
                 busy = self.sends and self.round(channel) > 0
                 if channel == STAMPING:
                     self._stamp()
-            except Unavailable:
-                log.warning("the database is away; messages wait")
+            except Unavailable as away:
+                log.warning("the database is away (%s); messages wait", away.extra.get("cause"))
                 busy = False
             except Exception:
                 log.exception("the courier stumbled")
@@ -136,8 +136,8 @@ class Courier:
             try:
                 upkeep = upkeep or Upkeep(self.kit)
                 upkeep.tick()
-            except Unavailable:
-                log.warning("the database is away; upkeep waits")
+            except Unavailable as away:
+                log.warning("the database is away (%s); upkeep waits", away.extra.get("cause"))
             except Exception:
                 log.exception("upkeep stumbled")
 

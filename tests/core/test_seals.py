@@ -308,7 +308,10 @@ def test_a_key_that_alone_has_sealed_for_a_day_is_the_service_s(world: World, se
     for each in seals_in_turn.split():
         if each in rings:
             kit = replace(world.kit, keys=rings[each])
-            run(kit, lambda work: audit.record(work, audit.Event.SIGNIN_REFUSED, "somebody", reason="invalid_credentials"))
+            run(
+                kit,
+                lambda work: audit.record(work, audit.Event.SIGNIN_REFUSED, "somebody", reason="invalid_credentials"),
+            )
             assert upkeep.seal(kit) == 1
         else:
             world.clock.advance(hours=int(each.removesuffix("h")))

@@ -19,6 +19,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 import sqlalchemy.orm
+from flask import Flask
 
 from app import create_app
 from app.errors import Unavailable
@@ -33,12 +34,30 @@ from tools import servers
 
 
 @pytest.fixture
-def unreachable(lane: Lane) -> Api:
+def alone(lane: Lane) -> Flask:
     """An application whose database is not there."""
     url = sa.make_url(lane.database_url)
     gone = f"sqlite:////no/such/folder/{url.database}" if lane.name == "sqlite" else url.set(port=1)
     text = gone if isinstance(gone, str) else gone.render_as_string(hide_password=False)
-    return Api(flask_transport(create_app(lane.settings(database_url=text, redis_url=None))))
+    return create_app(lane.settings(database_url=text, redis_url=None))
+
+
+@pytest.fixture
+def unreachable(alone: Flask) -> Api:
+    return Api(flask_transport(alone))
+
+
+def test_a_courier_without_the_database_says_why_it_waits(alone: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    courier = alone.extensions["courier"]
+    courier.start()
+    try:
+        for _ in range(100):
+            if "the database is away (OperationalError" in caplog.text:
+                break
+            time.sleep(0.1)
+    finally:
+        courier.stop()
+    assert "the database is away (OperationalError" in caplog.text
 
 
 @pytest.mark.covers("fault F01", "asvs 16.5.2")
