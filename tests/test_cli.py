@@ -75,6 +75,17 @@ def test_somebody_who_is_there_becomes_admin_and_keeps_their_password(world: Wor
     assert world.count(User) == 1
 
 
+@pytest.mark.parametrize("words", [("--password", "another horse 8"), ("--name", "Ada")], ids=["password", "name"])
+def test_it_says_so_if_somebody_who_is_there_was_to_get_a_password_or_a_name(
+    world: World, flask: Flask, words: tuple[str, ...]
+) -> None:
+    jane = world.person(name="Jane").sign_up()
+    made = flask("create-admin", "--email", jane.email, *words, "--json")
+    assert (said(made)["name"], made.stderr) == ("Jane", "The account was there: its name and password stay as they are.\n")
+    jane.sign_in()
+    assert flask("create-admin", "--email", jane.email).stderr == ""
+
+
 @pytest.mark.parametrize(
     ("kept_out", "way"), [("locked", "flask users unlock"), ("disabled", "PATCH /api/admin/users/")]
 )

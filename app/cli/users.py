@@ -49,6 +49,8 @@ def create_admin(*, email: str, name: str | None, password: str | None, as_json:
     if known is None and password is None:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     row = output.act(lambda work: _described(work, _made_admin(work, address, name, password)))
+    if known and (name or password):
+        click.echo("The account was there: its name and password stay as they are.", err=True)
     output.show_one(row, as_json=as_json)
 
 

@@ -206,7 +206,7 @@ def _take_off(row: OutboxMessage, fact: str) -> None:
 
 def _made(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing | None:
     try:
-        return _words(work, row, challenge)
+        return _words(work, row, challenge, work.now)
     except (KeyError, ValueError, messages.Unmade):
         log.exception("message %s cannot be made", row.id)
         tally.note_unmade(work, row.channel)
@@ -229,13 +229,13 @@ def _put_back(work: Work, row: OutboxMessage, at: datetime) -> None:
     outbox.settle(work, row, row.lease, State.QUEUED, next_attempt_at=at, attempts=untried)
 
 
-def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -> Outgoing:
+def _words(work: Work, row: OutboxMessage, challenge: OtpChallenge | None, at: datetime) -> Outgoing:
     code, seconds, kind = "", 0, row.kind
     if challenge and kind == outbox.DECOY:  # as the code that it stands in for: the time that it takes tells nothing
         kind = f"{CODE}{challenge.purpose}"
     if challenge and kind.startswith(CODE):
         code = codes.derive(work.kit.keys, challenge.key_id, challenge.factor, work.settings.otp_length)
-        seconds = max(0, int((challenge.expires_at - work.now).total_seconds()))
+        seconds = max(0, int((challenge.expires_at - at).total_seconds()))
     minutes = math.ceil(seconds / 60)
     registered = work.settings.dlt_file and row.channel == "sms"  # then the language may have to be another
     owner = accounts.by_id(work, row.user_id) if registered and row.user_id else None
@@ -294,7 +294,8 @@ def preview(work: Work, limit: int) -> list[tuple[OutboxMessage, Outgoing | None
 
 def _previewed(work: Work, row: OutboxMessage) -> Outgoing | None:
     challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
+    at = (row.settled_at if row.state == State.SENT else None) or row.created_at  # as it read then
     try:
-        return _words(work, row, challenge)
+        return _words(work, row, challenge, at)
     except (KeyError, ValueError, messages.Unmade):
         return None

@@ -88,6 +88,17 @@ def test_an_empty_inbox_says_so(world: World) -> None:
     assert "Nothing was sent yet." in page(world).text
 
 
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_message_reads_as_it_was_sent_once_its_code_has_ended(world: World, sends: bool) -> None:
+    person = world.person()
+    person.ask_signup().ok()
+    if sends:
+        world.courier.round("email")
+    world.clock.advance(minutes=30)
+    [item] = page(world, Accept="application/json").get_json()["items"]
+    assert "5 minutes" in item["text"]
+
+
 def test_what_a_stranger_typed_is_text(world: World) -> None:
     world.api(**{"User-Agent": "<script>alert(1)</script>"}).post(
         "/api/auth/signup", {"email": "a@example.com", "password": "correct horse 7", "name": "<b>"}
