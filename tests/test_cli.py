@@ -81,7 +81,10 @@ def test_it_says_so_if_somebody_who_is_there_was_to_get_a_password_or_a_name(
 ) -> None:
     jane = world.person(name="Jane").sign_up()
     made = flask("create-admin", "--email", jane.email, *words, "--json")
-    assert (said(made)["name"], made.stderr) == ("Jane", "The account was there: its name and password stay as they are.\n")
+    assert (said(made)["name"], made.stderr) == (
+        "Jane",
+        "The account was there: its name and password stay as they are.\n",
+    )
     jane.sign_in()
     assert flask("create-admin", "--email", jane.email).stderr == ""
 

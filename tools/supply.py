@@ -4,6 +4,8 @@ python -m tools.supply licences          lists the licence of each locked packag
 python -m tools.supply sbom FILE         writes a CycloneDX bill of materials of requirements.txt, with licences
 python -m tools.supply audit             asks for known vulnerabilities, of what is optional too; ends with 1 if there
                                          are some, and with 3 if a package could not be checked, which is no good news
+
+The last two need what requirements-dev.txt brings.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,8 @@ ALLOWED = {
 }  # fmt: skip
 # How packages without a licence expression write theirs.
 WRITTEN = {
-    "Apache 2.0": "Apache-2.0", "Apache License, Version 2.0": "Apache-2.0", "Apache Software License": "Apache-2.0",
-    "BSD License": "BSD", "MIT License": "MIT", "ZPL 2.1": "ZPL-2.1", "Python Software Foundation License": "PSF-2.0",
+    "Apache 2": "Apache-2.0", "Apache 2.0": "Apache-2.0", "Apache License, Version 2.0": "Apache-2.0",
+    "Apache Software License": "Apache-2.0", "BSD License": "BSD", "MIT License": "MIT", "ZPL 2.1": "ZPL-2.1", "Python Software Foundation License": "PSF-2.0",
 }  # fmt: skip
 NO_SPDX = {"BSD", "LGPL with exceptions"}
 
@@ -66,6 +69,14 @@ def licences() -> tuple[dict[str, str], list[str]]:
         except PackageNotFoundError:
             missing.append(name)
     return found, missing
+
+
+def is_there(module: str, package: str) -> bool:
+    """Whether a tool is installed; if not, it is said where it is to be had."""
+    if find_spec(module):
+        return True
+    print(f"{package} is not installed here: it is in requirements-dev.txt", file=sys.stderr)
+    return False
 
 
 def sbom() -> dict[str, Any]:
@@ -115,6 +126,8 @@ def judged(report: dict[str, Any], expected: int) -> tuple[int, list[str]]:
 
 
 def audit() -> int:
+    if not is_there("pip_audit", "pip-audit"):
+        return NOT_CHECKED
     words = ["--disable-pip", "--require-hashes", "--progress-spinner", "off", "--timeout", "10", "-f", "json"]
     command = [sys.executable, "-m", "pip_audit", "-r", str(EXTRAS), *words]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -139,6 +152,8 @@ def main(words: list[str]) -> int:
     if words == ["audit"]:
         return audit()
     if len(words) == 2 and words[0] == "sbom":
+        if not is_there("cyclonedx_py", "cyclonedx-bom"):
+            return 1
         Path(words[1]).write_text(json.dumps(sbom(), indent=1) + "\n")
         return 0
     print(__doc__, file=sys.stderr)

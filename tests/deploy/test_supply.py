@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from email.message import Message
+from importlib.metadata import Distribution
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -35,6 +38,26 @@ def test_every_package_that_runs_has_a_licence_that_is_allowed() -> None:
 )  # fmt: skip
 def test_a_licence_is_allowed_by_name(expression: str, fine: bool) -> None:
     assert supply.allowed(expression) is fine
+
+
+@pytest.mark.parametrize("written", ["Apache 2", "Apache 2.0", "Apache-2.0"])
+def test_a_licence_is_known_as_its_package_writes_it(written: str) -> None:
+    said = Message()
+    said["License"] = written
+    assert supply.licence(cast(Distribution, SimpleNamespace(metadata=said))) == "Apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "package"), [(["audit"], 3, "pip-audit"), (["sbom", "sbom.json"], 1, "cyclonedx-bom")]
+)
+def test_in_an_environment_that_only_runs_the_service_it_says_what_is_missing(
+    words: list[str], code: int, package: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supply, "find_spec", lambda _: None)
+    assert supply.main(words) == code
+    told = capsys.readouterr().err
+    assert told == f"{package} is not installed here: it is in requirements-dev.txt\n"
+    assert f"{package}==" in (ROOT / "requirements-dev.txt").read_text()
 
 
 @pytest.mark.covers("asvs 15.1.2")
