@@ -32,7 +32,8 @@ ALLOWED = {
 # How packages without a licence expression write theirs.
 WRITTEN = {
     "Apache 2": "Apache-2.0", "Apache 2.0": "Apache-2.0", "Apache License, Version 2.0": "Apache-2.0",
-    "Apache Software License": "Apache-2.0", "BSD License": "BSD", "MIT License": "MIT", "ZPL 2.1": "ZPL-2.1", "Python Software Foundation License": "PSF-2.0",
+    "Apache Software License": "Apache-2.0", "BSD License": "BSD", "MIT License": "MIT", "ZPL 2.1": "ZPL-2.1",
+    "Python Software Foundation License": "PSF-2.0",
 }  # fmt: skip
 NO_SPDX = {"BSD", "LGPL with exceptions"}
 
