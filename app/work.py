@@ -63,9 +63,11 @@ class Caller:
     auth_time: datetime | None = None
     account: Any = None  # the row that the guard read, so `me` needs no second statement
     key_id: UUID | None = None  # the API key's
+    unreadable: bool = False  # nobody, who brought a token that is none of ours
 
 
 ANONYMOUS = Caller()
+UNREADABLE = Caller(unreadable=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def _door(guard: Guard) -> tuple[str, ...]:
         return ("token_missing", invalid, invalid, invalid, "in", "forbidden")
     if guard.cookie:
         return ("token_missing", "in", "in", "token_revoked", "token_missing", "token_missing")
-    if not guard.reads_token:
+    if not guard.reads_token or guard.either:
         return ("in",) * len(CALLERS)
     if guard.leaving:
         return ("in", "in", "in", "in", invalid, invalid)

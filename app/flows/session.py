@@ -78,8 +78,8 @@ def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False)
     Again is as good as once.
 
     What is spent, expired or ended can still end its own session, never the others: then a refresh token of the same
-    user counts in place of an access token. Raises TokenMissing with neither, TokenInvalid for a refresh token that
-    never was.
+    user counts in place of an access token, as any does beside one that cannot be read. Raises TokenMissing with
+    neither, TokenInvalid for a refresh token that never was, and without one for such an access token.
     """
     user_id, session_id, alive = work.caller.user_id, work.caller.session_id, work.caller.auth_time is not None
     if refresh_token and not alive:
@@ -89,7 +89,8 @@ def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False)
         if found and user_id in (None, found[2].id):
             user_id, session_id, alive = found[2].id, session_id or found[1].id, tokens.is_live(work, *found[:2])
     if user_id is None or session_id is None:
-        raise audit.refusal(work, Event.SESSION_REFUSED, None, TokenMissing())
+        refused = TokenInvalid() if work.caller.unreadable else TokenMissing()
+        raise audit.refusal(work, Event.SESSION_REFUSED, None, refused)
     if everywhere and alive:
         _forget_devices(work, user_id)
         count = sessions.revoke_all(work, user_id, "signed_out")

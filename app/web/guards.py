@@ -12,13 +12,14 @@ from app.crypto.jwt import Claims
 from app.errors import Forbidden, InsufficientUserAuthentication, TokenInvalid, TokenMissing, TokenRevoked
 from app.web import cookies, transport
 from app.web.cookies import Jar
-from app.work import ANONYMOUS, Caller, Kit, Work
+from app.work import ANONYMOUS, UNREADABLE, Caller, Kit, Work
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
     """`needed`: a bearer token must be there. `recent`: its sign-in must be young. `leaving`: a token of ours is
-    enough, for nobody is kept from signing out by its age or by having done so before.
+    enough, for nobody is kept from signing out by its age or by having done so before. `either`: there may be a refresh
+    token beside it, so one that cannot be read keeps nobody either.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Guard:
     needed: bool = True
     recent: bool = False
     leaving: bool = False
+    either: bool = False
     cookie: bool = False  # the session is a browser's cookie
     scope: Scope | None = None  # what an API key must allow; there is no session
     permission: Permission | None = None  # what the caller's role must allow; with a scope, either opens
@@ -43,9 +45,9 @@ class Guard:
                 raise
             return None
         except TokenInvalid:
-            if not self.scope:
+            if not self.scope and not self.either:
                 raise
-            return None  # it may be an API key
+            return None  # it may be an API key, or not needed
 
     def is_open(self, claims: Claims | None) -> bool:
         """True if there is nobody to admit, so that the database need not be asked."""
@@ -60,7 +62,7 @@ class Guard:
         if self.cookie:
             return _by_cookie(work, cookies.read(work.settings, Jar.SESSION))
         if claims is None:
-            return ANONYMOUS
+            return UNREADABLE if self.either and transport.has_bearer() else ANONYMOUS
         account = sessions.live_account(work, claims.session_id)
         if self.leaving:
             fresh = account is not None and claims.expires_at > work.now
@@ -120,6 +122,7 @@ def MAY(permission: Permission, *, recent: bool = False, scope: Scope | None = N
 
 ANYBODY = Guard("anybody", reads_token=False, needed=False)
 LEAVING = Guard("leaving", needed=False, leaving=True)
+LEAVING_BY_EITHER = Guard("leaving, by either token", needed=False, leaving=True, either=True)
 BEARER = Guard("bearer")
 RECENT = Guard("recent sign-in", recent=True)
 COOKIE = Guard("cookie", cookie=True)

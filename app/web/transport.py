@@ -93,10 +93,15 @@ def peer() -> str:
 
 def bearer() -> str:
     """The token of the Authorization header (RFC 6750, section 2.1). Raises TokenMissing."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if not has_bearer():
         raise TokenMissing()
-    return token.strip()
+    return request.headers["Authorization"].partition(" ")[2].strip()
+
+
+def has_bearer() -> bool:
+    """Whether there is such a token, whatever it is worth."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and bool(token.strip())
 
 
 def idempotency_key() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from app.models import RefreshToken, Session, User
 from tests.conftest import World
 from tests.people import Person
 from tests.web.admins import id_of
+from tests.web.test_token_keys import NEXT
 
 
 def test_a_refresh_spends_the_token_and_keeps_the_session(world: World, person: Person) -> None:
@@ -352,3 +354,37 @@ def test_a_refresh_token_of_somebody_else_beside_an_expired_access_token_ends_no
     person.api.post("/api/auth/logout", body, person.token).ok()
     other.refresh().ok()
     assert person.refresh().code == "token_revoked"
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_refresh_token_signs_out_beside_an_access_token_that_nobody_can_read(
+    make_world: Callable[..., World], everywhere: bool
+) -> None:
+    """As once a key was dropped: neither is kept from leaving, and what the bearer says counts for nothing."""
+    world = make_world()
+    person = world.person().sign_up()
+    first = dict(person.tokens)
+    person.sign_in()
+    rekeyed = make_world(keep=True, jwt_secret_key=NEXT)
+    body = {"refresh_token": person.tokens["refresh_token"], "everywhere": everywhere}
+    rekeyed.api().post("/api/auth/logout", body, person.token).ok()
+    assert rekeyed.api().post("/api/auth/refresh", {"refresh_token": body["refresh_token"]}).code == "token_revoked"
+    other = rekeyed.api().post("/api/auth/refresh", {"refresh_token": first["refresh_token"]})
+    assert other.code == ("token_revoked" if everywhere else None)
+
+
+@pytest.mark.parametrize(
+    ("where", "body", "event"),
+    [
+        ("/api/auth/logout", {}, "session.refused"),
+        ("/api/auth/logout", {"refresh_token": "A" * 43}, "session.refused"),
+        ("/api/v1/auth/logout", {}, "request.refused"),
+    ],
+)
+def test_an_access_token_that_nobody_can_read_signs_nobody_out(
+    world: World, person: Person, where: str, body: dict[str, str], event: str
+) -> None:
+    assert person.api.post(where, body, "not.a.token").code == "token_invalid"
+    [row] = world.audit(reason="token_invalid")
+    assert (row.event, row.user_id) == (event, None)
+    person.me().ok()

@@ -11,7 +11,7 @@ from app.flows import session
 from app.web import limits, paging, present
 from app.web.auth.surface import auth
 from app.web.fields import Body, Flag, Token, example
-from app.web.guards import BEARER, LEAVING
+from app.web.guards import BEARER, LEAVING_BY_EITHER
 from app.web.paging import Page
 from app.web.present import Message, SessionsReply, TokensReply
 from app.work import Work
@@ -38,7 +38,7 @@ def refresh(work: Work, body: RefreshBody) -> Any:
     return present.tokens(work, session.refresh(work, body.refresh_token), "Your session goes on.")
 
 
-@auth.add("POST", "/logout", body=LogoutBody, reply=Message, guard=LEAVING, limit=limits.TOKENS,
+@auth.add("POST", "/logout", body=LogoutBody, reply=Message, guard=LEAVING_BY_EITHER, limit=limits.TOKENS,
           refusals=(errors.TokenMissing,))  # fmt: skip
 def logout(work: Work, body: LogoutBody) -> Any:
     """End this session, or with `everywhere` all of them. Takes the bearer token or a refresh token."""
