@@ -163,6 +163,9 @@ def _starts(work: Work, text: str) -> Iterator[Start]:
     if bare and bare.isascii() and " " not in bare:
         yield Start(User.email, bare)
         yield Start(User.username, bare)
+    if "@" in bare and not bare.isascii():
+        with suppress(ValidationFailed):  # one with letters of its own in the domain, whole
+            yield Start(User.email, identifiers.email(text).value)
     if NUMBER.fullmatch(bare):
         yield Start(User.phone, "+" + re.sub("^00|[^0-9]", "", bare))
         with suppress(ValidationFailed):  # one typed without its country, whole

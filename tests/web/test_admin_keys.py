@@ -209,7 +209,7 @@ def test_messages_are_filtered_and_come_in_pages(world: World, admin: Person) ->
     world.person().sign_up().sign_in()
     every = admin.api.get(DELIVERIES, admin.token).ok()["items"]
     assert [item["id"] for item in every] == sorted((item["id"] for item in every), reverse=True)
-    for query in ("status=sent", "channel=email", "provider=memory"):
+    for query in ("status=sent", "channel=email", "provider=memory", "provider=memory%20"):
         assert admin.api.get(f"{DELIVERIES}?{query}", admin.token).ok()["items"] == every
     for query in ("status=queued", "channel=sms", "provider=twilio"):
         assert admin.api.get(f"{DELIVERIES}?{query}", admin.token).ok()["items"] == []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -69,6 +70,22 @@ def test_somebody_is_found_by_their_id_and_a_new_name(world: World, admin: Perso
     jane.api.patch("/api/auth/me", {"name": "Joan"}, jane.token).ok()
     assert names(admin, "query=joan") == ["Joan"]
     assert names(admin, "query=jane") == []
+
+
+@pytest.mark.parametrize(
+    "query", ["asha@exämple.com", "ASHA@EXÄMPLE.COM", "asha@ex\uff41\u0308mple.com", "asha@xn--ex"]
+)
+def test_somebody_is_found_by_an_address_as_they_spell_it(world: World, admin: Person, query: str) -> None:
+    """Which is not how it is stored."""
+    found = world.person(email="asha@xn--exmple-cua.com", name="Asha").sign_up()
+    assert found.me()["email"] == "asha@xn--exmple-cua.com"
+    assert names(admin, f"query={quote(query)}") == ["Asha"]
+
+
+def test_a_filter_is_compared_without_blanks_around_it(admin: Person) -> None:
+    """Of which MariaDB sees those behind it, and the others none."""
+    for query in ("role=admin", "role=admin%20", "role=%20admin"):
+        assert names(admin, query) == ["Ada Lovelace"], query
 
 
 @pytest.mark.covers("attack A69")

@@ -55,6 +55,7 @@ def test_rows_come_newest_first_and_page_by_page(world: World, admin: Person) ->
 @pytest.mark.covers("asvs 16.3.2")
 def test_each_filter_keeps_what_it_says(world: World, admin: Person) -> None:
     other = world.person("2001:db8::7").sign_up()
+    world.person("::ffff:203.0.113.77").ask_signin()
     other.ask_signin()
     other.api.post("/api/auth/login", {"identifier": other.email, "password": "wrong horse 7"})
     user_id = other.tokens["user"]["id"]
@@ -67,6 +68,8 @@ def test_each_filter_keeps_what_it_says(world: World, admin: Person) -> None:
         f"user_id={user_id}": lambda row: str(row.user_id) == user_id,
         f"actor_id={admin.tokens['user']['id']}": lambda row: str(row.actor_id) == admin.tokens["user"]["id"],
         "ip=2001:0db8:0::7": lambda row: row.ip == "2001:db8::7",
+        "ip=203.0.113.77": lambda row: row.ip == "203.0.113.77",
+        "ip=::ffff:203.0.113.77": lambda row: row.ip == "203.0.113.77",
         "success=false": lambda row: not row.success,
         f"from={middle:%Y-%m-%dT%H:%M:%SZ}": lambda row: row.at >= middle,
         f"to={middle:%Y-%m-%dT%H:%M:%SZ}": lambda row: row.at < middle,
