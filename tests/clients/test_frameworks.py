@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -87,14 +88,20 @@ def of_fastapi(*, installed: bool = True, judged_by: Verifier | None = None) -> 
 
 
 async def over_asgi(
-    app: FastAPI, where: str, token: str | None, method: str, read: Callable[[bytes], Any] = json.loads
+    app: FastAPI,
+    where: str,
+    token: str | None,
+    method: str,
+    read: Callable[[bytes], Any] = json.loads,
+    *,
+    query: bytes = b"",
 ) -> Answer:
     """One request, as a server would hand it over."""
     sent: list[Any] = []
     headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http", "path": where,
-        "raw_path": where.encode(), "query_string": b"", "root_path": "", "headers": headers, "client": None, "server": None,
+        "raw_path": where.encode(), "query_string": query, "root_path": "", "headers": headers, "client": None, "server": None,
     }  # fmt: skip
 
     async def receive() -> Any:
@@ -281,6 +288,57 @@ def test_a_guard_without_roles_is_a_mistake() -> None:
     for role in (latchkey_client.fastapi.Auth(judge()).role, latchkey_client.flask.Auth(judge()).role, in_django.role):
         with pytest.raises(ValueError, match="name the roles"):
             role()
+
+
+def publics(module: Any) -> list[str]:
+    """What may be called of a module, or of its Auth: guards, and what a hurried reader may take for one."""
+    found = vars(getattr(module, "Auth", module)).items()
+    own = {name: each for name, each in found if getattr(each, "__module__", "") == module.__name__}
+    return [name for name, each in own.items() if name[0] != "_" and callable(each)]
+
+
+@pytest.mark.parametrize("name", publics(latchkey_client.fastapi))
+@pytest.mark.parametrize("query", [b"", b"max_age=1", b"max_age=1&roles=user&app=x"])
+def test_whatever_fastapi_is_given_without_a_call_lets_nobody_in(name: str, query: bytes) -> None:
+    """`Depends(auth.recent)`: FastAPI would ask the client for what the call should have said."""
+    auth, app, let_in = latchkey_client.fastapi.Auth(judge()), FastAPI(), []
+    auth.install(app)
+    with suppress(Exception):  # not taken at all, or told to the log
+        app.get("/x", dependencies=[Depends(getattr(auth, name))])(lambda: let_in.append(name))
+        asyncio.run(over_asgi(app, "/x", None, "GET", read=bytes, query=query))
+    assert let_in == []
+
+
+@pytest.mark.parametrize("name", publics(latchkey_client.flask))
+@pytest.mark.parametrize("way", ["decorator", "before_request"])
+def test_whatever_flask_is_given_without_a_call_lets_nobody_in(name: str, way: str) -> None:
+    auth, app, let_in = latchkey_client.flask.Auth(judge()), flask.Flask(__name__), []
+
+    def view(**_: str) -> str:
+        let_in.append(name)
+        return ""
+
+    with suppress(AttributeError):  # not taken at all
+        guard = getattr(auth, name)
+        app.add_url_rule("/<view>", "x", guard(view) if way == "decorator" else view, methods=["GET", "OPTIONS"])
+        app.before_request(guard if way == "before_request" else lambda: None)
+        for method in ("GET", "OPTIONS"):
+            assert app.test_client().open("/x", method=method).status_code >= 400
+    assert let_in == []
+
+
+@pytest.mark.parametrize("name", [name for name in publics(in_django) if name != "Middleware"])
+def test_whatever_django_is_given_without_a_call_lets_nobody_in(name: str) -> None:
+    let_in: list[Any] = []
+    guard = getattr(in_django, name)
+    with override_settings(LATCHKEY=judge()):
+        views = [guard]
+        with suppress(AttributeError):  # not taken at all
+            views.append(guard(let_in.append))
+        for view in views:
+            with override_settings(ROOT_URLCONF=(path("x", view),)), suppress(AttributeError):  # of what is no answer
+                assert Client(raise_request_exception=False).get("/x").status_code >= 400
+    assert let_in == []
 
 
 def test_fastapi_answers_with_status_and_challenge_even_if_nothing_is_installed() -> None:

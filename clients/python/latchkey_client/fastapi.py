@@ -1,7 +1,7 @@
 """FastAPI: the caller as a dependency. `Depends(auth.user)`, `Depends(auth.role("doctor", "admin"))`."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -14,6 +14,14 @@ from latchkey_client.verifier import Verifier
 # For the document and its Authorize button; the header itself is read by the verifier.
 BEARER = HTTPBearer(bearerFormat="JWT", auto_error=False)
 Dependency = Callable[..., Awaitable[Caller]]
+
+
+def _uncalled() -> NoReturn:
+    """What FastAPI asks where it is given `auth.recent` itself: it would have the client say `max_age`."""
+    raise TypeError("call it: Depends(auth.recent(600)), Depends(auth.role('doctor'))")
+
+
+Said = Depends(_uncalled)  # by the program, never by a request
 
 
 class Problem(HTTPException):
@@ -37,13 +45,13 @@ class Auth:
         except Refused as refused:
             raise self._problem(refused) from None
 
-    def role(self, *roles: str, max_age: float | None = None) -> Dependency:
+    def role(self, *roles: Annotated[str, Said], max_age: Annotated[float | None, Said] = None) -> Dependency:
         """Only callers with one of the roles, who signed in within `max_age` seconds if that is given."""
         if not roles:
             raise ValueError("name the roles that may pass")
         return self._dependency(roles, max_age)
 
-    def recent(self, max_age: float) -> Dependency:
+    def recent(self, max_age: Annotated[float, Said]) -> Dependency:
         """Anybody who signed in, or stepped up, within `max_age` seconds (RFC 9470)."""
         return self._dependency((), max_age)
 
