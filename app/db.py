@@ -36,6 +36,9 @@ CONNECT_TIMEOUT_S = 2
 # Of a connection that is made; until then it has less. Looked at for each answer, which PyMySQL does not promise.
 PATIENCE = {"postgresql": ("patience_s", ANSWER_S), "mysql": ("_read_timeout", STATEMENT_TIMEOUT_S)}
 POOL_WAIT_S = 1
+OURS = (extensions.ISOLATION_LEVEL_AUTOCOMMIT, extensions.ISOLATION_LEVEL_READ_COMMITTED)
+# Every text comes back as it was given, or is refused: whatever a URL, an environment or a server is set to.
+WHOLE = {"charset": "utf8mb4", "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"}
 
 
 class Base(DeclarativeBase):
@@ -102,17 +105,15 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         options["connect_args"] = {
             "options": " ".join((*given, limits, level)),
             "connection_factory": partial(Line, circuit=circuit),
+            "client_encoding": "utf8",
         }
         options["poolclass"] = gate(circuit)
         extensions.set_wait_callback(_wait)
     elif backend == "mysql":
         options["isolation_level"] = "READ COMMITTED"
         options["pool_pre_ping"] = True  # PyMySQL meets a closed connection where SQLAlchemy cannot replace it
-        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": CONNECT_TIMEOUT_S}
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": CONNECT_TIMEOUT_S, **WHOLE}
     return options
-
-
-OURS = (extensions.ISOLATION_LEVEL_AUTOCOMMIT, extensions.ISOLATION_LEVEL_READ_COMMITTED)
 
 
 class Line(extensions.connection):  # type: ignore[misc]  # the library has no types
@@ -270,6 +271,7 @@ def _returning(statement: Any) -> Any:
 RETRY = {"40P01", "40001", "23503", "SQLITE_CONSTRAINT_FOREIGNKEY"}
 MYSQL_RETRY = {1213, 1305, 1205, 1020, 1452}  # deadlock (two), lock wait timeout, changed since last read; as above
 UNTRUSTED = ("certificate", "SSL was required", "SSL is required")  # as libpq, OpenSSL and PyMySQL say it
+MYSQL_FAULTS = {1267, 1270, 1271}  # texts that do not compare: PyMySQL calls all that it does not know operational
 PG_READ_ONLY = "25006"  # a standby, a full managed disk: psycopg2 has it under other errors than those of a server away
 
 
@@ -293,5 +295,6 @@ def is_away(error: Exception) -> bool:
     """True if the database cannot be reached, is too busy, or refuses to write."""
     if not isinstance(error, DBAPIError):
         return False
-    refuses = getattr(error.orig, "pgcode", None) == PG_READ_ONLY
-    return isinstance(error, OperationalError) or error.connection_invalidated or refuses
+    number = next(iter(getattr(error.orig, "args", ())), None)
+    operational = isinstance(error, OperationalError) and number not in MYSQL_FAULTS
+    return operational or error.connection_invalidated or getattr(error.orig, "pgcode", None) == PG_READ_ONLY

@@ -30,6 +30,8 @@ ENCODED = "a password's / ? # @ : and % are percent-encoded in it, such as %2F f
 NO_DATABASE = f"must be a database URL such as postgresql://user:password@host/name; {ENCODED}"
 NO_REDIS = f"must be a Redis URL such as redis://:password@host:6379/0 (docs/scaling.md has others); {ENCODED}"
 UNKNOWN_OPTION = "has an option behind its ? that the driver does not take"
+NOT_UTF8 = "asks for another encoding than UTF-8, which is always used: leave out charset and client_encoding"
+UTF8 = {"utf8", "utf8mb3", "utf8mb4", "unicode"}  # as databases and drivers call it, whose own is set by `db`
 # As SQLAlchemy takes a URL apart: what is left behind the user and password, if there are any.
 AFTER_USER = re.compile(r"[\w+]+://(?:[^:/]*(?::[^@]*)?@)?(.*)", re.DOTALL)
 OPTION = re.compile(r"\w+=.*")  # whether there is such a one is the driver's to say
@@ -56,6 +58,9 @@ def database_url(text: str) -> str:
     if url.drivername != "sqlite" and not _is_whole(text, url):
         raise ValueError(NO_DATABASE)
     _asked_of_the_driver(url)
+    encodings = (*url.normalized_query.get("charset", ()), *url.normalized_query.get("client_encoding", ()))
+    if any(re.sub("[^a-z0-9]", "", name.lower()) not in UTF8 for name in encodings):
+        raise ValueError(NOT_UTF8)
     return url.render_as_string(hide_password=False)
 
 

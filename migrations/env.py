@@ -40,6 +40,10 @@ def run() -> None:
     with output.refusals():  # what a migration itself meets is shown as it is
         connection = engine.connect()
     with connection:
+        try:
+            schema.need_utf8(connection)
+        except schema.WrongEncoding as wrong:
+            raise SystemExit(str(wrong)) from None
         with output.refusals():
             take_turn(connection)
         try:

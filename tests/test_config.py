@@ -270,11 +270,27 @@ def test_a_redis_url_of_each_form_is_taken_as_it_stands(tmp_path: Path, url: str
         "postgresql://u:pw@[::1]:5432/db?connect_timeout=5",
         "postgresql://u:pw@h/db?application_name=clinic@host&passfile=/run/x@y",
         "mysql://u:pw@h/db?unix_socket=/run/mysqld.sock&charset=utf8mb4",
+        "mysql://h/db?charset=utf8",
+        "postgresql://h/db?client_encoding=UTF-8",
         "sqlite:////var/lib/latchkey@1/x:y@z.db?timeout=5&cache=shared",
     ],
 )
 def test_a_database_url_of_each_form_is_taken(tmp_path: Path, url: str) -> None:
     assert load(tmp_path, database_url=url).db_url.database
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h/db?client_encoding=latin1",
+        "postgresql://h/db?client_encoding=SQL_ASCII",
+        "mysql://h/db?charset=latin1",
+        "mysql://h/db?charset=ascii",
+    ],
+)
+def test_an_encoding_that_cannot_hold_every_text_stops_the_start(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: .*UTF-8.* leave out charset and client_encoding$"):
+        load(tmp_path, database_url=url)
 
 
 MISTYPED = [

@@ -98,7 +98,10 @@ def _database(kit: Kit, fits: threading.Event) -> str:
 
 def _is_migrated(kit: Kit, fits: threading.Event) -> bool:
     try:
-        run(kit, lambda work: schema.probe(work.db), reads=True)
+        run(kit, lambda work: schema.probe(work.db.connection()), reads=True)
+    except schema.WrongEncoding as wrong:
+        log.warning(str(wrong))
+        return False
     except (Unavailable, DBAPIError):
         log.warning("the database is there, and its schema is not of this version: run flask db upgrade")
         return False
