@@ -31,6 +31,8 @@ DEFAULTS = frozenset(
         "root", "sample", "secret", "test", "toor", "user", "username", "yourpassword",
     )
 )  # fmt: skip
+# What may stand there as a guide has it: all texts but a key that is read, which says so itself.
+TEXTS = [n for n, f in Settings.model_fields.items() if f.annotation in (str, SecretStr) and n != "jwt_private_key"]
 SHORTEST_TOKEN = 32  # some mail services take one token for both the name and the password
 SHORTEST_NUMBER = 12  # digits alone, and fewer: 123456 and its like
 NEEDED = {
@@ -71,8 +73,24 @@ def is_default(password: str, user: str) -> bool:
     return bool(password) and (guessable or named)
 
 
+def is_placeholder(value: str) -> bool:
+    """True for what holds no letter and no digit: the `...` of a guide."""
+    return bool(value) and not any(map(str.isalnum, value))
+
+
 def unsafe(s: Settings) -> Iterator[str]:
     """One line a problem: which setting, what is wrong, how to mend it. The value itself is never repeated."""
+    lines = list(_unsafe(s))
+    yield from lines
+    told = {line.split()[0] for line in lines}
+    for name in TEXTS:
+        value = getattr(s, name)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if is_placeholder(text) and name.upper() not in told:
+            yield f"{name.upper()} is a placeholder, without a letter or digit; give it a value, or drop it"
+
+
+def _unsafe(s: Settings) -> Iterator[str]:
     for name in SECRET_NAMES if s.jwt_algorithm == "HS256" else SECRET_NAMES[:1]:
         why = weak(getattr(s, name).get_secret_value())
         if why:

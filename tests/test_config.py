@@ -666,6 +666,25 @@ def test_the_samples_of_our_own_pages_are_defaults_and_real_passwords_are_none()
     assert not any(production.is_default(each, "latchkey") for each in (*made, "", "apasswordthatislong", "hunter22"))
 
 
+SECRET_TEXTS = [name for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
+
+
+@pytest.mark.covers("asvs 13.2.3", "attack A77")
+@pytest.mark.parametrize("given", ["...", "<...>", "****************"])
+def test_a_placeholder_of_dots_stops_the_start_with_one_line(tmp_path: Path, given: str) -> None:
+    """As the README's own sample has it, for each secret and each name of an account, also of one that is not used."""
+    account = {"sms_provider": "twilio", **TWILIO, "smtp_username": "clinic", "smtp_password": "k7Qx2mVp-k"}
+    account["master_secret"] = "Wb6Nf9Jx3Qs8Cd1Hk5Zm2Vt7Lp0Gy4Ra8Eu6Io3Tw"
+    for name in {"twilio_sid", "smtp_username", *SECRET_TEXTS} - {"jwt_private_key"}:
+        with pytest.raises(SettingsError) as stopped:
+            load(tmp_path, **(STRONG | account | {name: f"'{given}'"}))
+        assert [line.split()[0].rstrip(":") for line in str(stopped.value).splitlines()] == [name.upper()]
+        assert given not in str(stopped.value)
+    assert load(tmp_path, twilio_token=given).twilio_token.get_secret_value() == given, (
+        "in development it is whatever it is"
+    )
+
+
 def test_a_token_that_is_name_and_password_in_one_is_no_default() -> None:
     token = "8f1c2d3e-4b5a-4c6d-9e7f-0a1b2c3d4e5f"
     assert not production.is_default(token, token)
