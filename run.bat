@@ -2,6 +2,9 @@
 rem Windows: a running service on this machine. gunicorn does not run there; waitress does.
 setlocal
 set PYTHONUTF8=1
+rem Flask by itself would read the .env of a folder above, too.
+set FLASK_SKIP_DOTENV=1
+set FLASK_APP=app
 cd /d "%~dp0"
 rem The first run sets up, and so does the first one after an update of the locked packages.
 if not exist .venv\Scripts\python.exe goto setup

@@ -5,5 +5,6 @@ set -eu
 cd "$(dirname "$0")"
 . ./tools/venv.sh
 ensure_venv requirements.txt
-.venv/bin/flask db upgrade
+# Flask by itself would read the .env of a folder above, too.
+FLASK_SKIP_DOTENV=1 FLASK_APP=app .venv/bin/flask db upgrade
 exec .venv/bin/gunicorn -c gunicorn.conf.py

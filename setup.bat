@@ -2,6 +2,9 @@
 rem Windows: sets up what run.bat needs, in .venv. Needs Python 3.11 or newer, with its launcher (py) or on the PATH.
 setlocal
 set PYTHONUTF8=1
+rem Flask by itself would read the .env of a folder above, too.
+set FLASK_SKIP_DOTENV=1
+set FLASK_APP=app
 cd /d "%~dp0"
 set PYTHON=python
 py -3 -c "" >nul 2>nul

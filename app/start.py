@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import SettingsError as Unusable
 
+from app import settings_file
 from app.config import ROOT, Settings, SettingsError
 from app.production import MADE_ONCE, incomplete, remarks, unsafe
 
@@ -38,6 +39,8 @@ def load(env_file: Path | None = ENV_FILE, **overrides: Any) -> Settings:
     In development, secrets that are missing are made once and appended to `env_file` (mode 0600).
     Raises SettingsError.
     """
+    if env_file is not None:
+        settings_file.forget_what_flask_read(env_file)
     settings = _parse(env_file, overrides)
     if not settings.production and env_file is not None:
         missing = [n for n in MADE_ONCE if not getattr(settings, n).get_secret_value()]
@@ -128,13 +131,14 @@ def welcome(settings: Settings, base: str | None = None) -> str:
 
 def _parse(env_file: Path | None, overrides: dict[str, Any]) -> Settings:
     folder = os.environ.get("CREDENTIALS_DIRECTORY") or None  # as systemd sets it for LoadCredential=
+    environment = {name.lower() for name, value in os.environ.items() if value}
+    written = settings_file.read(env_file).items() if env_file else ()
+    given = {name: value for name, value in written if name not in environment} | overrides
     try:
         with warnings.catch_warnings(record=True) as out_of_reach:
             warnings.simplefilter("always", UserWarning)
-            settings = Settings(_env_file=env_file, _secrets_dir=folder, **overrides)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{env_file} cannot be read: {type(error).__name__}") from None
-    except Unusable as error:
+            settings = Settings(_env_file=None, _secrets_dir=folder, **given)
+    except (Unusable, OSError) as error:
         raise SettingsError(f"CREDENTIALS_DIRECTORY={folder}: {error}") from None
     except ValidationError as error:
         lines = [f"{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]

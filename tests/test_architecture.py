@@ -29,6 +29,7 @@ LEAVES = {
     "store_config",
     "token_config",
     "production",
+    "settings_file",
     "start",
     "errors",
     "work",

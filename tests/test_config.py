@@ -563,7 +563,7 @@ def test_production_never_makes_secrets(tmp_path: Path) -> None:
 def test_a_file_of_settings_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin").write_bytes(b"SMTP_PASSWORD=caf\xe9\n")
-    with pytest.raises(SettingsError, match=r"latin cannot be read: UnicodeDecodeError$"):
+    with pytest.raises(SettingsError, match=r"latin cannot be read: save it as UTF-8$"):
         start.load(tmp_path / "latin")
     with pytest.raises(SettingsError, match=r"folder cannot keep the secrets made: IsADirectoryError$"):
         start.load(tmp_path / "folder")

@@ -1,0 +1,157 @@
+"""The file of settings: it is read as it stands, by every way to start, and refused where a line of it is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app import start
+from app.config import Settings, SettingsError
+from tests.lanes import SECRETS
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKS = "".join(f"{name.upper()}={value}\n" for name, value in SECRETS.items())
+
+pytestmark = pytest.mark.one_lane("sqlite")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*Settings.names(), "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What of the tree a command needs, in a folder below one that may be another project's."""
+    folder = tmp_path / "other" / "latchkey"
+    for name in ("app", "migrations"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".flaskenv", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run(folder: Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": os.environ["PATH"], "HOME": str(folder), **env}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, env=clean, capture_output=True, text=True, timeout=60
+    )
+
+
+def shown(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+NO_LINES = [
+    ("LOCKOUT_THRESHOLD: 3", 1),
+    ("LOCKOUT_THRESHOLD:3", 1),
+    ("LOCKOUT_THRESHOLD 3", 1),
+    ('\n# a remark\n\nSMTP_PASSWORD="hunter2\nOTP_TTL=120', 4),
+    ("OTP_TTL=120\r\n\r\nSMTP_PASSWORD='hunter2\r\n", 3),
+    ("SMTP_PASSWORD='hunter2'hunter2\n", 1),
+    ("JWT_PRIVATE_KEY=-----BEGIN PRIVATE KEY-----\nhunter2\n", 2),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), NO_LINES)
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_a_line_that_sets_nothing_stops_the_start_with_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, text: str, line: int
+) -> None:
+    (tmp_path / ".env").write_bytes(text.encode())
+    monkeypatch.setenv("ENVIRONMENT", environment)
+    with pytest.raises(SettingsError, match=rf"\.env: line {line} is no NAME=value") as stopped:
+        start.load(tmp_path / ".env")
+    assert len(str(stopped.value).splitlines()) == 1
+    assert "hunter2" not in str(stopped.value)
+    assert (tmp_path / ".env").read_bytes() == text.encode(), "nothing was added"
+
+
+def test_every_line_that_sets_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OTP_TTL: 120\nPORT=5055\nOTP_LENGTH: 8\n")
+    with pytest.raises(SettingsError) as stopped:
+        start.load(tmp_path / ".env")
+    assert [line.split(": ")[1].split()[:2] for line in str(stopped.value).splitlines()] == [
+        ["line", "1"],
+        ["line", "3"],
+    ]
+
+
+@pytest.mark.parametrize("again", ["SMTP_PASSWORD=hunter22", "export smtp_password='hunter22'"])
+def test_a_setting_that_stands_there_twice_stops_the_start(tmp_path: Path, again: str) -> None:
+    (tmp_path / ".env").write_text(f"SMTP_PASSWORD=hunter2\n\n{again}\n")
+    with pytest.raises(SettingsError, match=r"\.env: line 3 sets SMTP_PASSWORD again") as stopped:
+        start.load(tmp_path / ".env")
+    assert "hunter2" not in str(stopped.value)
+
+
+def test_what_is_empty_or_of_another_program_may_stand_there_twice(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"OTP_TTL=\nTHEIRS=1\nTHEIRS=2\n{WORKS}OTP_TTL=120\nOTP_TTL=\n")
+    assert start.load(tmp_path / ".env").otp_ttl == 120
+
+
+LITERAL = "k7${HOME}Qx2$HOME${NOBODY:-x}"
+
+
+def test_a_value_is_read_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"SMTP_PASSWORD={LITERAL}", f'GUPSHUP_PASSWORD="{LITERAL}" # a remark', "BRAND_NAME=Jane's # a remark"]
+    (tmp_path / ".env").write_text(WORKS + "\n".join(lines))
+    monkeypatch.setenv("HOME", "/home/jane")
+    settings = start.load(tmp_path / ".env")
+    assert settings.smtp_password.get_secret_value() == settings.gupshup_password.get_secret_value() == LITERAL
+    assert settings.brand_name == "Jane's"
+    monkeypatch.setenv("brand_name", "Of the environment")
+    assert start.load(tmp_path / ".env").brand_name == "Of the environment"
+
+
+def test_the_commands_of_flask_read_it_as_the_service_does(checkout: Path) -> None:
+    """Flask reads it by itself, and replaces what looks like a variable; the environment wins as ever."""
+    (checkout / ".env").write_text(f"{WORKS}BRAND_NAME={LITERAL}\nJWT_ISSUER=of-the-file\nOTP_TTL=120\n")
+    for env in ({}, {"FLASK_SKIP_DOTENV": "1"}):
+        told = shown(run(checkout, "flask", "check-config", JWT_ISSUER="of-the-environment", **env))
+        assert (told["BRAND_NAME"], told["JWT_ISSUER"], told["OTP_TTL"]) == (LITERAL, "of-the-environment", "120")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["without an own one", "beside an own one"])
+def test_another_project_s_file_counts_for_no_command(checkout: Path, own: bool) -> None:
+    """Flask looks for one upwards from where it is called, and the service does not."""
+    (checkout.parent / ".env").write_text("DATABASE_URL=sqlite:////nonexistent/theirs.db\nOTP_TTL=120\n")
+    if own:
+        (checkout / ".env").write_text(WORKS)
+    done = run(checkout, "flask", "check-config")
+    if own:
+        assert shown(done)["OTP_TTL"] == "300"
+    else:
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [
+            "Latchkey does not start:",
+            f"{checkout.parent / '.env'} is another project's, and flask has read it; call it with FLASK_SKIP_DOTENV=1",
+        ]
+        assert not (checkout / ".env").exists()
+    done = run(checkout, "flask", "check-config", FLASK_SKIP_DOTENV="1")
+    assert (shown(done)["OTP_TTL"], shown(done)["DATABASE_URL"]) == ("300", "sqlite:///latchkey.db")
+
+
+@pytest.mark.parametrize("name", ["run.sh", "run.bat", "setup.bat"])
+def test_what_sets_the_service_up_has_flask_read_no_file(name: str) -> None:
+    before, upgrade, _ = (ROOT / name).read_text().partition("flask db upgrade")
+    assert upgrade
+    assert "FLASK_SKIP_DOTENV=1" in before
+
+
+NO_TEXT = [WORKS.encode("utf-16"), WORKS.encode("utf-16-le"), b"SMTP_PASSWORD=caf\xe9\n"]
+
+
+@pytest.mark.parametrize("data", NO_TEXT, ids=["UTF-16", "without its mark", "Latin-1"])
+def test_a_file_that_is_no_utf_8_ends_a_command_with_one_line(checkout: Path, data: bytes) -> None:
+    (checkout / ".env").write_bytes(data)
+    done = run(checkout, "flask", "check-config", FLASK_SKIP_DOTENV="1")
+    assert done.returncode == 1
+    assert done.stderr == f"Latchkey does not start:\n{checkout / '.env'} cannot be read: save it as UTF-8\n"
