@@ -197,6 +197,15 @@ class DeliverySettings(BaseSettings):
             raise ValueError("begins or ends with a space or line break")
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_quotes(cls, value: Any, info: ValidationInfo) -> Any:
+        """Likewise of secrets: `docker run --env-file` leaves them, and `.env` does not."""
+        secret = cls.model_fields[info.field_name or ""].annotation in (SecretStr, SecretStr | None)
+        if secret and isinstance(value, str) and re.fullmatch(r"'.*'|\".*\"", value, re.DOTALL):
+            raise ValueError("stands in quotes, which would be a part of it; take them away")
+        return value
+
     @field_validator(
         "public_url", "sendgrid_base_url", "resend_base_url", "twilio_base_url", "msg91_base_url", "gupshup_base_url"
     )

@@ -398,6 +398,20 @@ def test_a_text_that_begins_or_ends_with_what_nobody_sees_stops_the_start(name: 
         assert value not in str(no.value)
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("name", [n for n in TEXTS if Settings.model_fields[n].annotation not in (str, Path | None)])
+def test_a_secret_in_quotes_stops_the_start(name: str, quote: str) -> None:
+    """As `docker run --env-file` leaves them. To take them away would change a key in use, which stays an earlier one."""
+    value = f"{quote}{TEXTS[name]}{quote}"
+    with pytest.raises(
+        SettingsError, match=rf"(?m)^{name.upper()}: stands in quotes, which would be a part of it"
+    ) as no:
+        start.load(None, **(STRONG | {name: value}))
+    assert value not in str(no.value)
+    assert Settings(_env_file=None, secret_key_previous=value).secret_key_previous == (SecretStr(value),)
+    assert Settings(_env_file=None, smtp_password=f"{value}x").smtp_password.get_secret_value() == f"{value}x"
+
+
 def test_a_file_of_settings_from_windows_is_read_as_any_other(tmp_path: Path) -> None:
     lines = [*(f"{name.upper()}={value}" for name, value in STRONG.items()), "BRAND_NAME=Jane's  ", "JWT_ISSUER='x y'"]
     (tmp_path / ".env").write_bytes("\r\n".join([*lines, ""]).encode())
