@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Flask
 
-from app import cli, config, figures, logs, start
+from app import cli, config, figures, logs, sqlite_file, start
 from app.clock import Clock
 from app.config import Settings, SettingsError
 from app.core import token_keys
@@ -44,14 +44,14 @@ def create_app(settings: Settings | None = None, *, migrates: bool = True, **ove
     """
     settings = settings or start.load_or_exit()
     logs.install(settings)
-    app = Flask(__name__, static_folder=None, instance_path=str(config.ROOT / "instance"))
+    app = Flask(__name__, static_folder=None, instance_path=str(sqlite_file.INSTANCE))
     app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.db_url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings),
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider, not of its base class
     app.url_map.merge_slashes = False  # another spelling of a path is another path: 404, never a redirect
-    db.init_app(app)
+    start.or_exit(partial(_add_database, app, settings))
     if migrates:
         from flask_migrate import Migrate  # noqa: PLC0415 - it brings all of Alembic
 
@@ -68,6 +68,15 @@ def create_app(settings: Settings | None = None, *, migrates: bool = True, **ove
         tracing.install(app, kit.writes.kw["bind"])
     cli.install(app)
     return app
+
+
+def _add_database(app: Flask, settings: Settings) -> None:
+    try:
+        sqlite_file.make_folder(settings.db_url)
+        db.init_app(app)
+    except OSError as error:
+        told = f"the folder of SQLite, {app.instance_path}, cannot be made: {type(error).__name__}"
+        raise SettingsError(f"DATABASE_URL: {told}") from None
 
 
 def _extras(settings: Settings) -> Any:

@@ -1,6 +1,6 @@
 """The database: the SQLAlchemy object, column types, and how each engine is opened.
 
-A leaf: models, core and the factory import it, it imports only `config` and `pulse`.
+A leaf: models, core and the factory import it, it imports only `config`, `pulse` and `sqlite_file`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
+from app import sqlite_file
 from app.config import Settings
 from app.pulse import SILENCE_S, SILENT, Address, Circuit, gate
 
@@ -186,6 +187,7 @@ def sessions_of(engine: Engine) -> tuple[sessionmaker[Session], sessionmaker[Ses
     if engine.dialect.name == "postgresql":
         reading = engine.execution_options(isolation_level="AUTOCOMMIT")
     elif engine.dialect.name == "sqlite":
+        sqlite_file.keep_private(engine)
         _prepare_sqlite(engine)
         reading = engine.execution_options(reads_only=True)
     return sessionmaker(engine, expire_on_commit=False), sessionmaker(reading, expire_on_commit=False)

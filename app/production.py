@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr
 
+from app import sqlite_file
 from app.config import Settings
 from app.delivery_config import ANYWHERE
 
@@ -131,6 +132,8 @@ def remarks(s: Settings) -> Iterator[str]:
 
 
 def _remarks_in_production(s: Settings) -> Iterator[str]:
+    if sqlite_file.is_open_to_all(s.db_url):
+        yield "DATABASE_URL: everybody on this host may read that file of SQLite; chmod 600 it, and 700 its folder."
     if urlsplit(s.public_url).scheme == "https" and not s.trusted_proxies:
         yield (
             "TRUSTED_PROXIES=0 while PUBLIC_URL is https: what speaks TLS in front is every client's address then, and "

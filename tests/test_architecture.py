@@ -30,6 +30,7 @@ LEAVES = {
     "token_config",
     "production",
     "settings_file",
+    "sqlite_file",
     "start",
     "errors",
     "work",

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from app import start
+from app import create_app, start
 from app.config import Settings, SettingsError
+from app.db import db
+from app.production import remarks
 from tests.lanes import SECRETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,18 +65,18 @@ NO_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "line"), NO_LINES)
+@pytest.mark.parametrize(("written", "line"), NO_LINES)
 @pytest.mark.parametrize("environment", ["development", "production"])
 def test_a_line_that_sets_nothing_stops_the_start_with_its_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, text: str, line: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, written: str, line: int
 ) -> None:
-    (tmp_path / ".env").write_bytes(text.encode())
+    (tmp_path / ".env").write_bytes(written.encode())
     monkeypatch.setenv("ENVIRONMENT", environment)
     with pytest.raises(SettingsError, match=rf"\.env: line {line} is no NAME=value") as stopped:
         start.load(tmp_path / ".env")
     assert len(str(stopped.value).splitlines()) == 1
     assert "hunter2" not in str(stopped.value)
-    assert (tmp_path / ".env").read_bytes() == text.encode(), "nothing was added"
+    assert (tmp_path / ".env").read_bytes() == written.encode(), "nothing was added"
 
 
 def test_every_line_that_sets_nothing_is_named(tmp_path: Path) -> None:
@@ -155,3 +160,70 @@ def test_a_file_that_is_no_utf_8_ends_a_command_with_one_line(checkout: Path, da
     done = run(checkout, "flask", "check-config", FLASK_SKIP_DOTENV="1")
     assert done.returncode == 1
     assert done.stderr == f"Latchkey does not start:\n{checkout / '.env'} cannot be read: save it as UTF-8\n"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.covers("asvs 13.3.2")
+def test_the_file_of_sqlite_is_for_its_owner_alone(checkout: Path) -> None:
+    """And so is what SQLite writes beside it, which has the mode of the file."""
+    (checkout / ".env").write_text(WORKS)
+    assert run(checkout, "flask", "check-config").returncode == 0
+    done = run(checkout, "flask", "db", "upgrade")
+    assert done.returncode == 0, done.stderr
+    line = sqlite3.connect(checkout / "instance" / "latchkey.db")
+    try:
+        line.execute("INSERT INTO throttles SELECT * FROM throttles")
+        found = {path.name: mode(path) for path in (checkout / "instance").iterdir()}
+    finally:
+        line.close()
+    assert found == dict.fromkeys(("latchkey.db", "latchkey.db-wal", "latchkey.db-shm"), 0o600)
+    assert mode(checkout / "instance") == 0o700
+
+
+def test_a_file_of_sqlite_elsewhere_is_too_and_one_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    for name, before in (("new.db", None), ("old.db", 0o640)):
+        place = tmp_path / name
+        if before is not None:
+            place.touch(before)
+            place.chmod(before)
+        app = create_app(Settings(_env_file=None, database_url=f"sqlite:///{place}", **SECRETS))
+        with app.app_context():
+            db.session.execute(text("CREATE TABLE x (y)"))
+            db.session.rollback()
+            db.engine.dispose()
+        assert mode(place) == (before or 0o600)
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "said"), [(0o755, 0o644, True), (0o755, 0o640, False), (0o700, 0o644, False)]
+)
+def test_production_says_that_others_may_read_its_sqlite(tmp_path: Path, folder: int, file: int, said: bool) -> None:
+    place = tmp_path / "data" / "old.db"
+    place.parent.mkdir()
+    place.touch()
+    place.chmod(file)
+    place.parent.chmod(folder)
+    given = {"environment": "production", "database_url": f"sqlite:///{place}", **SECRETS}
+    lines = list(remarks(Settings(_env_file=None, **given)))
+    assert [line for line in lines if "DATABASE_URL" in line] == (
+        ["DATABASE_URL: everybody on this host may read that file of SQLite; chmod 600 it, and 700 its folder."]
+        if said
+        else []
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [("flask", "db", "upgrade"), ("flask", "users", "list"), ("gunicorn", "-c", "gunicorn.conf.py")]
+)
+def test_a_folder_of_sqlite_that_cannot_be_made_ends_a_command_with_one_line(
+    checkout: Path, command: tuple[str, ...]
+) -> None:
+    (checkout / ".env").write_text(WORKS)
+    (checkout / "instance").write_text("in the way")
+    done = run(checkout, *command)
+    assert done.returncode == 1
+    told = f"DATABASE_URL: the folder of SQLite, {checkout / 'instance'}, cannot be made: FileExistsError"
+    assert done.stderr == f"Latchkey does not start:\n{told}\n"
