@@ -15,16 +15,20 @@ IDLE_S = 15  # that a connection may lie between two requests, or with half of o
 LOOKS_EVERY_S = 5  # for such
 
 settings = start.load_or_exit()
-server = create_server(
-    app,
-    host=start.host(settings),
-    port=settings.port,
-    threads=settings.web_threads,
-    max_request_body_size=LARGEST,
-    connection_limit=MOST_CONNECTIONS,
-    channel_timeout=IDLE_S,
-    cleanup_interval=LOOKS_EVERY_S,
-    clear_untrusted_proxy_headers=False,  # TRUSTED_PROXIES says which of them count, as it does on gunicorn
-)
+try:
+    server = create_server(
+        app,
+        host=start.host(settings),
+        port=settings.port,
+        threads=settings.web_threads,
+        max_request_body_size=LARGEST,
+        connection_limit=MOST_CONNECTIONS,
+        channel_timeout=IDLE_S,
+        cleanup_interval=LOOKS_EVERY_S,
+        clear_untrusted_proxy_headers=False,  # TRUSTED_PROXIES says which of them count, as it does on gunicorn
+    )
+except OSError as error:
+    told = f"PORT={settings.port} is not to be had: {error.strerror}; set another"
+    raise SystemExit(f"Latchkey does not start:\n{told}") from None
 start.greet(settings, dlt.remarks(settings))
 server.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -227,3 +228,13 @@ def test_a_folder_of_sqlite_that_cannot_be_made_ends_a_command_with_one_line(
     assert done.returncode == 1
     told = f"DATABASE_URL: the folder of SQLite, {checkout / 'instance'}, cannot be made: FileExistsError"
     assert done.stderr == f"Latchkey does not start:\n{told}\n"
+
+
+def test_a_port_that_is_in_use_ends_the_start_on_waitress_with_one_line(checkout: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (checkout / ".env").write_text(f"{WORKS}PORT={port}\n")
+        done = run(checkout, "app")
+    assert done.returncode == 1
+    assert f"Latchkey does not start:\nPORT={port} is not to be had: Address already in use; set another" in done.stderr
+    assert "Traceback" not in done.stderr
