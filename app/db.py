@@ -103,11 +103,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         level = "-c default_transaction_isolation=read\\ committed"
         given = settings.db_url.normalized_query.get("options") or (os.environ.get("PGOPTIONS", ""),)  # as libpq does
         circuit = Circuit()
-        options["connect_args"] = {
-            "options": " ".join((*given, limits, level)),
-            "connection_factory": partial(Line, circuit=circuit),
-            "client_encoding": "utf8",
-        }
+        told, line = " ".join((*given, limits, level)), partial(Line, circuit=circuit)
+        options["connect_args"] = {"options": told, "connection_factory": line, "client_encoding": "utf8"}
         options["poolclass"] = gate(circuit)
         extensions.set_wait_callback(_wait)
     elif backend == "mysql":

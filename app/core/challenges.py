@@ -251,7 +251,7 @@ def sent_again(work: Work, row: OtpChallenge, destination: Identifier, shown: st
         to |= codes.fresh(work.kit.keys, work.settings.otp_length, row.id, row.purpose, subject(row))
     taken = work.changes(
         update(OtpChallenge)
-        .where(OtpChallenge.id == row.id, *pace)
+        .where(OtpChallenge.id == row.id, OtpChallenge.destination == row.destination, *pace)
         .where(OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None), OtpChallenge.expires_at > work.now)
         .values(sends=OtpChallenge.sends + 1, last_sent_at=work.now, **to)
     )

@@ -43,11 +43,6 @@ def _mailbox(identifier: Identifier) -> str:
     return f"{untagged}{at}{domain}" if identifier.kind is Kind.EMAIL else identifier.value
 
 
-def step_up_key(destination: Identifier) -> str:
-    """Whoever holds a session, a stolen one too, asks for as many step-ups as they like: they have a share."""
-    return throttles.key("step-up", destination.kind, _mailbox(destination))
-
-
 def keys(address: Identifier) -> tuple[str, str]:
     """Both counters of an address: of what is typed, and of where messages go."""
     return typed_key(address), key(address)
@@ -77,19 +72,11 @@ def ask(work: Work, typed: Identifier, to: Identifier | None = None) -> int:
 def charge(work: Work, destination: Identifier, *, invited: bool = True) -> int:
     """Take one message from the budget of a destination. Returns 0, or the seconds until it has room for it: what must
     wait for a minute is taken from the day now all the same, or more would be asked for than a day has. Not `invited`:
-    anybody can ask for it, and such messages leave half of a day's to those that the owner's password or phone asked
-    for.
+    anybody can ask for it, or who holds a session, and such messages leave half of a day's to those that the owner's
+    password or phone asked for.
     """
     cap = _day_cap(work, destination)
     return _take(work, key(destination), cap if invited else math.ceil(cap / 2), waits=True)
-
-
-def charge_step_up(work: Work, destination: Identifier) -> int:
-    """`charge` for a step-up: half of a day's messages are for those, and no more."""
-    throttles.held(work, (step_up_key(destination), key(destination)))
-    half = math.ceil(_day_cap(work, destination) / 2)
-    spent = _take(work, step_up_key(destination), half, waits=True)
-    return spent if is_spent(spent) else charge(work, destination)
 
 
 def is_spent(wait: int) -> bool:
@@ -130,8 +117,7 @@ def turn(work: Work, destination: Identifier, since: datetime) -> int:
 def keys_of_user(user: User) -> list[str]:
     """The counters of what can be typed for an account, and of where its messages go."""
     typed = [typed_key(identifier) for identifier in identifiers.of_user(user)]
-    contacts = accounts.contacts(user)
-    return typed + [key(to) for to in contacts] + [step_up_key(to) for to in contacts]
+    return typed + [key(address) for address in accounts.contacts(user)]
 
 
 def forgive(work: Work, user: User) -> int:

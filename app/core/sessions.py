@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, func, or_, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from app.core import locks, tokens
 from app.crypto.ids import uuid7
@@ -152,14 +152,6 @@ def revoke_all(work: Work, user_id: UUID, why: str, *, keep: UUID | None = None)
     return _end(work, why, Session.user_id == user_id, *([Session.id != keep] if keep else []))
 
 
-def make_room(work: Work, user_id: UUID) -> int:
-    """End those that went unused for longest, so that one more makes MOST. Returns how many ended."""
-    lasting = (Session.user_id == user_id, Session.revoked_at.is_(None), Session.expires_at > work.now)
-    newest = select(Session.id).where(*lasting).order_by(Session.last_used_at.desc(), Session.id.desc())
-    too_many = list(work.db.scalars(newest.offset(MOST - 1)))
-    return _end(work, "too_many", Session.id.in_(too_many)) if too_many else 0
-
-
 def _end(work: Work, why: str, *which: Any) -> int:
     lasting = (Session.revoked_at.is_(None), Session.expires_at > work.now)
     return work.changes(update(Session).where(*which, *lasting).values(revoked_at=work.now, revoked_why=why))
@@ -171,25 +163,33 @@ def stamp_used(work: Work, seen: Mapping[UUID, datetime]) -> None:
 
 
 OF_USER = Session.user_id == bindparam("user_id")
-UNTROUBLED = ("signed_out", "too_many")  # of ends, those that say nothing against who was signed in
+IN_USE = (Session.revoked_at.is_(None), Session.expires_at > bindparam("now"), Session.last_used_at > bindparam("idle"))
+TROUBLE = ("ended_by_owner", "password_reset", "token_reused")  # of ends, those that speak against who was signed in
 HISTORY = select(
-    exists().where(
-        OF_USER,
-        Session.client_key.in_(bindparam("keys", expanding=True)),
-        or_(Session.revoked_why.is_(None), Session.revoked_why.in_(UNTROUBLED)),
-    ),
-    select(func.count())
-    .where(OF_USER, Session.revoked_at.is_(None), Session.expires_at > bindparam("now"))
+    select(func.coalesce(Session.revoked_why, ""))
+    .where(OF_USER, Session.client_key.in_(bindparam("keys", expanding=True)))
+    .order_by(Session.id.desc())
+    .limit(1)
     .scalar_subquery(),
+    select(func.count()).where(OF_USER, *IN_USE).scalar_subquery(),
 )
 
 
 def history(work: Work, user_id: UUID) -> tuple[bool, int]:
-    """Whether the user has signed in from this kind of client in this network before, by a session that nobody has
-    ended for them, and how many sessions last.
+    """Whether the user has signed in from this kind of client in this network before, and not been parted from it the
+    last time, and how many sessions are in use.
     """
-    known, lasting = work.db.execute(HISTORY, {"user_id": user_id, "keys": client_keys(work), "now": work.now}).one()
-    return bool(known), lasting
+    given = {"user_id": user_id, "keys": client_keys(work), "now": work.now, "idle": tokens.idle_since(work)}
+    ended, in_use = work.db.execute(HISTORY, given).one()
+    return ended is not None and ended not in TROUBLE, in_use
+
+
+def make_room(work: Work, user_id: UUID) -> int:
+    """End those that went unused for longest, so that one more makes MOST in use. Returns how many ended."""
+    given = {"user_id": user_id, "now": work.now, "idle": tokens.idle_since(work)}
+    newest = select(Session.id).where(OF_USER, *IN_USE).order_by(Session.last_used_at.desc(), Session.id.desc())
+    too_many = list(work.db.scalars(newest.offset(MOST - 1), given))
+    return _end(work, "too_many", Session.id.in_(too_many)) if too_many else 0
 
 
 def client_keys(work: Work) -> list[str]:

@@ -112,14 +112,13 @@ def _objection(work: Work, row: OutboxMessage, challenge: OtpChallenge | None) -
         return "expired"
     if not row.expires_at and _lapsed(row) >= MOST_LAPSED:
         return "lapsed"
-    if row.kind.startswith(CODE) and (challenge is None or not _asks_for(work, row, challenge)):
+    if row.kind.startswith(CODE) and (challenge is None or not asks_for(work, row, challenge)):
         return "closed"
-    if row.kind.startswith(CODE) and challenge and challenges.is_decoy(challenge):
-        return outbox.SPENT
-    return None
+    spent = row.kind.startswith(CODE) and challenge and challenges.is_decoy(challenge)
+    return outbox.SPENT if spent else None
 
 
-def _asks_for(work: Work, message: Outgoing | OutboxMessage, challenge: OtpChallenge) -> bool:
+def asks_for(work: Work, message: Outgoing | OutboxMessage, challenge: OtpChallenge) -> bool:
     """Whether a challenge takes a code yet, and the one of this address."""
     return challenges.is_open(work, challenge) and message.recipient == challenge.destination
 
@@ -270,7 +269,7 @@ def is_wanted(work: Work, claimed: Claimed) -> bool:
     if not claimed.outgoing.code:
         return True
     challenge = challenges.find(work, claimed.challenge_id) if claimed.challenge_id else None
-    return challenge is not None and _asks_for(work, claimed.outgoing, challenge)
+    return challenge is not None and asks_for(work, claimed.outgoing, challenge)
 
 
 def drop(work: Work, message: Outgoing | OutboxMessage, lease: str | None, why: str) -> None:

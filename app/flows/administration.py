@@ -218,15 +218,15 @@ def revoke_sessions(work: Work, user_id: UUID) -> int:
 
 
 def reset_mfa(work: Work, user_id: UUID) -> User:
-    """Take every second method from somebody who lost them, sign them out everywhere and tell their addresses; and let
-    the phone of a recovery count again, for the e-mail may be lost. Twice is as good as once. Raises NotFound.
+    """Take every second method from somebody, end their sessions, tell their addresses; and let the phone of a recovery
+    count again, for the e-mail may be lost as well. Twice is as good as once. Raises NotFound.
     """
     user = _held(work, user_id, "reset_mfa")
-    before, user.recovered_by = factors.remove_all(work, user), None
-    ended = _end(work, user, "mfa_reset_by_admin")
-    if before:
+    lifted, user.recovered_by = user.recovered_by, None
+    before = {"mfa": factors.remove_all(work, user)} | ({"recovered_by": lifted} if lifted else {})
+    facts = {"before": before, "after": {"mfa": []}, "sessions_ended": _end(work, user, "mfa_reset_by_admin")}
+    if any(before.values()):
         outbox.tell(work, user, Notice.FACTORS_RESET, ip="", client="")
-    facts: dict[str, Any] = {"before": {"mfa": before}, "after": {"mfa": []}, "sessions_ended": ended}
     audit.record(work, Event.USER_FACTORS_RESET, _name(user), user_id=user.id, **facts)
     return user
 

@@ -66,7 +66,7 @@ def _ask_in_turn(work: Work, question: Question, destination: Identifier, event:
     """If the destination's budget is spent for this minute, the code waits its turn rather than being refused. Raises
     RateLimited if its turn would come too late.
     """
-    wait = _charge(work, question.purpose, destination)
+    wait = sends.charge(work, destination, invited=question.purpose is not Purpose.STEP_UP)
     if wait >= challenges.life(work, question).total_seconds():
         late = RateLimited(retry_after=wait)
         raise audit.refusal(work, event, destination.masked, late, user_id=question.user_id)
@@ -125,8 +125,9 @@ def ask_contact(work: Work, user_id: UUID, session_id: UUID, address: Identifier
 def ask_again(work: Work, challenge_id: UUID | None, channel: str | None = None) -> OtpChallenge:
     """Send the code of an open challenge again: the same digits while it lives, so the first to arrive works.
 
-    In a sign-in, with another `channel`, to the person's other address, if there is one; where an app's code is asked,
-    to an address in its place. Raises ChallengeClosed, ValidationFailed if there is none at all, ResendTooSoon,
+    In a sign-in, with another `channel`, to the person's other address, if there is one, and then it is another code
+    (`docs/adr/0035`); where an app's code is asked, to an address in its place.
+    Raises ChallengeClosed, ValidationFailed if there is none at all, ResendTooSoon,
     RateLimited.
     """
     row = challenges.find(work, challenge_id) if challenge_id else None
@@ -155,7 +156,7 @@ def repeat(work: Work, row: OtpChallenge) -> OtpChallenge:
 
 def _send_again(work: Work, row: OtpChallenge, destination: Identifier, *, paced: bool) -> OtpChallenge:
     shown = row.shown if destination.value == row.destination else destination.masked
-    wait = _charge(work, row.purpose, destination, invited=_is_invited(row))
+    wait = sends.charge(work, destination, invited=_is_invited(row))
     if not challenges.sent_again(work, row, destination, shown, paced=paced):
         soon = ResendTooSoon(retry_after=max(1, challenges.resend_in(work, row)))
         raise refusal(work, row, soon if paced else ChallengeClosed())
@@ -165,20 +166,14 @@ def _send_again(work: Work, row: OtpChallenge, destination: Identifier, *, paced
     return row
 
 
-def _charge(work: Work, purpose: str, destination: Identifier, *, invited: bool = True) -> int:
-    if purpose == Purpose.STEP_UP:
-        return sends.charge_step_up(work, destination)
-    return sends.charge(work, destination, invited=invited)
-
-
 def _is_invited(row: OtpChallenge) -> bool:
     """True if the owner's password or phone asked for it: half of a day's messages are for those alone. By phone
-    anybody can ask, and it is the owner's only way in where there is no password.
+    anybody can ask, and it is the owner's only way in where there is no password; a session may be stolen.
     """
     if row.purpose == Purpose.PHONE:  # a decoy may be of an account that has one
         by_phone_alone = row.user.password_hash is None if row.user else row.signup_id is not None
         return by_phone_alone and not challenges.is_decoy(row)
-    return row.purpose in challenges.PROVEN
+    return row.purpose == Purpose.SIGNIN
 
 
 def _goes_to(row: OtpChallenge, channel: str | None) -> Identifier | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.core import audit, challenges
 from app.core.audit import Event
-from app.delivery import listing, outbox, reported, tally, whose
+from app.delivery import compose, listing, outbox, reported, tally, whose
 from app.delivery.reports import Report, Said
 from app.errors import Conflict, NotFound
 from app.models import OutboxMessage
@@ -50,7 +50,7 @@ def _still_wanted(work: Work, row: OutboxMessage) -> bool:
     """True if its code would still be accepted when another provider has sent it."""
     challenge = challenges.find(work, row.challenge_id) if row.challenge_id else None
     soon = work.now + timedelta(seconds=5)
-    return challenge is not None and challenges.is_open(work, challenge) and challenge.expires_at > soon
+    return challenge is not None and compose.asks_for(work, row, challenge) and challenge.expires_at > soon
 
 
 def retry(work: Work, message_id: UUID) -> OutboxMessage:

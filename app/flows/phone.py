@@ -41,7 +41,7 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
     waiting, alive = signups.of_number(work, number), challenges.newest(work, Purpose.PHONE, number)
     about = user_id or (waiting.id if waiting else None)
     asking.ask_leave(work, Event.SIGNIN_REFUSED, number, user_id=about)
-    if alive and alive.user_id in (None, user_id) and challenges.is_open(work, alive):  # else a former owner's
+    if alive and challenges.is_open(work, alive):
         if user and alive.user_id == user.id:  # it proves the number alone; the password of now is asked after it
             alive.stands_on = user.password_changed_at
         return asking.repeat(work, alive)

@@ -23,7 +23,7 @@ from app.delivery.courier import Courier
 from app.errors import NotFound, Refusal, Unavailable
 from app.version import VERSION
 from app.web import html, metrics, openapi, problems, transport
-from app.web.endpoint import Edge, Surface
+from app.web.endpoint import Edge, Surface, refusing
 from app.web.guards import KEY
 from app.work import RETRY_AFTER_S, Kit, Work, run
 
@@ -63,7 +63,7 @@ def install(app: Flask, kit: Kit, limiter: Limiter, courier: Courier, surfaces: 
     ops.get("/health", endpoint="health")(lambda: health(kit, limiter, courier, fits))
     ops.get("/health/live", endpoint="live")(lambda: _json({"status": OK}))
     ops.get("/metrics", endpoint="metrics")(lambda: figures(kit, limiter, edge))
-    ops.get("/.well-known/jwks.json", endpoint="jwks")(lambda: public_keys(kit))
+    ops.get("/.well-known/jwks.json", endpoint="jwks")(refusing(lambda: public_keys(kit), limiter, edge))
     if kit.settings.serves_docs:
         document = cache(lambda: json.dumps(openapi.document(surfaces)))  # made when it is first asked for
         ops.get("/openapi.json", endpoint="openapi")(lambda: Response(document(), mimetype="application/json"))

@@ -73,7 +73,6 @@ def test_of_200_uses_of_one_code_one_is_accepted(arena: Arena, kind: str) -> Non
     assert arena.scalar(sa.select(sa.func.count()).where(mine, BackupCode.used_at.is_not(None))) == (kind != "totp")
 
 
-@pytest.mark.covers("asvs 7.1.2")
 def test_whoever_signs_in_many_times_at_once_has_no_more_sessions_than_may_be(arena: Arena) -> None:
     person = arena.person().sign_up()
     _, backups = enrol(person)

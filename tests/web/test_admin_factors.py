@@ -65,6 +65,8 @@ def test_who_lost_the_mailbox_too_gets_in_by_the_phone_that_recovered(world: Wor
     login = {"phone": NUMBER, "password": by_recovery(world, Phone(world))}
     assert owner.api.post("/api/auth/login", login).ok()["methods"] == ["email"]
     act(admin.sign_in(), owner, "reset-mfa").ok()
+    assert last(world, "user.factors_reset").facts["before"] == {"mfa": [], "recovered_by": "sms"}
+    assert "notice.factors_reset" in world.inbox(owner.email)
     world.clock.advance(minutes=2)
     asked = owner.api.post("/api/auth/login", login | {"channel": "sms"}).ok()
     assert (asked["methods"], asked["channel"]) == (["email", "sms"], "sms")

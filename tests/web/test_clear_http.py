@@ -104,6 +104,14 @@ def test_figures_take_no_key_in_the_clear(make_world: Any) -> None:
     assert (answer.status_code, world.audit()[-1].reason) == (403, "https_required")
 
 
+def test_nobody_is_given_keys_to_verify_by_in_the_clear(make_world: Any) -> None:
+    """Whoever asks for them over http takes those that anybody puts in their place."""
+    world: World = make_world(environment="production", public_url=HTTPS, trusted_proxies=1)
+    answer = world.app.test_client().get("/.well-known/jwks.json", headers={"X-Forwarded-Proto": "http"})
+    assert answer.status_code == 403
+    assert world.app.test_client().get("/.well-known/jwks.json").status_code == 200
+
+
 def test_health_is_told_in_the_clear(make_world: Any) -> None:
     """A platform asks for it over plain HTTP, and it holds no secret."""
     world: World = make_world(environment="production", public_url=HTTPS, trusted_proxies=1)

@@ -225,20 +225,6 @@ def test_without_a_challenge_there_is_nothing_to_answer(phone: Phone) -> None:
     assert phone.answer("123456").code == "challenge_closed"
 
 
-def test_a_number_that_was_given_up_is_not_its_old_owner_s_for_a_moment_more(world: World) -> None:
-    owner, other = owner_with_both(world), "+919876543299"
-    world.clock.advance(minutes=2)
-    Phone(world).ask().ok()
-    asked = owner.api.post("/api/auth/change-phone", {"phone": other}, owner.sign_in().token).ok()
-    owner.api.post(
-        "/api/auth/verify-otp", {"challenge_id": asked["challenge_id"], "otp": world.read("sms", other)}
-    ).ok()
-    world.clock.advance(seconds=61)
-    new = Phone(world)
-    new.ask().ok()
-    assert "registration_token" in new.answer().ok().body
-
-
 def test_another_number_s_challenge_is_closed_here(world: World, phone: Phone) -> None:
     other = Phone(world, "+919876543211")
     asked = other.ask().ok()

@@ -227,7 +227,6 @@ def test_all_but_this_one_can_be_ended(world: World, person: Person) -> None:
     assert person.me().status == 200
 
 
-@pytest.mark.covers("asvs 7.1.2")
 def test_one_more_than_may_be_ends_the_one_that_went_unused_for_longest(
     world: World, person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +245,17 @@ def test_one_more_than_may_be_ends_the_one_that_went_unused_for_longest(
     assert len(person.api.get("/api/auth/sessions", person.token)["items"]) == 3
     [row] = world.audit(event="session.ended")
     assert (str(row.user_id), row.facts) == (person.tokens["user"]["id"], {"why": "too_many", "count": 1})
+
+
+def test_what_can_no_longer_go_on_takes_no_room(world: World, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST", 2)
+    world.clock.advance(days=6)
+    held = person.sign_in().tokens
+    world.clock.advance(days=2)  # the first has lapsed
+    person.sign_in()
+    assert person.api.get("/api/auth/me", person.token).status == 200
+    assert not world.audit(event="session.ended")
+    assert person.refresh(held["refresh_token"]).status == 200
 
 
 def test_what_has_ended_takes_no_room(world: World, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:

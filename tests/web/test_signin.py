@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from app.crypto.passwords import Hasher
-from app.models import AuditLog, OtpChallenge, Throttle, User
+from app.models import AuditLog, OtpChallenge, OutboxMessage, Throttle, User
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person, while_hashing, wrong
-from tests.web.admins import id_of
+from tests.web.admins import id_of, of_role
 
 
 def test_a_person_signs_in_with_password_and_code(person: Person) -> None:
@@ -111,6 +111,9 @@ def test_a_code_that_was_not_sent_yet_goes_to_the_address_of_now_alone(world: Wo
     world.deliver()
     assert len(world.inbox(person.email)) == before
     dropped = [row for row in world.audit(event="message.dropped") if row.facts["kind"] == "code.signin"]
+    [mail] = world.rows(OutboxMessage, state="dropped", channel="email", kind="code.signin")
+    admin = of_role(world, "admin")
+    assert admin.api.post(f"/api/admin/deliveries/{mail.id}/retry", None, admin.token).code == "conflict"
     assert [(row.reason, row.facts["channel"]) for row in dropped] == [("closed", "email")]
     person.verify_signin(asked["challenge_id"], person.code("sms")).ok()
 
@@ -224,16 +227,24 @@ def test_a_new_client_is_told_to_the_owner(world: World) -> None:
     assert world.inbox(person.email).count("notice.new_signin") == 1
 
 
-@pytest.mark.parametrize("act", ["one", "others", "recovery"])
-def test_a_client_whose_session_the_owner_ended_is_new_again(world: World, act: str) -> None:
+@pytest.mark.parametrize("act", ["one", "others", "recovery", "everywhere"])
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_client_whose_session_the_owner_ended_is_new_again(world: World, act: str, *, twice: bool) -> None:
+    """`twice`: it had signed out once by itself."""
     person = world.person().sign_up()
     world.clock.advance(minutes=2)
     thief = world.person("198.51.100.7", email=person.email).sign_in()
+    if twice:
+        thief.api.post("/api/auth/logout", {}, thief.token).ok()
+        world.clock.advance(minutes=2)
+        thief.sign_in()
     assert world.inbox(person.email).count("notice.new_signin") == 1
     if act == "one":
         person.api.delete(f"/api/auth/sessions/{thief.tokens['session_id']}", person.token).ok()
     elif act == "others":
         person.api.delete("/api/auth/sessions", person.token).ok()
+    elif act == "everywhere":
+        person.api.post("/api/auth/logout", {"everywhere": True}, person.token).ok()
     else:
         asked = person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()
         new = {"challenge_id": asked["challenge_id"], "otp": person.code(), "new_password": PASSWORD}
@@ -242,6 +253,19 @@ def test_a_client_whose_session_the_owner_ended_is_new_again(world: World, act: 
     world.clock.advance(minutes=2)
     thief.sign_in()
     assert world.inbox(person.email).count("notice.new_signin") == 2
+
+
+def test_who_changes_something_of_their_own_is_told_of_no_client_again(world: World) -> None:
+    person = world.person().sign_up()
+    world.clock.advance(minutes=2)
+    elsewhere = world.person("198.51.100.7", email=person.email).sign_in()
+    change = {"current_password": PASSWORD, "new_password": "another horse 8"}
+    person.api.post("/api/auth/change-password", change, person.token).ok()
+    assert elsewhere.me().code == "token_revoked"
+    world.clock.advance(minutes=2)
+    elsewhere.password = "another horse 8"
+    elsewhere.sign_in()
+    assert world.inbox(person.email).count("notice.new_signin") == 1
 
 
 def test_a_client_that_signed_out_stays_known(world: World) -> None:

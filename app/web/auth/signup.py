@@ -113,8 +113,8 @@ def _signed_up(work: Work, body: AnswerBody) -> TokensReply:
 )  # fmt: skip
 def resend_otp(work: Work, body: ResendBody) -> Any:
     """Send the code of an open challenge again, unchanged while it is valid. At most 5 sends a challenge. In a sign-in
-    or step-up `channel` sends it to the person's other address, if there is one; elsewhere it does not count, and the
-    answer says where the code goes."""
+    or step-up `channel` sends another code in its place to the person's other address, if there is one; elsewhere it
+    does not count, and the answer says where the code goes."""
     challenge = asking.ask_again(work, body.challenge_id, body.channel)
     return present.asked(work, challenge, "The code is on its way again.")
 
