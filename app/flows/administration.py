@@ -223,7 +223,7 @@ def reset_mfa(work: Work, user_id: UUID) -> User:
     """
     user = _held(work, user_id, "reset_mfa")
     lifted, user.recovered_by = user.recovered_by, None
-    before = {"mfa": factors.remove_all(work, user)} | ({"recovered_by": lifted} if lifted else {})
+    before: Any = {"mfa": factors.remove_all(work, user)} | ({"recovered_by": lifted} if lifted else {})
     facts = {"before": before, "after": {"mfa": []}, "sessions_ended": _end(work, user, "mfa_reset_by_admin")}
     if any(before.values()):
         outbox.tell(work, user, Notice.FACTORS_RESET, ip="", client="")
