@@ -39,7 +39,8 @@ PATIENCE = {"postgresql": ("patience_s", ANSWER_S), "mysql": ("_read_timeout", S
 POOL_WAIT_S = 1
 OURS = (extensions.ISOLATION_LEVEL_AUTOCOMMIT, extensions.ISOLATION_LEVEL_READ_COMMITTED)
 # Every text comes back as it was given, or is refused: whatever a URL, an environment or a server is set to.
-WHOLE = {"charset": "utf8mb4", "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"}
+WHOLE = {"charset": "utf8mb4", "collation": "utf8mb4_bin", "use_unicode": True,
+         "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"}  # fmt: skip
 
 
 class Base(DeclarativeBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from dotenv.parser import Binding, parse_stream
 from app.config import Settings, SettingsError
 
 NO = ("", "0", "false", "no")  # as Flask reads FLASK_SKIP_DOTENV
+REFERENCE = re.compile(r"\$\{\w+(:-[^}]*)?\}")  # as a whole value it is another variable, and would be a poor key
 
 
 def read(path: Path) -> dict[str, str]:
@@ -59,6 +61,8 @@ def _problems(bindings: list[Binding]) -> Iterator[str]:
     for each in bindings:
         if each.error or (each.key and each.value is None):
             yield f"line {_line(each)} is no NAME=value, or a quote in it is not closed"
+        elif each.value and _field(each) and REFERENCE.fullmatch(each.value):
+            yield f"line {_line(each)} names another variable, and nothing is replaced here; write its value"
         elif each.value and (name := _field(each)):
             if name in found:
                 yield f"line {_line(each)} sets {name.upper()} again; keep one of them"

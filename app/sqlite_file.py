@@ -37,7 +37,7 @@ def keep_private(engine: Engine) -> None:
         # Never opened where it is there: to close it again would end the locks that this process has on it.
         if file := path_of(engine.url):
             with suppress(OSError):  # SQLite says what is wrong
-                os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                os.close(os.open(os.path.realpath(file), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def is_open_to_all(url: URL) -> bool:

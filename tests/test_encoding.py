@@ -24,7 +24,14 @@ NAME = "\U0001f600 अनीता"
 OPTIONS = {
     "sqlite": [""],
     "postgresql": ["", "client_encoding=UTF-8", "options=-c%20client_encoding=latin1"],
-    "mariadb": ["", "charset=utf8", "sql_mode=%20", "charset=UTF8MB3&sql_mode=ANSI_QUOTES"],
+    "mariadb": [
+        "",
+        "charset=utf8",
+        "sql_mode=%20",
+        "charset=UTF8MB3&sql_mode=ANSI_QUOTES",
+        "charset=utf8&collation=utf8_general_ci",
+        "use_unicode=0",
+    ],
 }
 WANTED = [(kind, options) for kind in OPTIONS for options in OPTIONS[kind]]
 

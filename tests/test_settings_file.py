@@ -117,6 +117,14 @@ def test_a_value_is_read_as_it_stands(tmp_path: Path, monkeypatch: pytest.Monkey
     assert start.load(tmp_path / ".env").brand_name == "Of the environment"
 
 
+@pytest.mark.parametrize("value", ["${KEY_OF_ANOTHER_VARIABLE_THAT_IS_LONG}", '"${JWT_SECRET_KEY}"', "${KEY:-none}"])
+def test_a_key_that_is_but_the_name_of_another_variable_is_none(tmp_path: Path, value: str) -> None:
+    """Whoever reads the file would know it."""
+    (tmp_path / ".env").write_text(f"{WORKS}JWT_SECRET_KEY={value}\n")
+    with pytest.raises(SettingsError, match=r"\.env: line \d+ names another variable"):
+        start.load(tmp_path / ".env")
+
+
 def test_the_commands_of_flask_read_it_as_the_service_does(checkout: Path) -> None:
     """Flask reads it by itself, and replaces what looks like a variable; the environment wins as ever."""
     (checkout / ".env").write_text(f"{WORKS}BRAND_NAME={LITERAL}\nJWT_ISSUER=of-the-file\nOTP_TTL=120\n")

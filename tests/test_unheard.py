@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,12 @@ CREATE = "api-keys create till --scope users:read"
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 
 
-def shell(lane: Lane, command: str) -> subprocess.CompletedProcess[str]:
+def shell(lane: Lane, command: str, **more: str) -> subprocess.CompletedProcess[str]:
     """A command of the service as somebody types it, with where its words go."""
     given = {"DATABASE_URL": lane.database_url, **{name.upper(): value for name, value in SECRETS.items()}}
     return subprocess.run(
         ["bash", "-c", f"exec {sys.executable} -m flask {command}"], cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **given}, capture_output=True, text=True, timeout=60,
+        env={"PATH": os.environ["PATH"], **given, **more}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 
@@ -68,6 +69,15 @@ def test_a_report_that_cannot_be_written_ends_an_import_with_1_and_a_line(
         "Error: Reading or writing failed: No space left on device.",
     )
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("form", ["", " --json"])
+def test_a_letter_that_the_output_cannot_write_costs_nobody_a_key(world: World, lane: Lane, form: str) -> None:
+    """As into a file on Windows, which has an encoding of its own."""
+    ended = shell(lane, f"api-keys create Клиника --scope users:read{form}", PYTHONIOENCODING="cp1252")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.search(r"[\w-]{43}", ended.stdout)
+    assert shell(lane, "api-keys list", PYTHONIOENCODING="cp1252").returncode == 0
 
 
 def test_every_command_is_one_that_ends_so(lane: Lane) -> None:

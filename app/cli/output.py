@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any, TypeVar
 
 import click
@@ -37,6 +38,8 @@ class Command(click.Command):
     def invoke(self, context: click.Context) -> Any:
         if sys.stdout is None:
             raise click.ClickException("There is no standard output to write to.")
+        if isinstance(sys.stdout, TextIOWrapper):  # a letter that it cannot write must not end a command halfway
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(context)
         except BrokenPipeError:  # whoever reads has seen enough: click ends with code 1, and says nothing
