@@ -81,8 +81,9 @@ class Visit:
         self.until(lambda: next(iter(self.driver.find_elements(By.XPATH, button)), None), words).click()
 
     def reads(self, words: str) -> None:
-        """Wait until the page has these words."""
-        self.until(lambda: words in self.find("main").text, words)
+        """Wait until the page has these words. Read in one step: between two the page may be another."""
+        read = "return document.querySelector('main')?.innerText ?? ''"
+        self.until(lambda: words in self.driver.execute_script(read), words)
 
     def code(self, act: Callable[[], Any]) -> str:
         """The code that is sent because of an act."""
