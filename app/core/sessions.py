@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 
 from app.core import locks, tokens
 from app.crypto.ids import uuid7
@@ -152,7 +152,14 @@ def revoke_all(work: Work, user_id: UUID, why: str, *, keep: UUID | None = None)
     return _end(work, why, Session.user_id == user_id, *([Session.id != keep] if keep else []))
 
 
-def _end(work: Work, why: str, *which: Any) -> int:
+def sign_out_all(work: Work, user_id: UUID, own: UUID) -> int:
+    """End every session of a user by the word of whoever is in one of them: the others speak against who is in those.
+    One statement: of two who do it at once neither holds what the other wants. Returns how many ended.
+    """
+    return _end(work, case((Session.id == own, "signed_out"), else_="ended_by_owner"), Session.user_id == user_id)
+
+
+def _end(work: Work, why: Any, *which: Any) -> int:
     lasting = (Session.revoked_at.is_(None), Session.expires_at > work.now)
     return work.changes(update(Session).where(*which, *lasting).values(revoked_at=work.now, revoked_why=why))
 

@@ -126,9 +126,8 @@ def ask_again(work: Work, challenge_id: UUID | None, channel: str | None = None)
     """Send the code of an open challenge again: the same digits while it lives, so the first to arrive works.
 
     In a sign-in, with another `channel`, to the person's other address, if there is one, and then it is another code
-    (`docs/adr/0035`); where an app's code is asked, to an address in its place.
-    Raises ChallengeClosed, ValidationFailed if there is none at all, ResendTooSoon,
-    RateLimited.
+    (`docs/adr/0035`); where an app's code is asked, to an address in its place. Raises ChallengeClosed, ResendTooSoon,
+    RateLimited, ValidationFailed if there is no address at all.
     """
     row = challenges.find(work, challenge_id) if challenge_id else None
     if row is None or not challenges.is_open(work, row) or row.purpose in challenges.UNSENT:

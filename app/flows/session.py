@@ -93,8 +93,7 @@ def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False)
         raise audit.refusal(work, Event.SESSION_REFUSED, None, refused)
     if everywhere and alive:
         _forget_devices(work, user_id)
-        count = int(sessions.revoke(work, session_id, user_id, "signed_out"))
-        count += sessions.revoke_all(work, user_id, "ended_by_owner")
+        count = sessions.sign_out_all(work, user_id, session_id)
     else:
         count = int(sessions.revoke(work, session_id, user_id, "signed_out"))
     _note_signed_out(work, user_id, session_id, count)

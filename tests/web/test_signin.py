@@ -227,13 +227,18 @@ def test_a_new_client_is_told_to_the_owner(world: World) -> None:
     assert world.inbox(person.email).count("notice.new_signin") == 1
 
 
+def signed_in_twice(world: World) -> tuple[Person, Person]:
+    """Somebody, and who signed in to the same account from a network that had not been seen."""
+    person = world.person().sign_up()
+    world.clock.advance(minutes=2)
+    return person, world.person("198.51.100.7", email=person.email).sign_in()
+
+
 @pytest.mark.parametrize("act", ["one", "others", "recovery", "everywhere"])
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_client_whose_session_the_owner_ended_is_new_again(world: World, act: str, *, twice: bool) -> None:
     """`twice`: it had signed out once by itself."""
-    person = world.person().sign_up()
-    world.clock.advance(minutes=2)
-    thief = world.person("198.51.100.7", email=person.email).sign_in()
+    person, thief = signed_in_twice(world)
     if twice:
         thief.api.post("/api/auth/logout", {}, thief.token).ok()
         world.clock.advance(minutes=2)
@@ -256,9 +261,7 @@ def test_a_client_whose_session_the_owner_ended_is_new_again(world: World, act: 
 
 
 def test_who_changes_something_of_their_own_is_told_of_no_client_again(world: World) -> None:
-    person = world.person().sign_up()
-    world.clock.advance(minutes=2)
-    elsewhere = world.person("198.51.100.7", email=person.email).sign_in()
+    person, elsewhere = signed_in_twice(world)
     change = {"current_password": PASSWORD, "new_password": "another horse 8"}
     person.api.post("/api/auth/change-password", change, person.token).ok()
     assert elsewhere.me().code == "token_revoked"
@@ -269,9 +272,7 @@ def test_who_changes_something_of_their_own_is_told_of_no_client_again(world: Wo
 
 
 def test_a_client_that_signed_out_stays_known(world: World) -> None:
-    person = world.person().sign_up()
-    world.clock.advance(minutes=2)
-    elsewhere = world.person("198.51.100.7", email=person.email).sign_in()
+    person, elsewhere = signed_in_twice(world)
     elsewhere.api.post("/api/auth/logout", {}, elsewhere.token).ok()
     world.clock.advance(minutes=2)
     elsewhere.sign_in()

@@ -138,3 +138,16 @@ def test_a_code_that_is_asked_for_alone_costs_the_courier_few_statements_and_two
     assert len(world.senders[channel].messages) == 1
     assert len(spent.statements) <= statements, spent.statements
     assert spent.commits == 1 + 2  # the first has only read
+
+
+def test_all_sessions_end_by_one_statement(world: World) -> None:
+    """Of two who sign out everywhere at once, each from a session of its own, neither waits for what the other holds."""
+    person = world.person().sign_up()
+    world.clock.advance(minutes=2)
+    first = person.token
+    person.sign_in()
+    spent = Spent(world, lambda: person.api.post("/api/auth/logout", {"everywhere": True}, person.token))
+    spent.answer.ok()
+    assert len([said for said in spent.statements if said.startswith("UPDATE sessions")]) == 1
+    assert person.api.get("/api/auth/me", first).code == "token_revoked"
+    assert [row.facts["count"] for row in world.audit(event="session.ended")] == [2]
