@@ -7,6 +7,7 @@ import os
 import platform
 import random
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -31,7 +32,9 @@ class Report:
     checks: list[Check] = field(default_factory=list)
 
     def check(self, what: str, measured: Any, bound: str, ok: bool) -> None:
+        """Keep a check, and tell of it at once: a program that takes an hour, and is stopped, has shown something."""
         self.checks.append(Check(what, measured, bound, bool(ok)))
+        print(f"{_met(ok)}: {what}: {_cell(measured)} (wanted: {bound})", file=sys.stderr, flush=True)
 
     @property
     def ok(self) -> bool:
@@ -54,7 +57,11 @@ def show(report: Report) -> None:
         print(f"\n{title}")
         _table(rows)
     print("\nchecks")
-    _table([{**asdict(check), "ok": "ok" if check.ok else "NOT MET"} for check in report.checks])
+    _table([{**asdict(check), "ok": _met(check.ok)} for check in report.checks])
+
+
+def _met(ok: bool) -> str:
+    return "ok" if ok else "NOT MET"
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> None:
