@@ -61,7 +61,7 @@ def _party(work: Work) -> Party:
 
 
 def _asked(work: Work, row: OtpChallenge) -> bytes:
-    return passkeys.challenge(work.kit.keys, row.key_id, row.id, row.factor)
+    return passkeys.challenge(work.kit.keys, row.key_id, row.id)
 
 
 def _seconds(work: Work, row: OtpChallenge) -> int:

@@ -104,11 +104,11 @@ class Stored:
     synced: bool
 
 
-def challenge(keys: KeyRing, key_id: str, row_id: UUID, factor: str) -> bytes:
+def challenge(keys: KeyRing, key_id: str, row_id: UUID) -> bytes:
     """The 32 bytes that a stored question asks to have signed: derived, so nothing more is stored, and another
-    question's are others (section 13.4.3). KeyError if its key left the ring.
+    question's are others (section 13.4.3). A code that is sent anew leaves them. KeyError if its key left the ring.
     """
-    return keys.mac(Purpose.PASSKEYS, row_id.hex, factor, key_id=key_id)
+    return keys.mac(Purpose.PASSKEYS, row_id.hex, key_id=key_id)
 
 
 def creation_options(

@@ -45,7 +45,7 @@ def ask_for(
     """
     if step == policy.NO_WAY:
         raise audit.refusal(work, event, None, Forbidden(), user_id=user.id)
-    chosen = channel if channel in step.methods else step.methods[0]
+    chosen = channel if channel in step.methods else _first(work, step)
     question = Question(
         purpose,
         accounts.contact(user, chosen),
@@ -60,6 +60,13 @@ def ask_for(
     if question.destination:
         return _ask_in_turn(work, question, question.destination, event)
     return challenges.issue(work, question)
+
+
+def _first(work: Work, step: Step) -> str:
+    """A classic page has a field for a code and no more: it is sent one before a passkey is asked for."""
+    sent = [method for method in step.methods if method in policy.CONTACTS]
+    by_message = work.client.keeps_cookie and step.methods[0] == policy.PASSKEY and sent
+    return sent[0] if by_message else step.methods[0]
 
 
 def _ask_in_turn(work: Work, question: Question, destination: Identifier, event: Event) -> OtpChallenge:

@@ -20,7 +20,7 @@ from app.models import OtpChallenge
 from app.web import cookies, limits, present
 from app.web.cookies import Baked, Jar
 from app.web.endpoint import Surface
-from app.web.fields import Body, Channel, Code, Identified, Method, Name, Password, Typed, example
+from app.web.fields import Answering, Body, Channel, Code, Identified, Name, Password, Typed, example
 from app.web.guards import COOKIE
 from app.web.present import Message, UserReply
 from app.work import Work
@@ -74,8 +74,8 @@ class CodeForm(NamedBody):
     otp: Code
 
 
-class AnswerForm(CodeForm):
-    method: Method | None = None
+class AnswerForm(NamedBody, Answering):
+    model_config = example(email="jane@example.com", otp="123456")
 
 
 class NewPasswordForm(NamedBody):
@@ -140,18 +140,19 @@ def log_in(work: Work, body: LoginForm) -> Any:
 @browser.add("POST", "/verify-otp", body=AnswerForm, reply=WelcomeForm, limit=limits.GUESSES,
              refusals=(*WRITES, *ANSWERS, errors.InvalidCredentials))  # fmt: skip
 def prove(work: Work, body: AnswerForm) -> Any:
-    """Answer the code of a sign-in or sign-up, and be in; or of a second address, and it is yours."""
+    """Answer the code of a sign-in or sign-up, and be in; or of a second address, and it is yours. A sign-in takes a
+    passkey's `credential` too: `/api/auth/passkeys/options` asks for it, with the `challenge_id` of `/login`."""
     asked = _challenge(work, body.who(work), PROVES)
     if asked.row and asked.row.purpose in account.CHANGES:
-        user = account.confirm_contact(work, asked.row.id, body.otp)
+        user = account.confirm_contact(work, asked.row.id, body.code())
         return Baked({"message": "Your address was changed.", "user": present.user(user)}, {Jar.CHALLENGE: ""})
     return _in(work, _admitted(work, asked, body))
 
 
 def _admitted(work: Work, asked: Found, body: AnswerForm) -> SignedIn:
     if asked.row and asked.row.purpose == Purpose.SIGNUP:
-        return signup.verify(work, asked.row.id, body.otp, holder=asked.by_cookie)
-    return signin.verify(work, asked.id, body.otp, method=body.method, holder=asked.by_cookie)
+        return signup.verify(work, asked.row.id, body.code(), holder=asked.by_cookie)
+    return signin.verify(work, asked.id, body.given(), method=body.method, holder=asked.by_cookie)
 
 
 def _sent(row: OtpChallenge) -> str:

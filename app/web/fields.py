@@ -234,6 +234,13 @@ class Answering(Body):
             raise ValidationFailed.field(wanted, "required", "Give the code, or the credential of a passkey.")
         return value
 
+    def code(self) -> str:
+        """The code, where no other answer can be one. Raises ValidationFailed."""
+        given = self.given()
+        if not isinstance(given, str):
+            raise ValidationFailed.field("otp", "required", "Give the code.")
+        return given
+
 
 def _only_true(value: Any) -> Any:
     if value is not True:
