@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from app.crypto import sealing, totp
 from app.crypto.ids import uuid7
@@ -24,9 +24,8 @@ log = logging.getLogger("latchkey.factors")
 
 def start(work: Work, user_id: UUID, name: str) -> tuple[Authenticator, bytes] | None:
     """A new one with its secret, which counts for nothing until `confirm`. None if the user has too many."""
-    lapsed = (Authenticator.confirmed_at.is_(None), Authenticator.created_at <= work.now - SETUP)
-    work.changes(delete(Authenticator).where(Authenticator.user_id == user_id, *lapsed))
-    if (work.db.scalar(select(func.count()).where(Authenticator.user_id == user_id)) or 0) >= MOST:
+    standing = or_(Authenticator.confirmed_at.is_not(None), Authenticator.created_at > work.now - SETUP)
+    if (work.db.scalar(select(func.count()).where(Authenticator.user_id == user_id, standing)) or 0) >= MOST:
         return None
     secret, row_id = totp.new_secret(), uuid7(work.now)
     row = Authenticator(

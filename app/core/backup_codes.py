@@ -51,9 +51,13 @@ def _plain(text: str) -> str:
 
 
 def use(work: Work, user_id: UUID, text: str) -> bool:
-    """True if it is one of the user's that was not used, and now it is. One statement decides."""
+    """True if it is one of the user's that was not used, and now it is. One statement decides. All are locked first: of
+    the last two at once, one sees that none is left.
+    """
+    mine = BackupCode.user_id == user_id
+    work.db.execute(select(BackupCode.id).where(mine).order_by(BackupCode.id).with_for_update())
     digests = [_digest(work, user_id, _plain(text), key_id) for key_id in work.kit.keys.ids]
-    unused = (BackupCode.user_id == user_id, BackupCode.digest.in_(digests), BackupCode.used_at.is_(None))
+    unused = (mine, BackupCode.digest.in_(digests), BackupCode.used_at.is_(None))
     return work.changes(update(BackupCode).where(*unused).values(used_at=work.now)) == 1
 
 

@@ -14,7 +14,17 @@ import sqlalchemy as sa
 from app.core import identifiers, lockout, roles, sends, throttles
 from app.core.identifiers import Kind
 from app.db import lost_a_race
-from app.models import OtpChallenge, OutboxMessage, Session, Signup, Throttle, User, UsernameHold
+from app.models import (
+    Authenticator,
+    BackupCode,
+    OtpChallenge,
+    OutboxMessage,
+    Session,
+    Signup,
+    Throttle,
+    User,
+    UsernameHold,
+)
 from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
@@ -386,3 +396,27 @@ def test_a_request_for_too_many_codes_names_nobody_who_is_erased_meanwhile(locki
     assert sent[0].code == "rate_limited"
     row = locking.audit(event="signin.refused")[before]
     assert (row.subject, row.ip) == (None, None)
+
+
+def test_of_the_last_two_backup_codes_at_once_one_sees_that_none_is_left(locking: World) -> None:
+    """A sign-in and a step-up have budgets of their own, so they may meet here."""
+    person = locking.person().sign_up()
+    codes = enrol(locking, person).backup_codes
+    others = [row.id for row in sorted(locking.rows(BackupCode), key=lambda row: row.id)][1:]
+    asked = person.ask_signin().ok()["challenge_id"]
+    used = sa.update(BackupCode).where(BackupCode.id.in_(others)).values(used_at=locking.clock.now)
+    sent: list[Answer] = []
+    with holding(locking, used, sent, lambda: person.verify_signin(asked, codes[0])):
+        pass
+    assert (sent[0].status, locking.rows(User)[0].mfa) == (200, "totp")
+
+
+def test_to_begin_an_app_takes_no_factor_with_the_account_in_hand(locking: World) -> None:
+    """Whoever changes a credential locks them in the other order: a setup that was given up is left to retention."""
+    person = locking.person().sign_up()
+    person.api.post("/api/auth/factors/totp", {}, person.token).ok()
+    locking.clock.advance(minutes=16)
+    person.sign_in()
+    with locking.engine.begin() as connection:
+        connection.execute(sa.select(Authenticator.id).with_for_update()).all()
+        person.api.post("/api/auth/factors/totp", {}, person.token).ok()

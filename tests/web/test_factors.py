@@ -176,12 +176,9 @@ def test_there_is_an_end_to_how_many(world: World, person: Person) -> None:
     assert person.api.post("/api/auth/factors/totp", {}, person.token).code == "conflict"
     world.clock.advance(minutes=16)
     person.sign_in()
-    other = world.person().sign_up()
-    theirs = other.api.post("/api/auth/factors/totp", {}, other.token).ok()
-    person.api.post("/api/auth/factors/totp", {}, person.token).ok()
-    assert world.count(Authenticator) == 2
-    world.clock.advance(minutes=14)
-    assert any(str(row.id) == theirs["factor_id"] for row in world.rows(Authenticator))
+    for _ in range(authenticators.MOST):  # the ones that were given up do not count
+        person.api.post("/api/auth/factors/totp", {}, person.token).ok()
+    assert person.api.post("/api/auth/factors/totp", {}, person.token).code == "conflict"
 
 
 @pytest.mark.covers("asvs 6.5.6")
