@@ -61,7 +61,7 @@ def _made_admin(work: Work, address: Identifier, name: str | None, password: str
             raise click.ClickException(f"{known.email} {_kept_out(known)}; then make an admin of them.")
         return administration.change(work, known.id, {"role": roles.ADMIN})
     new = NewUser([address], name=name, role=roles.ADMIN, password=password)
-    return administration.create(work, new).user
+    return administration.create(work, new)[0]
 
 
 def _kept_out(user: User) -> str:

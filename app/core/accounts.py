@@ -37,7 +37,6 @@ STAND_IN: dict[str, Any] = {  # no times: MariaDB would make texts of them, and 
     "password_hash": "$argon2id$" + 87 * "-",
 }
 WHOLE_STAND_IN = {column.name: STAND_IN.get(column.name) for column in USER}
-THERE = select(select(User.id).where(User.id == bindparam("id")).exists())
 PROVEN = ("password_changed_at", "email", "phone")  # what a proof stands on; a hash may be renewed meanwhile
 SAME = [getattr(User, name).is_not_distinct_from(bindparam(f"read_{name}")) for name in PROVEN]
 
@@ -113,11 +112,6 @@ def hold(work: Work, user_id: UUID | None) -> User | None:
     work.begin_writing()
     now = select(User).where(User.id == user_id).with_for_update()
     return work.db.scalar(now, execution_options={"populate_existing": True})
-
-
-def is_there(work: Work, user_id: UUID) -> bool:
-    """False once the account was erased."""
-    return bool(work.db.scalar(THERE, {"id": user_id}))
 
 
 def own(work: Work, *, held: bool = False) -> User:

@@ -92,8 +92,10 @@ def page(work: Work, limit: int, before: UUID | None) -> list[ApiKey]:
     return list(work.db.scalars(select(ApiKey).where(*older).order_by(ApiKey.id.desc()).limit(limit)))
 
 
-def by_id(work: Work, key_id: UUID) -> ApiKey | None:
-    return work.db.get(ApiKey, key_id)
+def hold(work: Work, key_id: UUID) -> ApiKey | None:
+    """A key as it is now, its row locked until the unit ends."""
+    work.begin_writing()
+    return work.db.get(ApiKey, key_id, with_for_update=True)
 
 
 def revoke(work: Work, key_id: UUID) -> bool:

@@ -185,9 +185,10 @@ def newest_of(work: Work, budget_key: str, purposes: Sequence[Purpose]) -> OtpCh
     return row if row and is_open(work, row) else None
 
 
-def add_method(row: OtpChallenge, method: str) -> None:
-    """Note on an open challenge that another method was proven beside it."""
-    row.methods = " ".join(dict.fromkeys([*row.methods.split(), method]))
+def add_method(work: Work, row: OtpChallenge, method: str) -> bool:
+    """Note on an open challenge that another method was proven beside it. False if it is gone."""
+    methods = " ".join(dict.fromkeys([*row.methods.split(), method]))
+    return work.changes(update(OtpChallenge).where(OtpChallenge.id == row.id).values(methods=methods)) == 1
 
 
 def is_open(work: Work, row: OtpChallenge) -> bool:

@@ -152,27 +152,28 @@ def claimant(*addresses: Identifier | None) -> str:
     return throttles.key("claimant", *(a.value if a else "" for a in addresses))
 
 
-def hold_username(work: Work, username: Identifier, who: str) -> bool:
-    """Reserve a username for a day, for one claimant. False if it is another's, as an account or a sign-up.
+def hold_username(work: Work, username: Identifier, who: str, owner: UUID | None = None) -> bool:
+    """Reserve a username for a day, for one claimant. False if it is another's, as an account or a sign-up. `owner`:
+    whose account may have it by now, by the same request sent twice.
 
     The accounts are asked again under the lock of the reservation, so two who ask at once cannot both pass.
     """
     name = username.value
-    if _is_taken(work, name):
+    if _is_taken(work, name, owner):
         return False
     ours = {"username": name, "claimant": who, "expires_at": work.now + LIFE}
     [hold] = work.lock_rows(UsernameHold, [ours])
     if hold.claimant != who and hold.expires_at > work.now:
         return False
-    if _is_taken(work, name):
+    if _is_taken(work, name, owner):
         release_username(work, username)
         return False
     write_rows(work.db, UsernameHold, [ours])
     return True
 
 
-def _is_taken(work: Work, name: str) -> bool:
-    return work.db.scalar(select(User.id).where(User.username == name)) is not None
+def _is_taken(work: Work, name: str, owner: UUID | None) -> bool:
+    return work.db.scalar(select(User.id).where(User.username == name)) not in (None, owner)
 
 
 def release_username(work: Work, username: Identifier) -> None:

@@ -64,7 +64,8 @@ def of_user(work: Work, user_id: UUID) -> list[OutboxMessage]:
     return list(work.db.scalars(query.order_by(OutboxMessage.created_at)))
 
 
-def by_id(work: Work, message_id: UUID) -> OutboxMessage | None:
-    """A message to somebody."""
-    row = work.db.get(OutboxMessage, message_id)
+def hold(work: Work, message_id: UUID) -> OutboxMessage | None:
+    """A message to somebody as it is now, its row locked until the unit ends."""
+    work.begin_writing()
+    row = work.db.get(OutboxMessage, message_id, with_for_update=True)
     return row if row and row.kind != DECOY else None

@@ -10,6 +10,7 @@ from app.core import (
     audit,
     authenticators,
     backup_codes,
+    basis,
     challenges,
     consent,
     credentials,
@@ -95,7 +96,7 @@ def confirm_contact(work: Work, challenge_id: UUID, code: str) -> User:
         credentials.hold(work, user.id)
         user = accounts.hold(work, user.id)
     old = accounts.contacts(user) if user else []
-    if user is None or not (proof.stands(work, row) and accounts.set_contact(work, user, address)):
+    if user is None or not (basis.stands(work, row) and accounts.set_contact(work, user, address)):
         raise audit.refusal(work, Event.CONTACT_REFUSED, row.shown, ChallengeClosed(), user_id=row.user_id)
     for told in {*old, address}:
         outbox.notice(work, Notice.CONTACT_CHANGED, told, user, changed=row.channel, now=row.shown)
@@ -109,7 +110,8 @@ def describe(work: Work, name: str | None, username: Identifier | None, language
     the account was erased in this moment.
     """
     user = accounts.own(work)
-    if username and username.value != user.username and not signups.hold_username(work, username, user.id.hex):
+    wished = username and username.value != user.username
+    if username and wished and not signups.hold_username(work, username, user.id.hex, user.id):
         raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken())
     given = {"name": name, "username": username and username.value, "language": language}
     values = {field: value for field, value in given.items() if value}

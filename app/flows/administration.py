@@ -4,7 +4,7 @@ it, to whom, what was before and what is after; names and addresses only masked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,15 +52,9 @@ class NewUser:
     invite: bool = False  # send a code with which the person sets the password
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    user: User
-    invitation: OtpChallenge | None
-
-
-def create(work: Work, new: NewUser) -> Opened:
-    """Open an account. Raises ValidationFailed, UsernameTaken, Conflict for an address that has an owner, RateLimited,
-    Overloaded, TokenRevoked.
+def create(work: Work, new: NewUser) -> tuple[User, OtpChallenge | None]:
+    """Open an account; with its invitation, if one is sent. Raises ValidationFailed, UsernameTaken, Conflict for an
+    address that has an owner, RateLimited, Overloaded, TokenRevoked.
     """
     shown = new.proven[0].masked if new.proven else None
     with audit.recording(work, Event.USER_REFUSED, shown, act="create"):
@@ -80,7 +74,7 @@ def create(work: Work, new: NewUser) -> Opened:
             raise Conflict()  # somebody was faster
     after = people.shown(user, ("role", "name", "username")) | {"invited": new.invite, "password": hashed is not None}
     audit.record(work, Event.USER_CREATED, shown, user_id=user.id, before=None, after=after)
-    return Opened(user, _ask(work, user, new.proven[0], outbox.INVITE) if new.invite else None)
+    return user, _ask(work, user, new.proven[0], outbox.INVITE) if new.invite else None
 
 
 def _check_new(work: Work, new: NewUser) -> None:
@@ -103,7 +97,9 @@ def _check_role(work: Work, role: str) -> None:
 
 
 def _reserve(work: Work, username: Identifier | None, who: str) -> None:
-    if username and not signups.hold_username(work, username, throttles.key("administration", who)):
+    free = username is None or signups.hold_username(work, username, throttles.key("administration", who))
+    sessions.must_last(work)  # whoever was waited for may have ended the caller
+    if not free:
         raise UsernameTaken()
 
 
@@ -125,13 +121,12 @@ def change(work: Work, user_id: UUID, wished: dict[str, Any]) -> User:
         if not values:
             return user
         ends = values.get("disabled_at") is not None or "role" in values
-        if ends:
-            _before_an_end(work, user)
+        (_before_an_end if ends else _hold)(work, user)
         before = people.shown(user, values)
         if "username" in values:
             _reserve(work, wished["username"], user.id.hex)
         _write(work, user, values)
-    ended = _end(work, user, "changed_by_admin") if ends else 0
+    ended = credentials.changed(work, user.id, "changed_by_admin") if ends else 0
     facts: dict[str, Any] = {"before": before, "after": people.shown(user, values), "sessions_ended": ended}
     audit.record(work, Event.USER_CHANGED, _name(user), user_id=user.id, **facts)
     return user
@@ -151,12 +146,22 @@ def _news(work: Work, user: User, wished: dict[str, Any]) -> dict[str, Any]:
 
 def _before_an_end(work: Work, user: User) -> None:
     """Keep the last admin, and lock what ends, in the order of a sign-in."""
-    if user.role == roles.ADMIN:
+    role = user.role
+    if role == roles.ADMIN:
         remains = roles.another_admin(work, user)
-        sessions.must_last(work)  # whoever was waited for may have ended the caller
+        sessions.must_last(work)
         if not remains:
             raise LastAdmin()
     credentials.hold(work, user.id)
+    _hold(work, user)
+    if user.role != role:
+        raise Conflict()
+
+
+def _hold(work: Work, user: User) -> None:
+    """Lock the row and read what it is now, if the caller still is who they were."""
+    if accounts.hold(work, user.id) is None:
+        raise NotFound()
     sessions.must_last(work)
 
 
@@ -164,15 +169,8 @@ def _write(work: Work, user: User, values: dict[str, Any]) -> None:
     written = accounts.change(work, user, values)
     if values.get("username"):  # it is on the account now, or not wanted any more
         signups.release_username(work, Identifier(Kind.USERNAME, values["username"]))
-    if written is None:
-        raise UsernameTaken()
     if not written:
-        raise Conflict() if accounts.is_there(work, user.id) else NotFound()
-
-
-def _end(work: Work, user: User, why: str) -> int:
-    """End every session and what was begun. The guard of each request asks the row, so it holds at once everywhere."""
-    return credentials.changed(work, user.id, why)
+        raise UsernameTaken()
 
 
 def lock(work: Work, user_id: UUID, until: datetime | None = None) -> User:
@@ -180,11 +178,11 @@ def lock(work: Work, user_id: UUID, until: datetime | None = None) -> User:
     no such account. Raises NotFound, LastAdmin, Conflict.
     """
     user = _target(work, user_id, "lock")
-    before = people.shown(user, ("locked_until", "status"), work.now)
     with _recording(work, user, "lock"):
         _before_an_end(work, user)
+        before = people.shown(user, ("locked_until", "status"), work.now)
         _write(work, user, {"locked_at": work.now, "locked_until": until})
-    ended = _end(work, user, "locked_by_admin")
+    ended = credentials.changed(work, user.id, "locked_by_admin")
     facts: dict[str, Any] = {"before": before, "after": people.shown(user, before, work.now), "sessions_ended": ended}
     audit.record(work, Event.USER_LOCKED, _name(user), user_id=user.id, **facts)
     return user
@@ -199,7 +197,7 @@ def unlock(work: Work, user_id: UUID) -> User:
     lockout.hold_all(work, user, beside=sends.keys_of_user(user))
     guesses = lockout.locked_until(work, user)
     with _recording(work, user, "unlock"):
-        sessions.must_last(work)  # whoever was waited for may have ended the caller
+        _hold(work, user)
         _write(work, user, {"locked_at": None, "locked_until": None})
     lockout.forgive_all(work, user)
     after = people.shown(user, before, work.now) | {"guesses_locked_until": None, "messages": 0}
@@ -211,7 +209,7 @@ def unlock(work: Work, user_id: UUID) -> User:
 def revoke_sessions(work: Work, user_id: UUID) -> int:
     """Sign somebody out everywhere; returns of how many sessions. What was begun is void too. Raises NotFound."""
     user = _held(work, user_id, "revoke_sessions")
-    ended = _end(work, user, "revoked_by_admin")
+    ended = credentials.changed(work, user.id, "revoked_by_admin")
     before, after = {"sessions": ended}, {"sessions": 0}
     audit.record(work, Event.USER_SIGNED_OUT, _name(user), user_id=user.id, before=before, after=after)
     return ended
@@ -224,9 +222,10 @@ def reset_mfa(work: Work, user_id: UUID) -> User:
     user = _held(work, user_id, "reset_mfa")
     lifted, user.recovered_by = user.recovered_by, None
     before: Any = {"mfa": factors.remove_all(work, user)} | ({"recovered_by": lifted} if lifted else {})
-    facts = {"before": before, "after": {"mfa": []}, "sessions_ended": _end(work, user, "mfa_reset_by_admin")}
+    ended = credentials.changed(work, user.id, "mfa_reset_by_admin")
     if any(before.values()):
         outbox.tell(work, user, Notice.FACTORS_RESET, ip="", client="")
+    facts = {"before": before, "after": {"mfa": []}, "sessions_ended": ended}
     audit.record(work, Event.USER_FACTORS_RESET, _name(user), user_id=user.id, **facts)
     return user
 
@@ -267,7 +266,6 @@ def delete(work: Work, user_id: UUID) -> None:
     lockout.hold_all(work, user)
     with _recording(work, user, "delete"):
         _before_an_end(work, user)
-        _write(work, user, {"disabled_at": work.now})  # locks the row, if the role is still the one of above
     before = people.shown(user, ("role",))
     outbox.forget_person(work, user)
     for address in accounts.contacts(user):
@@ -276,8 +274,8 @@ def delete(work: Work, user_id: UUID) -> None:
     erasure.erase(work, user)
 
 
-def _target(work: Work, user_id: UUID, act: str, read: Callable[[Work, UUID], User | None] = accounts.by_id) -> User:
-    user = read(work, user_id)
+def _target(work: Work, user_id: UUID, act: str) -> User:
+    user = accounts.by_id(work, user_id)
     if user is None:
         raise audit.refusal(work, Event.USER_REFUSED, None, NotFound(), act=act)
     return user
@@ -289,10 +287,10 @@ def _recording(work: Work, user: User, act: str) -> AbstractContextManager[None]
 
 def _held(work: Work, user_id: UUID, act: str) -> User:
     """The target as it is now, its row and what hangs on it locked, if the caller still is who they were."""
-    credentials.hold(work, user_id)
-    user = _target(work, user_id, act, accounts.hold)
+    user = _target(work, user_id, act)
     with _recording(work, user, act):
-        sessions.must_last(work)
+        credentials.hold(work, user.id)
+        _hold(work, user)
     return user
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from app.core import audit, challenges
+from app.core import audit, challenges, sessions
 from app.core.audit import Event
 from app.delivery import compose, listing, outbox, reported, tally, whose
 from app.delivery.reports import Report, Said
@@ -58,9 +58,11 @@ def retry(work: Work, message_id: UUID) -> OutboxMessage:
 
     Raises NotFound, Conflict for any other.
     """
-    row = listing.by_id(work, message_id)
-    if row is None:
-        raise audit.refusal(work, Event.MESSAGE_REFUSED, None, NotFound())
+    row = listing.hold(work, message_id)
+    with audit.recording(work, Event.MESSAGE_REFUSED):
+        sessions.must_last(work)  # whoever was waited for may have ended the caller
+        if row is None:
+            raise NotFound()
     before = row.state
     facts: dict[str, Any] = {"kind": row.kind, "channel": row.channel, "before": before}
     late = row.expires_at is not None and row.expires_at <= work.now

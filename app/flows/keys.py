@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from app.core import api_keys, audit
+from app.core import api_keys, audit, sessions
 from app.core.api_keys import Scope
 from app.core.audit import Event
 from app.errors import NotFound, ValidationFailed
@@ -32,9 +32,11 @@ def create(work: Work, name: str, scopes: Sequence[Scope], expires_at: datetime 
 
 def revoke(work: Work, key_id: UUID) -> None:
     """End a key at once, in every process. Again is as good as once. Raises NotFound."""
-    row = api_keys.by_id(work, key_id)
-    if row is None:
-        raise audit.refusal(work, Event.KEY_REFUSED, None, NotFound())
+    row = api_keys.hold(work, key_id)
+    with audit.recording(work, Event.KEY_REFUSED):
+        sessions.must_last(work)  # whoever was waited for may have ended the caller
+        if row is None:
+            raise NotFound()
     if api_keys.revoke(work, key_id):
         before, after = {"revoked": False}, {"revoked": True}
         audit.record(work, Event.KEY_REVOKED, row.prefix, user_id=row.id, before=before, after=after)

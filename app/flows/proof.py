@@ -13,6 +13,7 @@ from app.core import (
     accounts,
     audit,
     backup_codes,
+    basis,
     challenges,
     factors,
     lockout,
@@ -21,8 +22,6 @@ from app.core import (
     passwords,
     policy,
     sends,
-    sessions,
-    signups,
 )
 from app.core.audit import Event
 from app.core.challenges import Outcome, Purpose
@@ -125,7 +124,7 @@ def _asks(row: OtpChallenge) -> str:
 def _used(work: Work, row: OtpChallenge, method: str, given: Given, cap: int | None) -> bool:
     """True if it is of a factor that may answer this, and now it is used. What is closed uses none up."""
     current = challenges.hold(work, row.id, cap)
-    if current is None or current.user is None or not stands(work, current):
+    if current is None or current.user is None or not basis.stands(work, current):
         return False
     if method not in asking.methods_of(current, current.user):
         return False
@@ -226,9 +225,9 @@ def _settle(
     # A lock that shows closes after the one guess; a silent one makes each later guess wrong, and shows nothing.
     cap = 1 if spared and budget.wait else None if holder else row.max_attempts - 1
     refused = budget.silent or (_is_alone(row) and budget.stopped)
-    right = (spared or not refused) and is_right(1 if spared else cap) and stands(work, row)
-    if right and spared:
-        right = challenges.hold(work, row.id, 1) is not None
+    right = (spared or not refused) and is_right(1 if spared else cap)
+    # To hold reads the user anew, whose password or address may be another since the budget was waited for.
+    right = right and (not spared or challenges.hold(work, row.id, 1) is not None) and basis.stands(work, row)
     objection = _objection(accept, row) if right else None
     outcome = challenges.answer(work, row, right, burn=objection is None, cap=cap)
     if outcome is Outcome.CLOSED:
@@ -273,23 +272,6 @@ def _is_spared(row: OtpChallenge, budget: Budget) -> bool:
     if row.purpose == Purpose.RECOVERY:
         return bool(budget.wait or budget.silent)
     return _is_alone(row) and budget.stopped and not (budget.wait or budget.silent)
-
-
-def stands(work: Work, row: OtpChallenge) -> bool:
-    """False if what the question stands on is gone: the session that asked, the password or the address of then, an
-    old sign-up.
-    """
-    if row.session_id:
-        return sessions.live_account(work, row.session_id) is not None
-    if row.user:
-        changed = row.stands_on != row.user.password_changed_at
-        still_theirs = not challenges.goes_out(row) or challenges.destination(row) in accounts.contacts(row.user)
-        return locks.may_enter(row.user, work.now) and still_theirs and not changed
-    if row.purpose == Purpose.PASSKEY:  # the answer says whose it is
-        return True
-    if row.purpose == Purpose.PHONE:  # the number is proven, whoever has it by now
-        return row.signup_id is not None
-    return bool(row.signup_id and signups.find_open(work, row.signup_id))
 
 
 def _objection(accept: Callable[[OtpChallenge], None], row: OtpChallenge) -> Refusal | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from app.core import accounts, audit, challenges, credentials, grants, lockout, locks, passwords
+from app.core import accounts, audit, basis, challenges, credentials, grants, lockout, locks, passwords
 from app.core.audit import Event
 from app.core.challenges import Purpose, Question
 from app.core.identifiers import Identifier, Kind, stand_in
@@ -100,7 +100,7 @@ def finish_granted(work: Work, identifier: Identifier, token: str, new_password:
     assert user is not None
     lockout.hold_all(work, user)
     challenges.find(work, row.id)  # as it is now: hashing took a while
-    fresh = proof.stands(work, row) and grants.spend(work, row, token)
+    fresh = basis.stands(work, row) and grants.spend(work, row, token)
     credentials.hold(work, user.id)
     if not fresh or not accounts.set_password(work, user, hashed, recovered_by=row.channel):
         raise audit.refusal(work, Event.RECOVERY_REFUSED, row.shown, ChallengeClosed(), user_id=user.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from app.core import audit, sessions, tokens, trusted_devices
+from app.core import accounts, audit, sessions, tokens, trusted_devices
 from app.core.audit import Event
 from app.core.tokens import Exchange, Outcome
 from app.delivery import outbox
@@ -91,7 +91,7 @@ def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False)
     if user_id is None or session_id is None:
         refused = TokenInvalid() if work.caller.unreadable else TokenMissing()
         raise audit.refusal(work, Event.SESSION_REFUSED, None, refused)
-    if everywhere and alive:
+    if everywhere and alive and _lasts(work, user_id, session_id):
         _forget_devices(work, user_id)
         count = sessions.sign_out_all(work, user_id, session_id)
     else:
@@ -124,15 +124,25 @@ def end(work: Work, session_id: UUID) -> None:
 
 def end_others(work: Work) -> int:
     """End all sessions of the caller but this one, and ask every device for a code again. Returns how many ended."""
-    assert work.caller.user_id is not None
+    assert work.caller.user_id is not None and work.caller.session_id is not None
+    if not _lasts(work, work.caller.user_id, work.caller.session_id):
+        raise audit.refusal(work, Event.SESSION_REFUSED, None, TokenRevoked())
     _forget_devices(work, work.caller.user_id)
     ended = sessions.revoke_all(work, work.caller.user_id, "ended_by_owner", keep=work.caller.session_id)
     audit.record(work, Event.SESSION_ENDED, why="ended_by_owner", count=ended)
     return ended
 
 
+def _lasts(work: Work, user_id: UUID, session_id: UUID) -> bool:
+    """Lock what a sign-in comes by, so that none falls between the end of the devices and that of the sessions. False
+    if this session has ended meanwhile, and ends no other.
+    """
+    trusted_devices.hold_all(work, user_id)
+    accounts.hold(work, user_id)
+    return sessions.lasting(work, session_id) is not None
+
+
 def _forget_devices(work: Work, user_id: UUID) -> None:
     """Whoever was in once, and is not any more, shall not come back by the password alone."""
-    trusted_devices.hold_all(work, user_id)
     if count := trusted_devices.forget_all(work, user_id):
         audit.record(work, Event.TRUSTED_DEVICE_FORGOTTEN, user_id=user_id, count=count)

@@ -159,7 +159,8 @@ def advance(
 def _ask_signup_again(work: Work, signup: Signup, identifier: Identifier) -> Asked:
     """Somebody who has not proven the address yet and knows the password: the sign-up's code again.
 
-    If the address has an owner it is a decoy's that nobody gets, and all else is the same.
+    If the address has an owner it is a decoy's that nobody gets, and all else is the same. Raises InvalidCredentials
+    if it was erased a moment ago.
     """
     row = challenges.find(work, signup.challenge_id) if signup.challenge_id else None
     if row is None or not challenges.is_open(work, row):
@@ -170,7 +171,8 @@ def _ask_signup_again(work: Work, signup: Signup, identifier: Identifier) -> Ask
         signup.challenge_id = row.id
     elif not challenges.resend_in(work, row) and row.sends < challenges.MAX_SENDS:
         row = asking.ask_again(work, row.id)
-    challenges.add_method(row, policy.PASSWORD)
+    if not challenges.add_method(work, row, policy.PASSWORD):  # an erasure has taken the sign-up with it
+        raise audit.refusal(work, Event.SIGNIN_REFUSED, None, InvalidCredentials())
     audit.record(work, Event.SIGNIN_STARTED, row.shown, user_id=signup.id, channel=row.channel)
     return Asked(row, (row.channel,))
 

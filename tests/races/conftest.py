@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from app import models
 from tests import lanes
+from tests.conftest import World
 from tests.mail import Mailbox, smtp_server
 from tests.people import Person
 from tests.service import Service, running
@@ -106,3 +107,10 @@ def arena(request: pytest.FixtureRequest, worker: str, tmp_path_factory: pytest.
             met = here.deadlocks()
         engine.dispose()
     assert met == 0, "units took the same locks in two orders"
+
+
+@pytest.fixture
+def locking(world: World) -> World:
+    if world.lane.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    return world

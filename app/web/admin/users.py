@@ -124,9 +124,8 @@ def list_users(work: Work, page: UsersQuery) -> Any:
 def create_user(work: Work, body: NewUserBody) -> Any:
     """Open an account. Its addresses count as proven by your word. With `invite` the person gets a code with which they
     set a password at `/api/auth/reset-password`, with the `challenge_id` of the answer."""
-    opened = administration.create(work, _new(work, body))
-    invitation = present.challenge(work, opened.invitation) if opened.invitation else None
-    return {**_one(work, opened.user), "invitation": invitation}
+    user, invitation = administration.create(work, _new(work, body))
+    return {**_one(work, user), "invitation": present.challenge(work, invitation) if invitation else None}
 
 
 @admin.add("GET", "/users/<uuid:user_id>", reply=OnePersonReply, guard=READ, reads=True, refusals=(errors.NotFound,))
