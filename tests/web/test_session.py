@@ -334,12 +334,15 @@ def test_a_dead_refresh_token_signs_nobody_out_of_other_sessions(world: World, p
     assert person.me().status == 200
 
 
-def test_a_spent_token_still_ends_its_own_session(world: World, person: Person) -> None:
-    """A client whose answer got lost must be able to leave."""
+def test_a_spent_token_still_ends_its_own_session_and_no_other(world: World, person: Person) -> None:
+    """A client whose answer got lost must be able to leave; whoever finds an old token signs nobody else out."""
+    world.clock.advance(minutes=2)
+    other = world.person(email=person.email).sign_in()
     old = person.tokens["refresh_token"]
     fresh = person.refresh(old).ok()
-    person.api.post("/api/auth/logout", {"refresh_token": old}).ok()
+    person.api.post("/api/auth/logout", {"refresh_token": old, "everywhere": True}).ok()
     assert person.api.get("/api/auth/me", fresh["access_token"]).code == "token_revoked"
+    assert other.me().status == 200
 
 
 def test_a_live_refresh_token_ends_all_sessions_beside_an_access_token_that_has_expired(
