@@ -4,21 +4,30 @@ such, and in step with the image and the settings.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
 from configparser import ConfigParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+from werkzeug.serving import make_server
 
 from app.config import Settings
 from app.delivery import courier
 from tests.deploy.checkout import ROOT
+from tools import servers
 
 UNIT = ROOT / "deploy" / "latchkey.service"
 NAMES = {name.upper() for name in Settings.model_fields}
@@ -167,6 +176,78 @@ def test_nginx_reads_its_file(tmp_path: Path) -> None:
     )
     (tmp_path / "nginx.conf").write_text(whole)
     assert "test is successful" in checked(nginx, "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
+
+
+def test_nginx_shares_the_paths_of_a_flask_app_between_it_and_the_service(tmp_path: Path) -> None:
+    """As the page about moving has it, beside what a server had before."""
+    nginx = program("nginx")
+    page = (ROOT / "docs" / "moving-from-a-cookie-session-flask-app.md").read_text()
+    [text] = re.findall(r"^```nginx\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    port = servers.free_port()
+    with answering("app") as app, answering("latchkey") as latchkey:
+        had = f"listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{app}; }}"
+        text = text.replace("server {", f"server {{ {had}", 1).replace("127.0.0.1:5000", f"127.0.0.1:{latchkey}")
+        places = "".join(f"{name}_temp_path {tmp_path};" for name in NGINX_KEEPS)
+        (tmp_path / "nginx.conf").write_text(
+            f"pid {tmp_path}/pid; error_log stderr; daemon off; events {{ }} http {{ access_log off; {places}\n{text}}}"
+        )
+        process = subprocess.Popen([nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")])
+        try:
+            for method, path, who in [
+                ("GET", "/login", "app"),
+                ("POST", "/login?next=%2Fcart", "latchkey"),
+                ("OPTIONS", "/login", "latchkey"),
+                ("GET", "/reset-password", "app"),
+                ("POST", "/reset-password", "latchkey"),
+                ("GET", "/protected", "latchkey"),
+                ("POST", "/cart", "app"),
+                ("POST", "/login/next", "app"),
+            ]:
+                body = "{}" * 2_000 if method == "POST" else ""
+                headers = {"X-Forwarded-For": "203.0.113.66", "Host": "shop.example.com"}
+                got = ask_once_it_answers(method, f"http://127.0.0.1:{port}{path}", headers, body)
+                told = {"who": who, "method": method, "path": path, "body": len(body)}
+                assert {name: got[name] for name in told} == told
+                if who == "latchkey":
+                    assert (got["host"], got["forwarded"]) == ("shop.example.com", "127.0.0.1")
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+NGINX_KEEPS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def ask_once_it_answers(method: str, url: str, headers: dict[str, str], body: str) -> dict[str, Any]:
+    session = requests.Session()
+    session.mount("http://", HTTPAdapter(max_retries=Retry(connect=8, backoff_factor=0.05)))
+    with session:
+        answered: dict[str, Any] = session.request(method, url, headers=headers, data=body, timeout=20).json()
+    return answered
+
+
+@contextlib.contextmanager
+def answering(who: str) -> Iterator[int]:
+    """A server that answers with its name and what it was asked; its port."""
+
+    def tell(environ: dict[str, Any], start: Any) -> list[bytes]:
+        told = {
+            "who": who,
+            "method": environ["REQUEST_METHOD"],
+            "path": environ["RAW_URI"],
+            "body": len(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))),
+            "host": environ["HTTP_HOST"],
+            "forwarded": environ.get("HTTP_X_FORWARDED_FOR"),
+        }
+        start("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(told).encode()]
+
+    server = make_server("127.0.0.1", 0, tell, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
 
 
 def test_the_secret_of_a_delivery_report_s_path_is_in_no_log_of_nginx() -> None:

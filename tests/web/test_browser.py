@@ -288,6 +288,19 @@ def test_what_browsers_must_know_is_what_is_sent_and_read(make_world: Any) -> No
     assert told == sent | {"Origin", "Sec-Fetch-Site"}
 
 
+def test_nginx_passes_on_what_is_answered_here_and_leaves_the_pages_of_the_app_to_it(world: World) -> None:
+    page = (ROOT / "docs" / "moving-from-a-cookie-session-flask-app.md").read_text()
+    ours = re.compile("|".join(re.findall(r'^    "~(\^.*\$)" 1;$', page, re.MULTILINE)) or "(?!)")
+    rules = [rule for rule in world.app.url_map.iter_rules() if rule.endpoint.startswith("browser.")]
+    answered = {(method, rule.rule) for rule in rules for method in rule.methods or ()}
+    assert ("POST", "/login") in answered
+    for path in {path for _, path in answered}:
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
+            assert bool(ours.match(f"{method} {path}")) == ((method, path) in answered), (method, path)
+    assert not ours.match("POST /login/next")
+    assert not ours.match("GET /protected/a")
+
+
 def test_the_cookie_is_the_same_session_that_everybody_lists_and_ends(world: World, browser: Browser) -> None:
     browser.sign_up()
     person = world.person(email=EMAIL)
