@@ -11,12 +11,17 @@ The device needs `code_of` and its key; the server needs `call` and an API key. 
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
+
+# What an answer that got lost looks like: no connection, a half body, a proxy's own page.
+LOST = (OSError, http.client.HTTPException, ValueError)
 
 
 def code_of(key: bytes, at: float, digits: int = 6, interval: int = 30) -> str:
@@ -28,13 +33,13 @@ def code_of(key: bytes, at: float, digits: int = 6, interval: int = 30) -> str:
     return str(value % 10**digits).zfill(digits)
 
 
-def call(path: str, body: dict) -> dict:
-    """POST to the service. Returns `data` of its answer; ends the program with what it was refused with."""
-    request = urllib.request.Request(
-        os.environ.get("LATCHKEY_URL", "http://127.0.0.1:5000") + path,
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ['LATCHKEY_API_KEY']}"},
-    )
+def call(path: str, body: dict, **headers: str) -> dict:
+    """POST to the service. Returns `data` of its answer; ends the program with what it was refused with. Raises one of
+    LOST if there is no answer."""
+    headers["Content-Type"] = "application/json"
+    headers["Authorization"] = f"Bearer {os.environ['LATCHKEY_API_KEY']}"
+    url = os.environ.get("LATCHKEY_URL", "http://127.0.0.1:5000") + path
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)["data"]
@@ -44,12 +49,34 @@ def call(path: str, body: dict) -> dict:
 
 
 def register(device_id: str, user_id: str) -> None:
-    """Register a device and keep what it needs to show codes. The key is shown this once."""
-    data = call("/api/v1/devices/register", {"device_id": device_id, "user_id": user_id})
-    handle = os.open(f"{device_id}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
+    """Register a device and keep what it needs to show codes. Its key is shown this once, so its file comes first."""
+    path, new = f"{device_id}.json", f"{device_id}.json.new"
+    try:
+        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise SystemExit(
+            f"{new} is left of another try: if it holds a key rename it to {path}, else delete it"
+        ) from None
+    try:
+        data = key_of_new(device_id, user_id)
+    except BaseException:
+        os.unlink(new)
+        raise
+    with open(new, "w") as file:
         json.dump(data, file)
-    print(f"{device_id} is registered; its key is in {device_id}.json")
+    os.replace(new, path)
+    print(f"{device_id} is registered; its key is in {path}")
+
+
+def key_of_new(device_id: str, user_id: str) -> dict:
+    """The key of a new device. If the answer is lost it may be registered by then, so the request is sent again: the
+    service knows it by its Idempotency-Key, and gives the same answer."""
+    request = "/api/v1/devices/register", {"device_id": device_id, "user_id": user_id}
+    once = {"Idempotency-Key": str(uuid.uuid4())}
+    try:
+        return call(*request, **once)
+    except LOST:
+        return call(*request, **once)
 
 
 def current_code(device_id: str) -> str:

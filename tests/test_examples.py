@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,18 +23,19 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 pytestmark = pytest.mark.slow
 
 
+def client_of(base: str, folder: Path, *words: str, key: str = SECRETS["api_key"]) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "LATCHKEY_URL": base, "LATCHKEY_API_KEY": key}
+    return subprocess.run(
+        [sys.executable, "-I", str(EXAMPLES / "device_client.py"), *words],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+
+
 def test_the_device_client_registers_shows_codes_and_has_them_checked(tmp_path: Path, worker: str) -> None:
     with lanes.database("sqlite", f"examples_{worker}") as url:
         lanes.migrate(url)
         with running(url, tmp_path, web_concurrency=1) as service:
-
-            def client(*words: str, key: str = SECRETS["api_key"]) -> subprocess.CompletedProcess[str]:
-                env = {"PATH": os.environ["PATH"], "LATCHKEY_URL": service.base, "LATCHKEY_API_KEY": key}
-                return subprocess.run(
-                    [sys.executable, "-I", str(EXAMPLES / "device_client.py"), *words],
-                    cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30,
-                )  # fmt: skip
-
+            client = partial(client_of, service.base, tmp_path)
             assert "till-7 is registered" in client("register", "till-7", "shop 12").stdout
             assert stat.S_IMODE((tmp_path / "till-7.json").stat().st_mode) == 0o600
             code = client("code", "till-7").stdout.strip()
@@ -41,3 +46,50 @@ def test_the_device_client_registers_shows_codes_and_has_them_checked(tmp_path: 
             assert (taken.returncode, taken.stderr) == (1, "409 conflict: This clashes with what is there.\n")
             assert "401 token_invalid" in client("verify", "till-7", key="wrong").stderr
             assert "register till-7" in client().stderr
+            assert json.loads((tmp_path / "till-7.json").read_text())["device_id"] == "till-7", "which a refusal leaves"
+
+            there = tmp_path / "till-8.json"
+            there.write_text("{}")
+            there.chmod(0o644)
+            assert "till-8 is registered" in client("register", "till-8", "shop 12").stdout
+            assert stat.S_IMODE(there.stat().st_mode) == 0o600
+            assert client("verify", "till-8").stdout == "valid\n"
+
+            (tmp_path / "till-9.json.new").touch()
+            assert "till-9.json.new is left of another try" in client("register", "till-9", "shop 12").stderr
+            (tmp_path / "till-9.json.new").unlink()
+            (tmp_path / "till-9.json").mkdir()
+            assert client("register", "till-9", "shop 12").returncode == 1, "now it is registered, and was not before"
+            assert stat.S_IMODE((tmp_path / "till-9.json.new").stat().st_mode) == 0o600
+            (tmp_path / "till-9.json").rmdir()
+            (tmp_path / "till-9.json.new").rename(tmp_path / "till-9.json")
+            assert client("verify", "till-9").stdout == "valid\n"
+            assert list(tmp_path.glob("*.new")) == []
+
+
+@pytest.mark.parametrize("lost", [b"", b'HTTP/1.1 201 Created\r\nContent-Length: 900\r\n\r\n{"data": {'])
+def test_the_device_client_asks_again_with_the_same_key_when_an_answer_is_lost(tmp_path: Path, lost: bytes) -> None:
+    """The second time it gets what the first one made."""
+    keys: list[str | None] = []
+
+    class Latchkey(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            keys.append(self.headers["Idempotency-Key"])
+            if len(keys) % 2:
+                self.wfile.write(lost)
+                return
+            self.send_response(201)
+            self.end_headers()
+            self.wfile.write(b'{"data": {"device_id": "till-7", "derived_key": "AA=="}}')
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Latchkey) as stub:
+        threading.Thread(target=stub.serve_forever, daemon=True).start()
+        for _ in range(2):
+            done = client_of(f"http://127.0.0.1:{stub.server_port}", tmp_path, "register", "till-7", "shop 12")
+            assert done.returncode == 0, done.stderr
+            assert json.loads((tmp_path / "till-7.json").read_text())["derived_key"] == "AA=="
+        stub.shutdown()
+    assert keys[0] == keys[1] is not None
+    assert keys[2] == keys[3] is not None
+    assert keys[0] != keys[2], "another try is another request"
