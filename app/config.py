@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import URL, make_url
 
 from app.delivery_config import DeliverySettings, Names, Roots, Secrets, is_country, names_a_host, shown_map
+from app.origins import is_covered, is_origin, is_secure, origin_of
 from app.store_config import database_url, redis_url, shown_database
 from app.token_config import DAY, HOUR, TokenSettings
 
@@ -21,14 +22,12 @@ class SettingsError(ValueError):
     """The service must not start like this. `str()` says why, one line a problem."""
 
 
-ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 DOMAIN = re.compile(
     r"localhost|([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]"
 )  # passkeys know no addresses
 DSN = re.compile(r"https?://[^\s@/]+@[^\s@/?#]+/([^\s?#]+/)?[0-9]+")
 ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")  # as long as its column
 USERINFO = re.compile(r"//\S*@")
-USUAL_PORTS = {"https": ":443", "http": ":80"}
 
 
 class Settings(TokenSettings):
@@ -167,7 +166,7 @@ class Settings(TokenSettings):
         if self.passkey_origins:
             return self.passkey_origins
         near = () if self.production else (f"http://localhost:{self.port}",)
-        known = (_origin_of(self.public_url), *self.cors_origins, *near)
+        known = (origin_of(self.public_url), *self.cors_origins, *near)
         return tuple(dict.fromkeys(o for o in known if is_secure(o) and is_covered(o, self.rp_id)))
 
     @property
@@ -236,9 +235,9 @@ class Settings(TokenSettings):
     @field_validator("cors_origins")
     @classmethod
     def _whole_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(ORIGIN.fullmatch(origin) for origin in value):
+        if not all(map(is_origin, value)):
             raise ValueError("must be origins such as https://app.example.com, without a path; * is none")
-        return value
+        return tuple(map(origin_of, value))
 
     @field_validator("passkey_rp_id")
     @classmethod
@@ -250,12 +249,12 @@ class Settings(TokenSettings):
     @field_validator("passkey_origins")
     @classmethod
     def _origins_of_the_domain(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if not all(ORIGIN.fullmatch(origin) and is_secure(origin) for origin in value):
+        if not all(is_origin(origin) and is_secure(origin) for origin in value):
             raise ValueError("must be https origins such as https://app.example.com, without a path")
         domain = info.data.get("passkey_rp_id") or urlsplit(info.data.get("public_url", "")).hostname
         if not all(is_covered(origin, domain or "localhost") for origin in value):
             raise ValueError("names an origin whose host is not that of PASSKEY_RP_ID, nor below it")
-        return value
+        return tuple(map(origin_of, value))
 
     @classmethod
     def names(cls) -> list[str]:
@@ -267,22 +266,6 @@ class Settings(TokenSettings):
     def masked(self) -> dict[str, str]:
         """What is in force, for people: every setting by its environment name, secrets as '(set)' or '(not set)'."""
         return {name: _shown(name.lower(), getattr(self, name.lower())) for name in self.names()}
-
-
-def is_secure(origin: str) -> bool:
-    """True for an origin whose pages a browser lets use passkeys."""
-    return origin.startswith("https://") or urlsplit(origin).hostname == "localhost"
-
-
-def is_covered(origin: str, domain: str) -> bool:
-    """True if a page of this origin may use the passkeys of a domain: its host is the domain or lies below it."""
-    return bool(domain) and f".{urlsplit(origin).hostname}".endswith(f".{domain}")
-
-
-def _origin_of(url: str) -> str:
-    """The origin of an address as browsers write it: lower case, no path, no usual port."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(USUAL_PORTS.get(parts.scheme, ''))}"
 
 
 def _shown(name: str, value: Any) -> str:

@@ -26,6 +26,7 @@ LEAVES = {
     "clock",
     "config",
     "delivery_config",
+    "origins",
     "store_config",
     "token_config",
     "production",

@@ -879,6 +879,10 @@ PARTIES: list[tuple[dict[str, str], str, tuple[str, ...]]] = [
         {"passkey_rp_id": "example.com", "passkey_origins": "https://example.com,https://a.b.example.com:444"},
         "example.com", ("https://example.com", "https://a.b.example.com:444"),
     ),
+    (
+        {"passkey_rp_id": "example.com", "passkey_origins": "https://app.example.com:443,https://a.example.com:80"},
+        "example.com", ("https://app.example.com", "https://a.example.com:80"),
+    ),
     (STRONG, "", ()),
     (STRONG | {"public_url": "https://192.0.2.7"}, "", ()),
     (STRONG | {"public_url": "https://auth.example.com"}, "auth.example.com", ("https://auth.example.com",)),
@@ -895,11 +899,29 @@ def test_passkeys_are_for_the_domain_and_the_secure_origins_below_it(
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://app.example.com", "https://example.org", "https://badexample.com", "https://app.example.com/", "*"],
+    [
+        "http://app.example.com",
+        "https://example.org",
+        "https://badexample.com",
+        "https://app.example.com/",
+        "*",
+        "https://app.example.com:99999",
+        "https://app.example.com:0",
+        "https://app.example.com:0443",
+    ],
 )
 def test_an_origin_that_may_not_use_passkeys_stops_the_start(tmp_path: Path, origin: str) -> None:
     with pytest.raises(SettingsError, match=r"^PASSKEY_ORIGINS: "):
         load(tmp_path, passkey_rp_id="example.com", passkey_origins=f"https://example.com,{origin}")
+
+
+@pytest.mark.parametrize("port", ["99999", "65536", "0", "00", "0443", ""])
+def test_an_origin_that_may_call_has_a_port_that_is_one(tmp_path: Path, port: str) -> None:
+    with pytest.raises(SettingsError, match=r"^CORS_ORIGINS: "):
+        load(tmp_path, cors_origins=f"https://app.example.com,https://app.example.com:{port}")
+    assert load(tmp_path, cors_origins="https://app.example.com:65535").cors_origins == (
+        "https://app.example.com:65535",
+    )
 
 
 @pytest.mark.parametrize("domain", ["com", "192.0.2.7", "Example.com", "example.com:443", "-a.example.com", ".com"])

@@ -464,6 +464,12 @@ def test_with_a_public_url_the_whole_origin_counts(make_world: Any) -> None:
 APP = "https://app.example.com"
 
 
+def test_an_origin_that_is_named_with_its_usual_port_is_the_one_that_browsers_send(make_world: Any) -> None:
+    browser = Browser(make_world(public_url="https://auth.example.com", cors_origins=("https://app.example.com:443",)))
+    asked = browser.post("/logout", Origin="https://app.example.com", **{"Sec-Fetch-Site": "same-site"})
+    assert (asked.status_code, asked.headers["Access-Control-Allow-Origin"]) == (200, "https://app.example.com")
+
+
 @pytest.mark.covers("asvs 3.4.2", "attack A56")
 def test_listed_origins_may_call_with_cookies_and_others_get_no_word(make_world: Any) -> None:
     world = make_world(cors_origins=(APP,))
