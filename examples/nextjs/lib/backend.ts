@@ -70,8 +70,9 @@ export async function passOn(request: Request, path: string, body?: Json): Promi
     if (value) headers.set(name, value);
   }
   if (body) headers.set("Content-Type", "application/json");
-  const send = (patience: number) =>
-    fetch(`${LATCHKEY_URL}/api/auth/${path}`, {
+  // The answer with its whole body: one that ends early or hangs counts as none.
+  const send = async (patience: number) => {
+    const from = await fetch(`${LATCHKEY_URL}/api/auth/${path}`, {
       method: request.method,
       headers,
       body: body ? JSON.stringify(body) : undefined,
@@ -79,6 +80,8 @@ export async function passOn(request: Request, path: string, body?: Json): Promi
       redirect: "error",
       signal: AbortSignal.timeout(patience),
     });
+    return new Response(await from.arrayBuffer(), { status: from.status, headers: from.headers });
+  };
   try {
     // The answer of a refresh may be lost once: the token is spent by then, and the same one gets the same answer again.
     if (path === "refresh") return await send(REFRESH_PATIENCE_MS).catch(() => send(REFRESH_PATIENCE_MS));
