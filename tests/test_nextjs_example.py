@@ -29,6 +29,7 @@ from app.models import AuditLog, OutboxMessage
 from tests import chromium, lanes, nextjs, node
 from tests.lanes import SECRETS
 from tests.people import PASSWORD, Person, wrong
+from tests.security_key import Authenticator
 from tests.service import Service
 from tests.service import running as serving
 
@@ -465,6 +466,42 @@ def test_the_cookie_goes_only_when_the_session_has_and_a_lost_refresh_is_asked_f
             for path, status in (("refresh", 200), ("login", 503)) * 2:
                 assert requests.post(f"{base}/api/auth/{path}", json={}, timeout=30, **given).status_code == status
         stub.shutdown()
+
+
+def test_the_pages_code_for_passkeys_is_passed_on_and_its_token_goes_into_the_cookie(visit: Visit) -> None:
+    page = (nextjs.ROOT / "docs" / "passkeys.md").read_text()
+    asked = set(re.findall(r'call\(["`](/[^"`]+)', page))
+    assert len(asked) >= 5
+    person = visit.person()
+    ours = {"Origin": visit.base, "Sec-Fetch-Site": "same-origin"}
+    given = {**ours, "Authorization": f"Bearer {person.token}"}
+
+    def call(path: str, body: Any, headers: dict[str, str] = ours, **ids: str) -> requests.Response:
+        asked.discard(path)
+        for name, value in ids.items():
+            path = path.replace(f"${{asked.{name}}}", value)
+        answer = requests.post(f"{visit.base}/api/auth{path}", json=body, headers=headers, timeout=30)
+        assert answer.ok, answer.text
+        return answer
+
+    key = Authenticator(f"http://localhost:{visit.service.base.rpartition(':')[2]}")
+    begun = call("/factors/passkeys", {"name": "My phone"}, given).json()
+    bound = {"credential": key.create(begun["options"])}
+    call("/factors/passkeys/${asked.challenge_id}/confirm", bound, given, challenge_id=begun["challenge_id"])
+
+    def used(**about: str) -> dict[str, Any]:
+        begun = call("/passkeys/options", about).json()
+        return {"challenge_id": begun["challenge_id"], "credential": key.get(begun["options"])}
+
+    alone = call("/passkeys/login", used())
+    step = call("/login", {"identifier": person.email, "password": person.password}).json()
+    second = call("/login/verify", {**used(challenge_id=step["challenge_id"]), "method": "passkey"})
+    for answer in (alone, second):
+        assert "access_token" in answer.json()
+        assert "refresh_token" not in answer.json()
+        assert "HttpOnly" in answer.headers["Set-Cookie"]
+        assert len(answer.cookies["latchkey-refresh"]) >= 40
+    assert asked == set()
 
 
 def _expired(person: Person) -> str:

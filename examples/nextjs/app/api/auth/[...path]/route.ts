@@ -3,7 +3,7 @@ import { answer, bodyOf, isOurs, passOn, problem, withSecrets } from "@/lib/back
 // What a page may ask Latchkey for. All else stays out of reach, whatever Latchkey offers.
 const READS = /^(me|challenges\/[0-9a-f-]{36})$/;
 const WRITES =
-  /^(signup|verify-otp|resend-otp|login|login\/verify|refresh|logout|forgot-password|reset-password)$/;
+  /^(signup|verify-otp|resend-otp|login|login\/verify|refresh|logout|forgot-password|reset-password|passkeys\/(options|login)|factors\/passkeys(\/[0-9a-f-]{36}\/confirm)?)$/;
 
 type Context = { params: Promise<{ path: string[] }> };
 
