@@ -121,11 +121,13 @@ CREATE TABLE signups (
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
     completed_at TIMESTAMP WITH TIME ZONE,
+    given_up_by UUID,
     CONSTRAINT pk_signups PRIMARY KEY (id),
     CONSTRAINT uq_signups_grant_digest UNIQUE (grant_digest)
 );
 CREATE INDEX ix_signups_email_created_at ON signups (email, created_at);
 CREATE INDEX ix_signups_expires_at ON signups (expires_at);
+CREATE INDEX ix_signups_given_up_by ON signups (given_up_by);
 CREATE INDEX ix_signups_phone_created_at ON signups (phone, created_at);
 CREATE INDEX ix_signups_username_created_at ON signups (username, created_at);
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
 
 from app.core import throttles
 from app.core.identifiers import Identifier, Kind
@@ -125,9 +125,23 @@ def of_user(work: Work, user_id: UUID) -> list[Signup]:
 
 
 def is_of(user: User) -> ColumnElement[bool]:
-    """Whether a sign-up is that of an account, or of one of its addresses."""
+    """Whether a sign-up is that of an account, or of one of its addresses, or of one that it gave up (`note_given_up`)
+    and nobody else has proven by it since.
+    """
     addresses = [column == value for column, value in ((Signup.email, user.email), (Signup.phone, user.phone)) if value]
-    return or_(Signup.id == user.id, *addresses)
+    given_up = and_(Signup.given_up_by == user.id, Signup.completed_at.is_(None))
+    return or_(Signup.id == user.id, given_up, *addresses)
+
+
+def note_given_up(work: Work, user: User, kind: Kind) -> None:
+    """Note on the sign-ups of an address that nobody has completed whose it was: another takes its place, and the
+    erasure of the account must still find them. They live on, for whoever began one would see it end, and so learn of
+    the change. To be called with the user's row held, before it is written.
+    """
+    column, address = (Signup.phone, user.phone) if kind is Kind.PHONE else (Signup.email, user.email)
+    if address:
+        unproven = (column == address, Signup.completed_at.is_(None), Signup.given_up_by.is_(None))
+        work.changes(update(Signup).where(*unproven).values(given_up_by=user.id))
 
 
 def hold_unproven(work: Work, user: User) -> list[UUID]:

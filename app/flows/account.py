@@ -96,13 +96,18 @@ def confirm_contact(work: Work, challenge_id: UUID, code: str) -> User:
         credentials.hold(work, user.id)
         user = accounts.hold(work, user.id)
     old = accounts.contacts(user) if user else []
-    if user is None or not (basis.stands(work, row) and accounts.set_contact(work, user, address)):
+    if user is None or not (basis.stands(work, row) and _take(work, user, address)):
         raise audit.refusal(work, Event.CONTACT_REFUSED, row.shown, ChallengeClosed(), user_id=row.user_id)
     for told in {*old, address}:
         outbox.notice(work, Notice.CONTACT_CHANGED, told, user, changed=row.channel, now=row.shown)
     ended = credentials.changed(work, user.id, "contact_changed", keep=row.session_id)
     audit.record(work, Event.CONTACT_CHANGED, row.shown, user_id=user.id, channel=row.channel, sessions_ended=ended)
     return user
+
+
+def _take(work: Work, user: User, address: Identifier) -> bool:
+    signups.note_given_up(work, user, address.kind)
+    return accounts.set_contact(work, user, address)
 
 
 def describe(work: Work, name: str | None, username: Identifier | None, language: str | None = None) -> User:

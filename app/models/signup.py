@@ -35,6 +35,7 @@ class Signup(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    given_up_by: Mapped[UUID | None] = mapped_column(Id, index=True)  # whose address it had, until they took another
 
 
 class UsernameHold(Base):

@@ -10,13 +10,15 @@ import sqlalchemy as sa
 
 from app.core import audit, inspection, signatures
 from app.core.inspection import Inspection
-from app.models import AuditLog
+from app.db import Base
+from app.models import AuditLog, Signup
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person, while_hashing
 from tests.web.admins import USERS, id_of, of_role, path
 from tests.web.test_browser import Browser
 
 NUMBER = "+919876543210"
+NUMBERS = (NUMBER, "+919876543211")
 
 
 def often(person: Person, path: str, body: dict[str, Any]) -> None:
@@ -67,6 +69,73 @@ def test_rows_of_earlier_sign_ups_of_the_address_are_forgotten_too(world: World)
     person.sign_up()
     assert {row.ip for row in erase(world, person)} == {"198.51.100.4"}
     assert list(inspection.inspect(world.kit, Inspection())) == []
+
+
+def moved(world: World, person: Person, what: str, to: str) -> None:
+    """The person has another address of this kind by now."""
+    asked = person.api.post(f"/api/auth/change-{what}", {what: to}, person.token).ok()["challenge_id"]
+    proof = {"challenge_id": asked, "otp": world.read("sms" if what == "phone" else "email", to)}
+    person.api.post("/api/auth/verify-otp", proof, person.token).ok()
+
+
+def stored(world: World, *words: str) -> set[str]:
+    """In which columns one of these stands."""
+    with world.engine.connect() as connection:
+        rows = [(table, row) for table in Base.metadata.sorted_tables for row in connection.execute(sa.select(table))]
+    return {
+        f"{table.name}.{column}"
+        for table, row in rows
+        for column, value in row._mapping.items()
+        if any(word in str(value) for word in words)
+    }
+
+
+@pytest.mark.parametrize(
+    ("what", "first", "then"), [("email", "jane@example.com", "j@example.com"), ("phone", *NUMBERS)]
+)
+def test_an_earlier_sign_up_of_an_address_that_was_given_up_is_forgotten_too(
+    world: World, what: str, first: str, then: str
+) -> None:
+    """Whoever got no code, signed up once more, and moved before they left."""
+    given: dict[str, Any] = {"email": "", "phone": "", what: first}
+    early = world.person(**given, username="first.try", name="Jane Unusual")
+    early.ask_signup().ok()
+    world.clock.advance(minutes=2)
+    person = world.person(**given).sign_up()
+    moved(world, person, what, then)
+    assert stored(world, "Jane Unusual", "first.try") == {"signups.name", "signups.username", "username_holds.username"}
+    assert erase(world, person) == []
+    world.deliver()
+    assert stored(world, first, "first.try", "Jane Unusual") == set()
+
+
+def test_who_proves_an_address_that_was_given_up_is_somebody_else(world: World) -> None:
+    """Whether they began before or after it was."""
+    early = world.person("198.51.100.4", password="another horse 9")
+    early.ask_signup().ok()
+    world.clock.advance(minutes=2)
+    person = world.person(email=early.email).sign_up()
+    moved(world, person, "email", "j@example.com")
+    world.clock.advance(minutes=2)
+    early.verify_signup(early.ask_signin().ok()["challenge_id"], early.code()).ok()
+    late = world.person("198.51.100.5", email=early.email)
+    late.ask_signup().ok()
+    assert {row.ip for row in erase(world, person)} == {"198.51.100.4", "198.51.100.5"}
+    [kept] = early.api.get("/api/auth/me/export", early.token).ok()["signups"]
+    assert kept["email"] == early.email
+    assert stored(world, late.email) >= {"signups.email", "users.email"}
+    assert len(world.rows(Signup, completed_at=None)) == 1
+
+
+def test_whoever_began_a_sign_up_sees_nothing_of_a_change_of_its_address(world: World, person: Person) -> None:
+    """Else whoever signs up with somebody's address could look whether it is an account's, once that moves."""
+    stranger = world.person("198.51.100.4", email=person.email, password="another horse 9")
+    asked = stranger.ask_signup().ok()["challenge_id"]
+    look = lambda: stranger.api.get(f"/api/auth/challenges/{asked}").ok().body  # noqa: E731
+    seen = look()
+    moved(world, person, "email", "j@example.com")
+    assert look() == seen
+    assert stranger.ask_signin().status == 200
 
 
 def test_rows_without_end_are_forgotten_some_at_a_time(
