@@ -33,7 +33,7 @@ class Event(StrEnum):
         member.facts = frozenset(facts)
         return member
 
-    REQUEST_REFUSED = "request.refused", "route"
+    REQUEST_REFUSED = "request.refused", "route", "target"
     SIGNUP_STARTED = "signup.started", "channel", "decoy"
     SIGNUP_REFUSED = "signup.refused"
     SIGNUP_COMPLETED = "signup.completed", "channel", "password"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from flask import Blueprint, Flask, Response, current_app, request
 from flask_limiter import Limiter, RateLimitExceeded
@@ -134,9 +135,8 @@ class Surface:
             handler = _handler(endpoint, kit, cookied=self.cookies)
             handler.__qualname__ = f"{self.name}.{endpoint.name}"
             limited = limiter.limit(endpoint.limit)(handler) if endpoint.limit else handler
-            blueprint.add_url_rule(
-                endpoint.path, endpoint.name, refusing(limited, limiter, edge), methods=[endpoint.method]
-            )
+            answering = refusing(limited, limiter, edge, administers=endpoint.guard.permission is not None)
+            blueprint.add_url_rule(endpoint.path, endpoint.name, answering, methods=[endpoint.method])
         app.register_blueprint(blueprint)
 
 
@@ -217,8 +217,12 @@ def _reply(kit: Kit, answer: Any, status: int) -> Response:
     return response
 
 
-def refusing(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> Callable[..., Response]:
-    """Turn what is refused into its problem document, and see that each refusal is in the audit log."""
+def refusing(
+    handler: Callable[..., Response], limiter: Limiter, edge: Edge, *, administers: bool = False
+) -> Callable[..., Response]:
+    """Turn what is refused into its problem document, and see that each refusal is in the audit log. `administers`:
+    the id in its path is whom or what somebody wanted to act on, and may stand there.
+    """
 
     def view(**path: Any) -> Response:
         try:
@@ -229,7 +233,7 @@ def refusing(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> 
         except Refusal as error:
             refused = error
         if not refused.audited and not isinstance(refused, errors.Unavailable):
-            edge.note(refused)
+            edge.note(refused, next(iter(path.values()), None) if administers else None)
         return problems.answer(refused)
 
     return view
@@ -237,7 +241,8 @@ def refusing(handler: Callable[..., Response], limiter: Limiter, edge: Edge) -> 
 
 class Edge:
     """Refusals that no flow has recorded: bad bodies, tokens, limits. The first of a kind, client, caller and route in
-    a minute gets an audit row, with who it was; the rest only their log line, or a flood would be a flood of writes.
+    a minute gets an audit row, with who it was and about what; the rest only their log line, or a flood would be a
+    flood of writes.
     """
 
     def __init__(self, kit: Kit) -> None:
@@ -246,13 +251,14 @@ class Edge:
         self._seen: set[tuple[str, ...]] = set()
         self._minute = 0
 
-    def note(self, refused: Refusal) -> None:
+    def note(self, refused: Refusal, target: UUID | None = None) -> None:
         client, route = transport.client(self.kit.settings), request.endpoint or ""
+        facts = {"route": route} | ({"target": str(target)} if target else {})
         by: Caller = refused.by or ANONYMOUS
         kind = (limits.network(client.address), str(by.user_id or by.key_id), route, refused.code)
         try:
             if self._is_new(kind):
-                run(self.kit, lambda work: _record(work, refused, route), caller=by, client=client)
+                run(self.kit, lambda work: _record(work, refused, facts), caller=by, client=client)
         except errors.Unavailable as away:
             told = {"code": refused.code, "cause": away.extra.get("cause")}
             log.warning("a refusal has no audit row", extra={"fields": told})
@@ -270,5 +276,5 @@ class Edge:
             return True
 
 
-def _record(work: Work, refused: Refusal, route: str) -> None:
-    audit.record(work, audit.Event.REQUEST_REFUSED, reason=refused.code, route=route)
+def _record(work: Work, refused: Refusal, facts: dict[str, Any]) -> None:
+    audit.record(work, audit.Event.REQUEST_REFUSED, reason=refused.code, **facts)

@@ -19,7 +19,7 @@ from app.web.endpoint import Endpoint
 from app.web.fields import SOME_ID
 from tests.conftest import World
 from tests.people import DOCUMENT, Answer, Person, wrong
-from tests.web.admins import id_of, of_role
+from tests.web.admins import USERS, id_of, of_role
 from tests.web.test_access import malformed
 from tests.web.test_machines import make_key
 
@@ -206,6 +206,25 @@ def test_a_stale_write_and_a_person_who_is_not_there_are_recorded_with_who_asked
     rows = world.audit(event="request.refused")
     assert [row.reason for row in rows] == ["insufficient_user_authentication", "not_found"]
     assert {row.actor_id for row in rows} == {id_of(person)}
+
+
+def test_a_refusal_at_the_door_says_whom_it_was_about(world: World) -> None:
+    """The first in a minute: a flood of ids is no flood of rows."""
+    doctor, jane, other = of_role(world, "doctor"), world.person().sign_up(), world.person().sign_up()
+    asked = [("DELETE", ""), ("GET", "/sessions"), ("PUT", "/role")]
+    for person in (jane, other):
+        for method, rest in asked:
+            assert doctor.api.call(method, f"{USERS}/{id_of(person)}{rest}", None, doctor.token).code == "forbidden"
+    rows = world.audit(event="request.refused", reason="forbidden")
+    assert [row.facts["target"] for row in rows] == [str(id_of(jane))] * len(asked)
+    assert {row.actor_id for row in rows} == {id_of(doctor)}
+
+
+def test_a_refusal_elsewhere_says_nothing_of_its_path(world: World, person: Person) -> None:
+    """The id of a challenge is its holder's alone."""
+    person.api.get(f"/api/auth/challenges/{SOME_ID}")
+    [row] = world.audit(event="request.refused")
+    assert row.facts.keys() == {"route"}
 
 
 def strict(schema: Any) -> Any:
