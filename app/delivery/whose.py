@@ -11,16 +11,17 @@ from app.delivery.senders import Outgoing
 from app.models import OutboxMessage
 from app.models.outbox import CODE
 
-SIGNUP_CODE = f"{CODE}{Purpose.SIGNUP}"
+UNPROVEN = tuple(f"{CODE}{purpose}" for purpose in (Purpose.SIGNUP, Purpose.CHANGE_EMAIL, Purpose.CHANGE_PHONE))
 
 
 def named(message: Outgoing | OutboxMessage) -> dict[str, Any]:
     """`subject` and `user_id` of an audit row about a message.
 
-    A sign-up's code stands in nobody's history, as the warning that an owner gets in its place: the history is some
-    account's later, and would tell which it was. The notice of an erasure is nobody's any more: no mask is kept.
+    A code to an address that somebody wants stands in nobody's history, as the warning that an owner gets in its place:
+    the history of whoever asks would tell which it was. What no erasure finds keeps no mask, nor does the notice of an
+    erasure, which is nobody's any more.
     """
-    if message.kind == SIGNUP_CODE:
+    if message.kind in UNPROVEN:
         return {"subject": None, "user_id": None}
     shown = message.masked if isinstance(message, Outgoing) else outbox.recipient(message).masked
     return {"subject": None if message.kind == Notice.ACCOUNT_ERASED else shown, "user_id": message.user_id}

@@ -285,6 +285,26 @@ def test_a_sign_up_s_code_that_administration_sends_again_does_not_show_in_one_s
     assert world.audit(event="message.retried")
 
 
+@pytest.mark.parametrize("what", ["email", "phone"])
+def test_a_code_to_one_s_next_address_that_fails_shows_in_no_export_and_outlives_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch, owner: Person, what: str
+) -> None:
+    """Were it in the export of whoever asked, a warning to an owner in its place would not be."""
+    told, channel = [], "sms" if what == "phone" else "email"
+    free = FREE_PHONE if what == "phone" else FREE
+    for number, address in enumerate((free, str(getattr(owner, what)))):
+        person = world.person(email=f"asker{number}@example.com").sign_up()
+        with monkeypatch.context() as broken:
+            broken.setitem(world.courier._senders, channel, Refusing(channel))
+            asked(person, what, address)
+            world.deliver()
+        told.append(told_after(person))
+        person.api.delete("/api/auth/me", person.token).ok()
+    assert told[0] == told[1]
+    kind = f"code.change_{what}"
+    assert [row.subject for row in world.audit(event="message.dropped") if row.facts["kind"] == kind] == [None]
+
+
 def test_the_shield_s_shadow_leaves_no_number_after_an_erasure(make_world: Callable[..., World]) -> None:
     world = make_world(ratelimit=False, sms_shield="shadow", sms_allowed_countries=("US",))
     person = world.person(email="", phone="+919876543210").sign_up(channel="sms")
