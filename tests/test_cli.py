@@ -67,6 +67,26 @@ def test_a_name_that_is_none_is_a_usage_error(world: World, flask: Flask, name: 
     assert world.count(User) == world.count(ApiKey) == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("users", "list", "\udcff"),
+        ("users", "list", "--role", "\udcff"),
+        ("users", "show", "\udcff"),
+        ("users", "set-role", "nobody@example.com", "\udcff"),
+        ("create-admin", "--email", "caf\udce9@example.com", "--password", PASSWORD),
+        ("create-admin", "--email", "a@example.com", "--password", "caf\udce9 horse 7"),
+    ],
+)
+@pytest.mark.one_lane
+def test_words_that_are_no_text_are_a_usage_error(world: World, flask: Flask, words: tuple[str, ...]) -> None:
+    """As a shell hands over bytes that are not of its encoding."""
+    refused = flask(*words)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.endswith(": This is no text in UTF-8.\n")
+    assert world.count(User) == 0
+
+
 def test_somebody_who_is_there_becomes_admin_and_keeps_their_password(world: World, flask: Flask) -> None:
     jane = world.person().sign_up()
     assert said(flask("create-admin", "--email", jane.email, "--json"))["role"] == "admin"

@@ -32,8 +32,16 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of 
 
 class Command(click.Command):
     """A command that tells what it did: where it cannot, it ends with code 1 and the reason on stderr. It does nothing
-    at all without a stdout.
+    at all without a stdout, nor with words that are no text: whoever typed them has other words in mind.
     """
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(context, args)
+        for param in self.params:
+            given = context.params.get(param.name or "")  # a path is not asked: a file may have any name
+            if isinstance(given, str) and any("\ud800" <= letter <= "\udfff" for letter in given):
+                raise click.BadParameter("This is no text in UTF-8.", context, param)
+        return rest
 
     def invoke(self, context: click.Context) -> Any:
         if sys.stdout is None:
