@@ -127,6 +127,7 @@ def test_a_row_becomes_an_account(world: World, importing: Callable[..., Done]) 
     assert user.password_changed_at is not None
     [row] = world.audit()
     assert (row.event, row.user_id, row.actor_id, row.success) == ("account.imported", user.id, None, True)
+    assert row.user_agent == "latchkey command line"
     assert row.facts == {"format": "bcrypt", "role": "doctor"}
 
 
@@ -300,14 +301,18 @@ def test_what_spreadsheets_write_is_read(world: World, importing: Callable[..., 
 def test_ndjson_is_read(world: World, importing: Callable[..., Done]) -> None:
     good = ndjson({"email": "jane@example.com", "name": 'J "\n"'}, {"email": "asha@example.com", "username": None})
     bad = '{"email": 7}\n[1]\n{"email":\n' + "[" * 60_000 + '\n{"email": "a@example.com", "name": "\\ud800"}\n'
-    done = importing(good + bad, "--format", "ndjson", name="users.txt")
-    assert done.reasons == [(1, "invalid_name"), *((n, "broken_row") for n in (3, 4, 5, 6)), (7, "invalid_name")]
+    twice = '{"email": "b@example.com", "role": "user", "role": "admin"}\n'
+    done = importing(good + bad + twice, "--format", "ndjson", name="users.txt")
+    broken = [(n, "broken_row") for n in (3, 4, 5, 6)]
+    assert done.reasons == [(1, "invalid_name"), *broken, (7, "invalid_name"), (8, "broken_row")]
+    assert "twice" in done.refused[-1]["message"]
     assert [user.email for user in world.rows(User)] == ["asha@example.com"]
 
 
 WHOLE = {
     "unknown": ("email,nickname\nasha@example.com,x\n", "users.csv", "'nickname'"),
     "unknown in ndjson": (ndjson({"email": "a@example.com"}, {"email": "b@example.com", "id": 7}), "u.ndjson", "'id'"),
+    "unknown beside a hidden one": ("email,nickname,x@y\n", "users.csv", "'nickname', 1 not shown"),
     "nobody": ("name\nJane\n", "users.csv", "'email', 'phone', 'username'"),
     "twice": ("email,email\na@example.com,b@example.com\n", "users.csv", "twice: 'email'"),
     "empty": ("", "users.csv", "line of column names"),
@@ -325,6 +330,27 @@ def test_a_file_that_is_not_ours_is_refused_before_anything_is_written(
     assert done.code == 2
     assert said in done.output
     assert world.count(User) == 0
+
+
+PEOPLE = {
+    "no names": f"jane@example.com,jane,{BCRYPT}\n",
+    "no names, an address twice": f"jane@example.com,jane@example.com,{BCRYPT}\n",
+    "one that is a name": f"jane@example.com,email,{BCRYPT}\n",
+    "a key of ndjson": ndjson({"email": "asha@example.com", "nickname": "x", "jane@example.com": BCRYPT}),
+}
+
+
+@pytest.mark.parametrize("what", PEOPLE)
+@pytest.mark.parametrize("option", ["--dry-run", "--ignore-unknown"])
+def test_a_person_in_place_of_a_column_s_name_is_not_shown(
+    world: World, importing: Callable[..., Done], what: str, option: str
+) -> None:
+    name = "users.ndjson" if "ndjson" in what else "users.csv"
+    done = importing(PEOPLE[what], option, name=name)
+    assert [secret for secret in ("jane", BCRYPT[7:]) if secret in done.output] == []
+    if option == "--dry-run":
+        assert done.code == 2
+        assert ("names no column of ours" if "no names" in what else "do not look like names") in done.output
 
 
 def test_unknown_columns_can_be_left_out(world: World, importing: Callable[..., Done]) -> None:

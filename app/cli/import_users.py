@@ -130,7 +130,7 @@ def outcomes(kit: Kit, rows: Source, *, dry_run: bool) -> Iterator[tuple[Outcome
         good = [row for row, _ in batch if isinstance(row, Row)]
         story = partial(imports.take, rows=good, claimed=claimed, trial=dry_run)
         try:
-            outcome = work.run(kit, story, reads=dry_run)
+            outcome = work.run(kit, story, client=output.CLIENT, reads=dry_run)
         except (Unavailable, DBAPIError) as error:
             again = "Run this again: it goes on where it stopped."
             raise click.ClickException(f"{output.away(error)} {again}") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 from app.core.imports import COLUMNS, IDENTIFYING, Refused, Row
 
 LONGEST_ROW = 64 * 1024  # bytes
+NAME = re.compile(r"[A-Za-z_ -]{1,32}")  # what may be shown: an address or a hash is none
 FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 
@@ -50,6 +52,8 @@ class Source:
         if self.format == "csv":
             with self.path.open("rb") as file:
                 named = self._header(records(file, quotes=True))
+            if not set(named) & set(COLUMNS):
+                raise Unreadable(f"The first line names no column of ours: {_listed(set(COLUMNS))}.")
             if twice := {name for name in named if named.count(name) > 1}:
                 raise Unreadable(f"These columns stand there twice: {_listed(twice)}.")
         else:
@@ -80,7 +84,10 @@ class Source:
 
 
 def _listed(names: Set[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names))
+    """Names of columns, those that look like one: another may be what somebody's row holds."""
+    shown = [repr(name) for name in sorted(names) if NAME.fullmatch(name)]
+    hidden = len(names) - len(shown)
+    return ", ".join([*shown, *([f"{hidden} not shown, for they do not look like names"] if hidden else [])])
 
 
 def records(file: BinaryIO, *, quotes: bool) -> Iterator[Record]:
@@ -141,10 +148,17 @@ def _csv_values(text: bytes, columns: list[str]) -> dict[str, str]:
 
 
 def _json_values(text: bytes) -> dict[str, str]:
-    values: Any = json.loads(text.decode())
+    values: Any = json.loads(text.decode(), object_pairs_hook=_unique)
     if not isinstance(values, dict):
         raise Broken("It is not a JSON object.")
     for name in COLUMNS:
         if not isinstance(values.get(name), str | None):
             raise Broken(f"{name} is neither text nor null.")
     return {name: value if isinstance(value, str) else "" for name, value in values.items()}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Broken("A key stands twice.")
+    return found
