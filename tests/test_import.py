@@ -27,7 +27,7 @@ from app import work
 from app.cli.rows import LONGEST_ROW
 from app.core import imports
 from app.errors import Unavailable
-from app.models import AuditLog, User
+from app.models import AuditLog, User, UsernameHold
 from tests.conftest import World
 from tests.lanes import CHEAP, SECRETS
 from tests.people import PASSWORD
@@ -451,6 +451,28 @@ def test_who_signs_up_in_that_very_moment_keeps_the_address(
     assert world.count(User) == 3
     assert len(world.audit(event="account.imported")) == 2
     assert jane.me().status == 200
+
+
+def test_a_username_that_is_held_for_a_sign_up_is_taken_until_that_ends(
+    world: World, importing: Callable[..., Done]
+) -> None:
+    rows = table(
+        {"email": "other@example.com", "username": "Jane"},
+        {"email": "other@example.com", "username": ""},  # the row before is no account
+        {"email": "asha@example.com", "username": "asha"},
+    )
+    jane = world.person(username="jane")
+    asked = jane.ask_signup().ok()
+    trial, real = importing(rows, "--dry-run"), importing(rows)
+    assert trial.refused == real.refused
+    assert [(each["line"], each["field"], each["code"]) for each in real.refused] == [(2, "username", "taken")]
+    assert {user.username for user in world.rows(User)} == {None, "asha"}
+    assert [row.username for row in world.rows(UsernameHold)] == ["jane"]
+    jane.verify_signup(asked["challenge_id"], jane.code()).ok()
+    world.person(username="late").ask_signup().ok()
+    world.clock.advance(hours=24, seconds=1)
+    assert importing(table({"email": "late@example.com", "username": "late"})).code == 0
+    assert world.count(UsernameHold) == 0
 
 
 def test_people_get_a_summary_and_the_first_refusals(world: World, tmp_path: Path) -> None:

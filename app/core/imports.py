@@ -76,6 +76,7 @@ class Verdict(Enum):
     THERE = "there"  # every identifier is on one same account: this row was imported before
     REPEATED = "repeated"  # an earlier row of the file has one of them
     TAKEN = "taken"  # an account has one of them, and not all, or a username that proves nothing
+    HELD = "held"  # its username is kept for somebody who is signing up
 
 
 @dataclass(slots=True)
@@ -174,16 +175,17 @@ def owners(work: Work, candidates: Iterable[Candidate]) -> dict[Identifier, UUID
     return {Identifier(kinds[kind], value or ""): user_id for kind, value, user_id in found}
 
 
-def judge(candidate: Candidate, owned: Mapping[Identifier, UUID], *claimed: Set[int]) -> Verdict:
+def judge(candidate: Candidate, owned: Mapping[Identifier, UUID], held: Set[Identifier], *claimed: Set[int]) -> Verdict:
     """What is to be done with a row. The answer is the same in a trial, in a first run and in a second one.
 
-    `owned`: from `owners`. `claimed`: the marks of the rows before it in the file that were taken or are there.
+    `owned`: from `owners`. `held`: usernames that are kept for others. `claimed`: the marks of the rows before it in
+    the file that were taken or are there.
     """
     if not all(candidate.marks.isdisjoint(marks) for marks in claimed):
         return Verdict.REPEATED
     accounts = {owned.get(each) for each in candidate.identifiers}
     if accounts == {None}:
-        return Verdict.NEW
+        return Verdict.NEW if held.isdisjoint(candidate.identifiers) else Verdict.HELD
     [account, *others] = accounts
     return Verdict.THERE if account and not others and _proves(candidate, account) else Verdict.TAKEN
 
@@ -198,6 +200,8 @@ def _proves(candidate: Candidate, account: UUID) -> bool:
 
 def refusal(candidate: Candidate, verdict: Verdict) -> Refused:
     """How a row is refused whose identifiers are somebody else's."""
+    if verdict is Verdict.HELD:
+        return Refused(candidate.line, Kind.USERNAME.value, "taken", "Somebody who is signing up has this username.")
     who = "An earlier row of the file" if verdict is Verdict.REPEATED else "Another account"
     named = " or ".join(each.kind.value for each in candidate.identifiers)
     return Refused(candidate.line, candidate.identifiers[0].kind.value, "taken", f"{who} has this {named}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -186,6 +187,29 @@ def hold_username(work: Work, username: Identifier, who: str, owner: UUID | None
     return True
 
 
+def hold_usernames(work: Work, names: Set[Identifier], who: str) -> set[Identifier]:
+    """Keep many usernames, that no account has, from sign-ups until the unit ends; those that are another claimant's
+    already are returned. What is new of the reservations is to be released before the end.
+    """
+    ours = [{"username": name, "claimant": who, "expires_at": work.now + LIFE} for name in _sorted(names)]
+    rows = work.lock_rows(UsernameHold, ours) if ours else []
+    return {_username(row.username) for row in rows if row.claimant != who and row.expires_at > work.now}
+
+
+def held_usernames(work: Work, names: Set[Identifier]) -> set[Identifier]:
+    """Those of many usernames that are reserved, whoever for."""
+    live = (UsernameHold.username.in_(_sorted(names)), UsernameHold.expires_at > work.now)
+    return {_username(name) for name in work.db.scalars(select(UsernameHold.username).where(*live))}
+
+
+def _sorted(names: Set[Identifier]) -> list[str]:
+    return sorted(name.value for name in names)
+
+
+def _username(name: str) -> Identifier:
+    return Identifier(Kind.USERNAME, name)
+
+
 def _is_taken(work: Work, name: str, owner: UUID | None) -> bool:
     return work.db.scalar(select(User.id).where(User.username == name)) not in (None, owner)
 
@@ -193,3 +217,9 @@ def _is_taken(work: Work, name: str, owner: UUID | None) -> bool:
 def release_username(work: Work, username: Identifier) -> None:
     """Let a hold go, because the name is on an account now, or whose it should have been is gone."""
     work.changes(delete(UsernameHold).where(UsernameHold.username == username.value))
+
+
+def release_usernames(work: Work, names: Set[Identifier]) -> None:
+    """Let many holds go."""
+    if names:
+        work.changes(delete(UsernameHold).where(UsernameHold.username.in_(_sorted(names))))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from app.core import audit, imports
+from app.core import audit, imports, signups, throttles
 from app.core.audit import Event
+from app.core.identifiers import Kind
 from app.core.imports import Candidate, Outcome, Refused, Row, Verdict
 from app.delivery import messages
 from app.errors import ValidationFailed
 from app.work import Work
+
+CLAIMANT = throttles.key("import", "")
 
 
 def take(work: Work, rows: Sequence[Row], claimed: Set[int], *, trial: bool = False) -> Outcome:
@@ -21,10 +24,13 @@ def take(work: Work, rows: Sequence[Row], claimed: Set[int], *, trial: bool = Fa
     outcome = Outcome()
     candidates = _read(work, rows, outcome)
     owned = imports.owners(work, candidates)
+    named = {each for candidate in candidates for each in candidate.identifiers}
+    free = {each for each in named if each.kind is Kind.USERNAME and each not in owned}
+    held = signups.held_usernames(work, free) if trial else signups.hold_usernames(work, free, CLAIMANT)
     new: list[Candidate] = []
     for candidate in candidates:
-        verdict = imports.judge(candidate, owned, claimed, outcome.claimed)
-        if verdict in (Verdict.REPEATED, Verdict.TAKEN):
+        verdict = imports.judge(candidate, owned, held, claimed, outcome.claimed)
+        if verdict in (Verdict.REPEATED, Verdict.TAKEN, Verdict.HELD):
             outcome.refused.append(imports.refusal(candidate, verdict))
             continue
         outcome.claimed |= candidate.marks
@@ -33,6 +39,8 @@ def take(work: Work, rows: Sequence[Row], claimed: Set[int], *, trial: bool = Fa
         else:
             outcome.already_there += 1
     outcome.imported = len(new) if trial else _create(work, new, outcome)
+    if not trial:
+        signups.release_usernames(work, free - held)  # they are on accounts now, or not wanted any more
     return outcome
 
 
