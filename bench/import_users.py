@@ -29,7 +29,7 @@ from tests.lanes import SECRETS
 ROOT = Path(__file__).resolve().parent.parent
 MOST_SECONDS, MOST_MIB = 60, 200
 COLUMNS = ["email", "phone", "username", "name", "role", "password_hash", "created_at"]
-RUNS = {"trial": ["--dry-run"], "import": [], "again": []}
+RUNS = {"trial": ["--dry-run"], "import": [], "again": ["--whole"]}
 
 
 def options(parser: argparse.ArgumentParser) -> None:

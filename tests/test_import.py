@@ -31,6 +31,7 @@ from app.models import AuditLog, User, UsernameHold
 from tests.conftest import World
 from tests.lanes import CHEAP, SECRETS
 from tests.people import PASSWORD
+from tests.web.admins import USERS, of_role
 
 ROOT = Path(__file__).resolve().parent.parent
 BCRYPT = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -117,7 +118,8 @@ def test_a_row_becomes_an_account(world: World, importing: Callable[..., Done]) 
     done = importing(table(row))
     assert done.code == 0, done.output
     assert done.summary | {"seconds": 0} == {
-        "rows": 1, "imported": 1, "already_there": 0, "refused": 0, "reasons": {}, "dry_run": False, "seconds": 0,
+        "rows": 1, "imported": 1, "above_user": 1, "already_there": 0, "passed_over": 0, "refused": 0, "reasons": {},
+        "dry_run": False, "seconds": 0,
     }  # fmt: skip
     user = the_user(world)
     assert (user.email, user.phone, user.username) == ("jane@example.com", "+919876543210", "jane.d")
@@ -355,7 +357,8 @@ def test_a_person_in_place_of_a_column_s_name_is_not_shown(
 
 def test_unknown_columns_can_be_left_out(world: World, importing: Callable[..., Done]) -> None:
     assert importing("id,email\n7,jane@example.com\n", "--ignore-unknown").code == 0
-    assert importing(ndjson({"id": 7, "email": "asha@example.com"}), "--ignore-unknown", name="u.jsonl").code == 0
+    more = ndjson({"id": 7, "email": "asha@example.com"})
+    assert importing(more, "--ignore-unknown", "--whole", name="u.jsonl").code == 0
     assert world.count(User) == 2
 
 
@@ -398,7 +401,7 @@ def test_a_second_run_finds_everybody_there_and_refuses_the_same_rows(
     first = importing(rows)
     world.person(email="asha@example.com").sign_in()
     hashes = {user.id: user.password_hash for user in world.rows(User)}
-    second = importing(rows)
+    second = importing(rows, "--whole")
     assert first.code == second.code == 1
     assert first.refused == second.refused
     assert first.reasons == [(4, "taken"), (5, "taken")]
@@ -406,6 +409,114 @@ def test_a_second_run_finds_everybody_there_and_refuses_the_same_rows(
     assert (first.summary["imported"], first.summary["already_there"]) == (2, 0)
     assert (second.summary["imported"], second.summary["already_there"]) == (0, 2)
     assert {user.id: user.password_hash for user in world.rows(User)} == hashes
+
+
+@pytest.fixture
+def left(world: World, importing: Callable[..., Done]) -> str:
+    """A file that was imported, and of whose people nobody is there as they were: one was dismissed, one has erased
+    herself, one has another address, one was refused.
+    """
+    rows = table(
+        {"email": "mallory@example.com", "phone": "", "username": "", "role": "admin", "password_hash": BCRYPT},
+        {"email": "", "phone": "+91 98765 43210", "username": "jane", "role": "", "password_hash": BCRYPT},
+        {"email": "moved@example.com", "phone": "", "username": "", "role": "doctor", "password_hash": BCRYPT},
+        {"email": "refused@example.com", "phone": "?", "username": "", "role": "", "password_hash": "hunter2"},
+    )
+    assert importing(rows).summary["imported"] == 3
+    boss = of_role(world, "admin")
+    boss.api.delete(f"{USERS}/{the_user(world, email='mallory@example.com').id}", boss.token).ok()
+    boss.api.delete(f"{USERS}/{the_user(world, username='jane').id}", boss.token).ok()
+    moved = world.person(email="moved@example.com").sign_in()
+    asked = moved.api.post("/api/auth/change-email", {"email": "new@example.com"}, moved.token).ok()
+    proof = {"challenge_id": asked["challenge_id"], "otp": world.read("email", "new@example.com")}
+    moved.api.post("/api/auth/verify-otp", proof, moved.token).ok()
+    return rows
+
+
+LATER = ndjson(
+    {"email": "Mallory@Example.com", "role": "admin", "password_hash": BCRYPT},
+    {"phone": "0091 98765-43210", "email": "jane@example.com", "password_hash": BCRYPT},
+    {"username": "JANE", "password_hash": BCRYPT},
+    {"email": "moved@example.com", "role": "doctor", "password_hash": BCRYPT},
+    {"email": "refused@example.com", "password_hash": "hunter2"},
+    {"email": "late@example.com", "role": "admin", "password_hash": BCRYPT},
+    {"email": "asha@example.com", "password_hash": BCRYPT},
+    {"email": "?"},
+)
+
+
+@pytest.mark.parametrize("option", ["", "--dry-run"])
+def test_a_second_run_asks_which_people_it_is_about(
+    world: World, importing: Callable[..., Done], left: str, option: str
+) -> None:
+    before = world.count(User), world.count(AuditLog)
+    done = importing(left, *option.split())
+    assert done.code == 2
+    assert "--after FILE" in done.output
+    assert "--whole" in done.output
+    assert (world.count(User), world.count(AuditLog)) == before
+
+
+def test_whoever_stands_in_the_earlier_file_is_passed_over(
+    world: World, importing: Callable[..., Done], left: str, tmp_path: Path
+) -> None:
+    before = {user.id for user in world.rows(User)}
+    after = ("--after", str(tmp_path / "users.csv"))
+    trial = importing(LATER, "--dry-run", *after, name="later.ndjson")
+    real = importing(LATER, *after, name="later.ndjson")
+    assert {**trial.summary, "dry_run": False, "seconds": 0} == {**real.summary, "seconds": 0}
+    assert real.summary | {"seconds": 0} == {
+        "rows": 8, "imported": 2, "above_user": 1, "already_there": 0, "passed_over": 5, "refused": 1,
+        "reasons": {"invalid_email": 1}, "dry_run": False, "seconds": 0,
+    }  # fmt: skip
+    new = {user.email for user in world.rows(User) if user.id not in before}
+    assert new == {"late@example.com", "asha@example.com"}
+    assert world.person(email="mallory@example.com").ask_signin().code == "invalid_credentials"
+    again = importing(LATER, *after, name="later.ndjson")
+    assert (again.summary["imported"], again.summary["already_there"]) == (0, 2)
+
+
+def test_each_of_several_earlier_files_counts(world: World, importing: Callable[..., Done], tmp_path: Path) -> None:
+    names = ("jane", "asha", "late")
+    for n, name in enumerate(names):
+        after = [word for earlier in names[:n] for word in ("--after", str(tmp_path / f"{earlier}.csv"))]
+        rows = table(*({"email": f"{each}@example.com"} for each in names[: n + 1]))
+        done = importing(rows, *after, name=f"{name}.csv")
+        assert (done.summary["imported"], done.summary["passed_over"]) == (1, n)
+
+
+def test_the_whole_file_is_imported_again_for_whoever_says_so(
+    world: World, importing: Callable[..., Done], left: str
+) -> None:
+    done = importing(left, "--whole")
+    assert (done.summary["imported"], done.summary["above_user"], done.summary["passed_over"]) == (3, 2, 0)
+    assert the_user(world, email="mallory@example.com").role == "admin"
+
+
+WRONG_AFTER = {
+    "both": (("--after", "earlier.csv", "--whole"), "not both"),
+    "itself": (("--after", "later.csv"), "--after is FILE itself"),
+    "nobody": (("--after", "nobody.csv"), "nobody stands in nobody.csv"),
+    "no file of people": (("--after", "names.csv"), "'email', 'phone', 'username'"),
+    "a pipe": (("--after", "pipe.csv"), "not a pipe"),
+    "the report": (("--after", "earlier.csv", "--refused", "earlier.csv"), "--refused would write over"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_AFTER)
+def test_an_earlier_file_that_is_none_is_refused(
+    world: World, importing: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.csv")
+    for name, content in {"earlier": "email\njane@example.com\n", "nobody": "email\n?\n", "names": "name\nJ\n"}.items():
+        Path(f"{name}.csv").write_text(content)
+    options, said = WRONG_AFTER[what]
+    done = importing("email\nasha@example.com\n", *options, name="later.csv")
+    assert done.code == 2
+    assert said in done.output
+    assert world.count(User) == 0
+    assert Path("earlier.csv").read_text() == "email\njane@example.com\n"
 
 
 def test_whose_address_is_another_account_s_is_refused(world: World, importing: Callable[..., Done]) -> None:
@@ -433,10 +544,10 @@ def test_a_username_alone_is_known_again_by_when_its_account_was_made(
     )
     assert importing(rows).summary["imported"] == 2
     world.clock.advance(seconds=1)
-    again = importing(rows)
+    again = importing(rows, "--whole")
     assert (again.summary["already_there"], again.reasons) == (1, [(3, "taken")])
     other = table({"username": "jane", "password_hash": BCRYPT, "created_at": "2019-03-04T05:06:08Z"})
-    assert importing(other).reasons == [(2, "taken")]
+    assert importing(other, "--whole").reasons == [(2, "taken")]
 
 
 def test_who_signs_up_in_that_very_moment_keeps_the_address(
@@ -471,7 +582,7 @@ def test_a_username_that_is_held_for_a_sign_up_is_taken_until_that_ends(
     jane.verify_signup(asked["challenge_id"], jane.code()).ok()
     world.person(username="late").ask_signup().ok()
     world.clock.advance(hours=24, seconds=1)
-    assert importing(table({"email": "late@example.com", "username": "late"})).code == 0
+    assert importing(table({"email": "late@example.com", "username": "late"}), "--whole").code == 0
     assert world.count(UsernameHold) == 0
 
 
@@ -483,7 +594,12 @@ def test_people_get_a_summary_and_the_first_refusals(world: World, tmp_path: Pat
     assert "nothing written" in result.stdout
     assert result.stderr.count("invalid_email") == 20
     assert "--refused FILE" in result.stderr
-    assert ["refused", "30"] in [line.split() for line in result.stdout.splitlines()]
+    said = [line.split() for line in result.stdout.splitlines()]
+    assert [line for line in said if line[0] in ("above", "passed", "refused")] == [
+        ["above", "user", "0"],
+        ["passed", "over", "0"],
+        ["refused", "30"],
+    ]
 
 
 def test_a_database_that_is_away_ends_the_run_with_a_sentence(
@@ -513,7 +629,7 @@ def test_killed_in_the_middle_and_run_again_every_row_is_there_once(world: World
     process.communicate()
     before = imported(world)
     assert 0 < before < count, "killed in the middle"
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, "--whole"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["imported"], summary["already_there"]) == (count - before, before)

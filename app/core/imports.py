@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -14,12 +15,13 @@ from sqlalchemy import insert, literal, select, union_all
 
 from app.core import identifiers, people
 from app.core.accounts import COLUMN, DEFAULT_ROLE
+from app.core.audit import Event
 from app.core.identifiers import Identifier, Kind
 from app.core.text import LONGEST_NAME, named
 from app.crypto import legacy
 from app.crypto.ids import made_at, uuid7
 from app.errors import ValidationFailed
-from app.models import User
+from app.models import AuditLog, User
 from app.work import Work
 
 COLUMNS = ("email", "phone", "username", "name", "role", "password_hash", "created_at", "language")
@@ -63,12 +65,21 @@ class Candidate:
     @property
     def marks(self) -> set[int]:
         """Its identifiers as 64-bit numbers: a file of a million rows must be remembered in little memory."""
-        return {hash(each) for each in self.identifiers}
+        return _marks(self.identifiers)
+
+    @property
+    def above_user(self) -> bool:
+        """Whether its role is another than everybody's."""
+        return bool(self.details["role"] != DEFAULT_ROLE)
 
     @property
     def format(self) -> str | None:
         """Which function made its hash; None without one."""
         return legacy.name(stored) if (stored := self.details["password_hash"]) else None
+
+
+def _marks(named: Iterable[Identifier]) -> set[int]:
+    return {hash(each) for each in named}
 
 
 class Verdict(Enum):
@@ -84,14 +95,30 @@ class Outcome:
     """What became of some rows. `claimed`: the marks that later rows of the file cannot have."""
 
     imported: int = 0
+    above_user: int = 0  # of those imported, by role
     already_there: int = 0
+    passed_over: int = 0  # they stand in an earlier file
     refused: list[Refused] = field(default_factory=list)
     claimed: set[int] = field(default_factory=set)
 
 
+def was_done(work: Work) -> bool:
+    """Whether the audit log knows of an import."""
+    return work.db.scalar(select(AuditLog.id).where(AuditLog.event == Event.ACCOUNT_IMPORTED).limit(1)) is not None
+
+
+def marks(row: Row, region: str) -> set[int]:
+    """What `Candidate.marks` tells, of a row that may have been refused. `region`: of numbers without a prefix."""
+    found: set[int] = set()
+    for column, text in _given(row).items():
+        with suppress(ValidationFailed):
+            found |= _marks(_identifiers({column: text}, region))
+    return found
+
+
 def read(work: Work, row: Row, languages: Collection[str]) -> Candidate:
     """Check and normalise a row. `languages`: those that there are messages in. Raises ValidationFailed."""
-    given = {column: text for column, value in row.values.items() if (text := value.strip(" "))}
+    given = _given(row)
     named = _identifiers(given, work.settings.default_phone_region)
     role = given.get("role", DEFAULT_ROLE)
     if role not in work.settings.roles:
@@ -109,6 +136,10 @@ def read(work: Work, row: Row, languages: Collection[str]) -> Candidate:
         "password_changed_at": work.now if password_hash else None,  # when it was is not known, but not later
     }
     return Candidate(row.line, named, details)
+
+
+def _given(row: Row) -> dict[str, str]:
+    return {column: text for column, value in row.values.items() if (text := value.strip(" "))}
 
 
 def _wrong(column: str, code: str, message: str) -> ValidationFailed:

@@ -15,14 +15,17 @@ from app.work import Work
 CLAIMANT = throttles.key("import", "")
 
 
-def take(work: Work, rows: Sequence[Row], claimed: Set[int], *, trial: bool = False) -> Outcome:
+def take(
+    work: Work, rows: Sequence[Row], claimed: Set[int], *, earlier: Set[int] = frozenset(), trial: bool = False
+) -> Outcome:
     """Import rows of a file, all in one unit of work. Their addresses count as proven: the old system knew them.
 
-    `claimed`: the `Outcome.claimed` of all rows before these. `trial`: find out and write nothing. What was imported
-    before is counted and left as it is, so a run that was cut off is simply run again.
+    `claimed`: the `Outcome.claimed` of all rows before these. `earlier`: the `imports.marks` of rows of an earlier run,
+    which are not looked at again: whose account is gone since gets none. `trial`: find out and write nothing. What was
+    imported before is counted and left as it is, so a run that was cut off is simply run again.
     """
     outcome = Outcome()
-    candidates = _read(work, rows, outcome)
+    candidates = _read(work, _later(work, rows, earlier, outcome), outcome)
     owned = imports.owners(work, candidates)
     named = {each for candidate in candidates for each in candidate.identifiers}
     free = {each for each in named if each.kind is Kind.USERNAME and each not in owned}
@@ -38,10 +41,19 @@ def take(work: Work, rows: Sequence[Row], claimed: Set[int], *, trial: bool = Fa
             new.append(candidate)
         else:
             outcome.already_there += 1
-    outcome.imported = len(new) if trial else _create(work, new, outcome)
     if not trial:
+        new = _create(work, new, outcome)
         signups.release_usernames(work, free - held)  # they are on accounts now, or not wanted any more
+    outcome.imported, outcome.above_user = len(new), sum(each.above_user for each in new)
     return outcome
+
+
+def _later(work: Work, rows: Sequence[Row], earlier: Set[int], outcome: Outcome) -> Sequence[Row]:
+    if not earlier:
+        return rows
+    later = [row for row in rows if imports.marks(row, work.settings.default_phone_region).isdisjoint(earlier)]
+    outcome.passed_over = len(rows) - len(later)
+    return later
 
 
 def _read(work: Work, rows: Sequence[Row], outcome: Outcome) -> list[Candidate]:
@@ -54,8 +66,8 @@ def _read(work: Work, rows: Sequence[Row], outcome: Outcome) -> list[Candidate]:
     return candidates
 
 
-def _create(work: Work, new: Sequence[Candidate], outcome: Outcome) -> int:
-    """How many became accounts. The others' identifiers somebody signed up with just now."""
+def _create(work: Work, new: Sequence[Candidate], outcome: Outcome) -> list[Candidate]:
+    """Those that became accounts. The others' identifiers somebody signed up with just now."""
     made = imports.create(work, new)
     facts = {at: {"format": each.format, "role": each.details["role"]} for at, each in made.items()}
     audit.record_each(work, Event.ACCOUNT_IMPORTED, facts)
@@ -63,4 +75,4 @@ def _create(work: Work, new: Sequence[Candidate], outcome: Outcome) -> int:
     for late in (each for each in new if each.line not in in_time):
         outcome.claimed -= late.marks
         outcome.refused.append(imports.refusal(late, Verdict.TAKEN))
-    return len(made)
+    return list(made.values())
