@@ -119,10 +119,10 @@ def unlock(*, who: str, as_json: bool) -> None:
 
 @users.command("sign-out")
 @click.argument("who", required=False)
-@click.option("--everyone", "of_all", is_flag=True, help="All who are signed in, or were remembered, in place of WHO.")
+@click.option("--everyone", "of_all", is_flag=True, help="All who have any of these, in place of WHO.")
 @AS_JSON
 def sign_out(*, who: str | None, of_all: bool, as_json: bool) -> None:
-    """End every session of somebody, with what they had begun and every remembered device.
+    """End every session of somebody, with what was begun for them and every remembered device.
 
     With --everyone after a backup was restored, or a copy of the database or a key got out; it goes on beside the
     service, and can be stopped and begun again.

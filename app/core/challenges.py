@@ -223,7 +223,8 @@ def answer(work: Work, row: OtpChallenge, right: bool, *, burn: bool = True, cap
     if right and row.user_id and row.purpose in ENDING:
         hold_all(work, row.user_id)
     used = work.now if right and burn else None
-    if not work.changes(ANSWERED, row=row.id, now=work.now, cap=cap, used=used):
+    as_read = [OtpChallenge.stands_on.is_not_distinct_from(row.stands_on)] if used else []
+    if not work.changes(ANSWERED.where(*as_read), row=row.id, now=work.now, cap=cap, used=used):
         return Outcome.CLOSED
     return Outcome.RIGHT if right else Outcome.WRONG
 
@@ -264,8 +265,7 @@ def sent_again(work: Work, row: OtpChallenge, destination: Identifier, shown: st
 def void_all(work: Work, user_id: UUID) -> int:
     """Take back every open challenge of a user: a changed credential ends what was begun with the old one.
 
-    Recoveries and codes by phone, which anybody may ask for, stay open to the eye, or they would tell of the change;
-    they stand on password and address, and after another of those no code of theirs is right any more.
+    Not recoveries and codes by phone (`begun`), which would tell: they stand on password and address.
     """
     return work.changes(update(OtpChallenge).where(*voidable(user_id)).values(void_at=work.now))
 

@@ -126,7 +126,8 @@ def change(work: Work, user_id: UUID, wished: dict[str, Any]) -> User:
         if "username" in values:
             _reserve(work, wished["username"], user.id.hex)
         _write(work, user, values)
-    ended = credentials.changed(work, user.id, "changed_by_admin") if ends else 0
+    end = credentials.everything_ended if "disabled_at" in values else credentials.changed
+    ended = end(work, user.id, "changed_by_admin") if ends else 0
     facts: dict[str, Any] = {"before": before, "after": people.shown(user, values), "sessions_ended": ended}
     audit.record(work, Event.USER_CHANGED, _name(user), user_id=user.id, **facts)
     return user
@@ -152,7 +153,7 @@ def _before_an_end(work: Work, user: User) -> None:
         sessions.must_last(work)
         if not remains:
             raise LastAdmin()
-    credentials.hold(work, user.id)
+    credentials.hold_everything(work, user.id)
     _hold(work, user)
     if user.role != role:
         raise Conflict()
@@ -182,7 +183,7 @@ def lock(work: Work, user_id: UUID, until: datetime | None = None) -> User:
         _before_an_end(work, user)
         before = people.shown(user, ("locked_until", "status"), work.now)
         _write(work, user, {"locked_at": work.now, "locked_until": until})
-    ended = credentials.changed(work, user.id, "locked_by_admin")
+    ended = credentials.everything_ended(work, user.id, "locked_by_admin")
     facts: dict[str, Any] = {"before": before, "after": people.shown(user, before, work.now), "sessions_ended": ended}
     audit.record(work, Event.USER_LOCKED, _name(user), user_id=user.id, **facts)
     return user
@@ -209,7 +210,7 @@ def unlock(work: Work, user_id: UUID) -> User:
 def revoke_sessions(work: Work, user_id: UUID) -> int:
     """Sign somebody out everywhere; returns of how many sessions. What was begun is void too. Raises NotFound."""
     user = _held(work, user_id, "revoke_sessions")
-    ended = credentials.changed(work, user.id, "revoked_by_admin")
+    ended = credentials.everything_ended(work, user.id, "revoked_by_admin")
     before, after = {"sessions": ended}, {"sessions": 0}
     audit.record(work, Event.USER_SIGNED_OUT, _name(user), user_id=user.id, before=before, after=after)
     return ended
@@ -222,7 +223,7 @@ def reset_mfa(work: Work, user_id: UUID) -> User:
     user = _held(work, user_id, "reset_mfa")
     lifted, user.recovered_by = user.recovered_by, None
     before: Any = {"mfa": factors.remove_all(work, user)} | ({"recovered_by": lifted} if lifted else {})
-    ended = credentials.changed(work, user.id, "mfa_reset_by_admin")
+    ended = credentials.everything_ended(work, user.id, "mfa_reset_by_admin")
     if any(before.values()):
         outbox.tell(work, user, Notice.FACTORS_RESET, ip="", client="")
     facts = {"before": before, "after": {"mfa": []}, "sessions_ended": ended}
@@ -289,7 +290,7 @@ def _held(work: Work, user_id: UUID, act: str) -> User:
     """The target as it is now, its row and what hangs on it locked, if the caller still is who they were."""
     user = _target(work, user_id, act)
     with _recording(work, user, act):
-        credentials.hold(work, user.id)
+        credentials.hold_everything(work, user.id)
         _hold(work, user)
     return user
 

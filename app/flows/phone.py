@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from app.core import accounts, audit, challenges, consent, lockout, locks, policy, sends, signups
+from app.core import accounts, audit, begun, challenges, consent, lockout, locks, policy, sends, signups
 from app.core.audit import Event
 from app.core.challenges import Purpose, Question
 from app.core.identifiers import Identifier, Kind
@@ -43,7 +43,7 @@ def send(work: Work, number: Identifier) -> OtpChallenge:
     asking.ask_leave(work, Event.SIGNIN_REFUSED, number, user_id=about)
     if alive and challenges.is_open(work, alive):
         if user and alive.user_id == user.id:  # it proves the number alone; the password of now is asked after it
-            alive.stands_on = user.password_changed_at
+            begun.ask_anew(work, alive, user)
         return asking.repeat(work, alive)
     signup = waiting or signups.start_by_phone(work, number)  # whether or not there is an account: the same work
     question = Question(Purpose.PHONE, number, at, signup_id=signup.id)

@@ -29,7 +29,7 @@ from app.work import run
 from tests.authenticator import enrol
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person
-from tests.web.admins import act, id_of, last, of_role, path
+from tests.web.admins import USERS, act, id_of, last, of_role, path
 from tests.web.test_phone import NUMBER, Phone, by_recovery, owner_with_both
 
 VERIFY = "/api/auth/verify-otp"
@@ -159,6 +159,48 @@ def test_a_code_of_somebody_who_is_erased_meanwhile_names_nobody(locking: World)
     assert sent[0].code == "challenge_closed"
     [row] = locking.audit(event="code.refused")
     assert (row.user_id, row.subject) == (None, None)
+
+
+@pytest.mark.covers("attack A36")
+def test_a_code_by_phone_that_an_admin_has_ended_meanwhile_opens_nothing(locking: World) -> None:
+    admin, phone, sent = of_role(locking, "admin"), Phone(locking), list[Answer]()
+    user_id = phone.sign_up()["user"]["id"]
+    locking.clock.advance(minutes=4)
+    phone.ask().ok()
+    with holding(locking, waits_for(NUMBER), sent, phone.answer):
+        admin.api.post(f"{USERS}/{user_id}/revoke-sessions", None, admin.token).ok()
+    assert sent[0].code == "challenge_closed"
+    assert all(session.revoked_at for session in locking.rows(Session, user_id=UUID(user_id)))
+
+
+@pytest.mark.covers("attack A36")
+def test_a_recovery_that_an_admin_has_ended_meanwhile_sets_no_password(locking: World) -> None:
+    admin, person, sent = of_role(locking, "admin"), locking.person().sign_up(), list[Answer]()
+    given = {"challenge_id": forgot(person), "otp": person.code(), "new_password": "another horse 9"}
+    reset = lambda: person.api.post("/api/auth/reset-password", given)  # noqa: E731
+    with holding(locking, waits_for(person.email), sent, reset):
+        act(admin, person, "revoke-sessions").ok()
+    assert sent[0].code == "challenge_closed"
+    person.sign_in()
+
+
+def forgot(person: Person) -> str:
+    return str(person.api.post("/api/auth/forgot-password", {"email": person.email}).ok()["challenge_id"])
+
+
+def test_a_recovery_and_an_admin_who_ends_it_take_their_locks_in_one_order(
+    locking: World, undone: list[BaseException | None]
+) -> None:
+    admin, person, first, second = of_role(locking, "admin"), locking.person().sign_up(), list[Answer](), list[Answer]()
+    person.ask_signin().ok()  # an older challenge, which the recovery ends
+    asked = forgot(person)
+    given = {"challenge_id": asked, "otp": person.code(), "new_password": "another horse 9"}
+    reset = lambda: person.api.post("/api/auth/reset-password", given)  # noqa: E731
+    theirs = sa.select(OtpChallenge.id).where(OtpChallenge.id == UUID(asked)).with_for_update()
+    with holding(locking, theirs, first, reset):
+        ending = sending(second, lambda: act(admin, person, "revoke-sessions"))
+    ending.join(20)
+    assert (first[0].status, second[0].status, undone) == (200, 200, [])
 
 
 def becomes(connection: sa.Connection, world: World, person: Person, role: str) -> None:
