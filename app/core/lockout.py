@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import BindParameter, ColumnElement, and_, delete, func, select
 
-from app.core import audit, identifiers, throttles
+from app.core import audit, identifiers, throttles, trusted_devices
 from app.core.identifiers import Identifier
 from app.core.throttles import Counter
 from app.errors import AccountLocked, InvalidCredentials, Refusal
@@ -85,11 +85,15 @@ def hold(
     return Budget(identifier_key, shown, own, _wait(work, shown), stopped or _wait(work, own) > 0, lasts)
 
 
+def device_key(device_id: UUID) -> str:
+    return throttles.key("guess", "device", device_id.hex)
+
+
 def hold_device(work: Work, device_id: UUID, lasts: datetime, *, beside: Iterable[str] = ()) -> Budget:
     """Lock the counter of a remembered device: a budget of its own, which nobody without its token can spend. `lasts`:
     until when it is remembered.
     """
-    at = throttles.key("guess", "device", device_id.hex)
+    at = device_key(device_id)
     row = throttles.held(work, (at, *beside))[at]
     return Budget(at, row, row, _wait(work, row), row.streak >= STREAK_CAP, lasts)
 
@@ -180,11 +184,11 @@ def forgive(budget: Budget) -> None:
 
 
 def locked_until(work: Work, user: User) -> datetime | None:
-    """Until when wrong guesses keep an identifier of a user or the account from signing in, or its sessions from a
-    step-up; None: not at all.
+    """Until when wrong guesses keep an identifier of a user, a remembered device or the account from signing in, or its
+    sessions from a step-up; None: not at all.
     """
     throttles.write(work)
-    lasting = (Throttle.key.in_(keys_of(user)), Throttle.locked_until > work.now)
+    lasting = (Throttle.key.in_(_every_key(work, user)), Throttle.locked_until > work.now)
     return work.db.scalar(select(func.max(Throttle.locked_until)).where(*lasting))
 
 
@@ -194,21 +198,28 @@ def keys_of(user: User) -> set[str]:
     return {*spelled, signed_in_key(user.id)}
 
 
+def _every_key(work: Work, user: User) -> set[str]:
+    """Those of `keys_of`, and the rows of every remembered device."""
+    return keys_of(user) | {device_key(device.id) for device in trusted_devices.all_of_user(work, user.id)}
+
+
 def hold_all(work: Work, user: User, *, beside: Iterable[str] = ()) -> list[Budget]:
-    """Lock the counters of every identifier of an account, and of its sessions. `beside`: other throttles to lock with
-    them.
+    """Lock the counters of every identifier of an account, of its remembered devices, and of its sessions. `beside`:
+    other throttles to lock with them.
     """
-    sessions = hold_signed_in(work, user.id, beside=(*keys_of(user), *beside))
-    spelled = [key(identifier) for identifier in identifiers.of_user(user)]
-    return [sessions, *(hold(work, at, user.id, is_account=True) for at in spelled)]
+    devices = trusted_devices.all_of_user(work, user.id)
+    known = (device_key(device.id) for device in devices)
+    sessions = hold_signed_in(work, user.id, beside=(*keys_of(user), *known, *beside))
+    spelled = [hold(work, key(identifier), user.id, is_account=True) for identifier in identifiers.of_user(user)]
+    return [sessions, *spelled, *(hold_device(work, device.id, device.expires_at) for device in devices)]
 
 
 def forgive_all(work: Work, user: User) -> None:
-    """The password is bound again: every identifier of the account, and its sessions, start again."""
+    """The password is bound again: every identifier of the account, its devices and its sessions start again."""
     for budget in hold_all(work, user):
         forgive(budget)
 
 
 def forget(work: Work, user: User) -> None:
-    """Delete the counters of an account and its identifiers, which this unit holds."""
-    work.changes(delete(Throttle).where(Throttle.key.in_(keys_of(user))))
+    """Delete the counters of an account, its identifiers and its remembered devices, which this unit holds."""
+    work.changes(delete(Throttle).where(Throttle.key.in_(_every_key(work, user))))

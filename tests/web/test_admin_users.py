@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from app.core import accounts
+from app.core import accounts, lockout
 from app.core.imports import Row
 from app.crypto.passwords import Hasher
 from app.errors import LastAdmin
@@ -24,6 +24,8 @@ from tests.conftest import World
 from tests.people import PASSWORD, Person, while_hashing
 from tests.web.admins import USERS, act, give, id_of, last, of_role, path
 from tests.web.test_phone import Phone
+from tests.web.test_trusted_devices import remember
+from tests.web.test_trusted_devices import signin as on_device
 
 NEW = "a brand new horse"
 HASHED = Hasher(memory_kib=64, time_cost=1, slots=1, queue=1).hash(PASSWORD.encode())
@@ -407,6 +409,31 @@ def test_unlocking_forgives_wrong_guesses_at_every_identifier(world: World, admi
     assert (
         jane.api.post("/api/auth/login", {"identifier": "jane", "password": PASSWORD}).ok()["status"] == "otp_required"
     )
+
+
+def test_unlocking_forgives_wrong_guesses_on_a_remembered_device(world: World, admin: Person) -> None:
+    jane = world.person().sign_up()
+    token = remember(jane)
+    while on_device(jane, token, "wrong horse 7").code != "account_locked":
+        pass
+    assert admin.api.get(path(jane), admin.token).ok()["guesses_locked_until"]
+    assert act(admin, jane, "unlock").ok()["guesses_locked_until"] is None
+    assert on_device(jane, token).ok()["status"] == "complete"
+
+
+def test_unlocking_forgives_a_hundred_wrong_guesses_in_a_row_on_a_remembered_device(
+    world: World, admin: Person
+) -> None:
+    jane, refused = world.person().sign_up(), 0
+    token = remember(jane)
+    while refused < lockout.STREAK_CAP:
+        answer = on_device(jane, token, "wrong horse 7")
+        refused += answer.code == "invalid_credentials"
+        world.clock.advance(seconds=answer.body.get("retry_after", 0))
+    world.clock.advance(days=1)
+    assert on_device(jane, token).code == "invalid_credentials"
+    act(admin.sign_in(), jane, "unlock").ok()
+    assert on_device(jane, token).ok()["status"] == "complete"
 
 
 def test_unlocking_gives_back_the_day_of_messages_that_a_stranger_asked_for(world: World, admin: Person) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jwt
 import pytest
 
-from app.core import trusted_devices
+from app.core import lockout, trusted_devices
 from app.models import Throttle, TrustedDevice
 from tests.authenticator import enrol
 from tests.conftest import World
@@ -232,3 +232,13 @@ def test_who_ends_all_sessions_has_every_device_asked_for_a_code_again(world: Wo
     assert person.ask_signin(device_token=token)["status"] == "otp_required"
     [row] = world.audit(event="trusted_device.forgotten")
     assert row.facts == {"count": 1}
+
+
+def test_the_counter_of_a_device_goes_with_its_owner(world: World, person: Person) -> None:
+    token = remember(person)
+    assert signin(person, token, "wrong horse 7").code == "invalid_credentials"
+    [device] = world.rows(TrustedDevice)
+    counter = lockout.device_key(device.id)
+    assert len(world.rows(Throttle, key=counter)) == 1
+    person.api.delete("/api/auth/me", person.token).ok()
+    assert world.rows(Throttle, key=counter) == []
