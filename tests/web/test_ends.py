@@ -20,7 +20,6 @@ At = Callable[[str, str, Any], Answer]  # administration's call about the person
 ENDS: dict[str, Callable[[At], Any]] = {
     "lock": lambda at: (at("POST", "/lock", {}).ok(), at("POST", "/unlock", {}).ok()),
     "disable": lambda at: [at("PATCH", "", {"disabled": disabled}).ok() for disabled in (True, False)],
-    "role": lambda at: at("PUT", "/role", {"role": "doctor"}).ok(),
     "reset-mfa": lambda at: at("POST", "/reset-mfa", {}).ok(),
     "revoke-sessions": lambda at: at("POST", "/revoke-sessions", {}).ok(),
 }
@@ -123,3 +122,13 @@ def test_whoever_asked_sees_nothing_of_it(world: World, end: Callable[[str, str]
     told = [(each.answer(wrong(each.code())), each.ask().ok()) for each in (number, nobody)]
     assert [(guess.code, guess["attempts_left"]) for guess, _ in told] == [("invalid_code", 2)] * 2
     assert [again["challenge_id"] for _, again in told] == [each["challenge_id"] for each in phones]
+
+
+def test_an_invitation_outlives_another_role(world: World) -> None:
+    """It proves the address of somebody who has no password yet, whatever they may do then."""
+    admin = of_role(world, "admin")
+    new = {"email": "new@example.com", "invite": True}
+    asked = admin.api.post(USERS, new, admin.token).ok()
+    admin.api.call("PUT", f"{USERS}/{asked['id']}/role", {"role": "doctor"}, admin.token).ok()
+    person = world.person(email="new@example.com")
+    assert reset(person, asked["invitation"]["challenge_id"], person.code()).status == 200
