@@ -25,9 +25,7 @@ def hold(work: Work, user_id: UUID) -> None:
     """
     work.begin_writing()
     mine = list(work.db.scalars(select(OtpChallenge.id).where(*lasting(user_id, work.now))))
-    held = select(OtpChallenge.id).where(
-        OtpChallenge.id.in_(mine)
-    )  # by these alone: MariaDB locks what it looks through
+    held = select(OtpChallenge.id).where(OtpChallenge.id.in_(mine))  # by these alone: MariaDB locks what it looks at
     work.db.execute(held.order_by(OtpChallenge.id).with_for_update())
 
 
