@@ -102,8 +102,13 @@ def must_last(work: Work) -> None:
     """Raise TokenRevoked if the caller's session has ended since the guard let them in, and with it whatever their role
     allowed. To be asked after a wait: for a hash, or for somebody's lock. The system itself has no session.
     """
-    if work.caller.session_id and live_account(work, work.caller.session_id) is None:
+    if not caller_lasts(work):
         raise TokenRevoked()
+
+
+def caller_lasts(work: Work) -> bool:
+    """As `must_last` asks."""
+    return work.caller.session_id is None or live_account(work, work.caller.session_id) is not None
 
 
 def by_id(work: Work, session_id: UUID) -> Session | None:

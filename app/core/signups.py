@@ -9,12 +9,13 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
 
-from app.core import throttles
+from app.core import sessions, throttles
 from app.core.identifiers import Identifier, Kind
 from app.crypto.ids import uuid7
 from app.crypto.keys import new_token, token_digest
 from app.db import write_rows
-from app.models import Signup, User, UsernameHold
+from app.errors import TokenRevoked
+from app.models import OtpChallenge, Signup, User, UsernameHold
 from app.work import Work
 
 LIFE = timedelta(days=1)
@@ -50,14 +51,14 @@ def start(
 OF_NUMBER = (
     select(Signup)
     .where(Signup.phone == bindparam("number"), Signup.password_hash.is_(None), Signup.completed_at.is_(None))
-    .where(Signup.expires_at > bindparam("lasts"))
+    .where(Signup.expires_at > bindparam("lasts"), Signup.given_up_by.is_(None))
     .order_by(Signup.created_at.desc())
     .limit(1)
 )
 
 
 def of_number(work: Work, number: Identifier) -> Signup | None:
-    """The open passwordless sign-up of a number."""
+    """The open passwordless sign-up of a number, and none that goes with an account which had it before."""
     return work.db.scalar(OF_NUMBER, {"number": number.value, "lasts": work.now + GRANT_LIFE})
 
 
@@ -71,6 +72,7 @@ def grant(work: Work, row: Signup) -> str:
     """A token that completes a sign-up whose number was just proven; an earlier one is void."""
     token = new_token()
     row.grant_digest, row.grant_expires_at = token_digest(token), work.now + GRANT_LIFE
+    row.given_up_by = None
     return token
 
 
@@ -113,7 +115,7 @@ def other_address(row: Signup, proven: Identifier) -> Identifier | None:
 def complete(work: Work, row: Signup) -> bool:
     """Use the sign-up up, and forget its password: the account has it. False if another proof did it first."""
     open_row = (Signup.id == row.id, Signup.completed_at.is_(None))
-    now = {"completed_at": work.now, "password_hash": None}
+    now = {"completed_at": work.now, "password_hash": None, "given_up_by": None}
     taken = work.changes(update(Signup).where(*open_row).values(now)) == 1
     if taken and row.username:
         release_username(work, Identifier(Kind.USERNAME, row.username))
@@ -135,14 +137,17 @@ def is_of(user: User) -> ColumnElement[bool]:
 
 
 def note_given_up(work: Work, user: User, kind: Kind) -> None:
-    """Note on the sign-ups of an address that nobody has completed whose it was: another takes its place, and the
+    """Note on the sign-ups that an address was to prove, and nobody has, whose it was: another takes its place, and the
     erasure of the account must still find them. They live on, for whoever began one would see it end, and so learn of
     the change. To be called with the user's row held, before it is written.
     """
-    column, address = (Signup.phone, user.phone) if kind is Kind.PHONE else (Signup.email, user.email)
+    phone, email = (Signup.phone, user.phone), (Signup.email, user.email)
+    (column, address), (other, _) = (phone, email) if kind is Kind.PHONE else (email, phone)
     if address:
-        unproven = (column == address, Signup.completed_at.is_(None), Signup.given_up_by.is_(None))
-        work.changes(update(Signup).where(*unproven).values(given_up_by=user.id))
+        asked = select(OtpChallenge.id).where(OtpChallenge.destination == address)
+        unproven = (column == address, or_(other.is_(None), Signup.challenge_id.in_(asked)))
+        unmarked = (Signup.completed_at.is_(None), Signup.given_up_by.is_(None))
+        work.changes(update(Signup).where(*unproven, *unmarked).values(given_up_by=user.id))
 
 
 def hold_unproven(work: Work, user: User) -> list[UUID]:
@@ -169,7 +174,8 @@ def claimant(*addresses: Identifier | None) -> str:
 
 def hold_username(work: Work, username: Identifier, who: str, owner: UUID | None = None) -> bool:
     """Reserve a username for a day, for one claimant. False if it is another's, as an account or a sign-up. `owner`:
-    whose account may have it by now, by the same request sent twice.
+    whose account may have it by now, by the same request sent twice. Raises TokenRevoked, and reserves nothing, if the
+    caller's session has ended while another claimant was waited for.
 
     The accounts are asked again under the lock of the reservation, so two who ask at once cannot both pass.
     """
@@ -178,6 +184,10 @@ def hold_username(work: Work, username: Identifier, who: str, owner: UUID | None
         return False
     ours = {"username": name, "claimant": who, "expires_at": work.now + LIFE}
     [hold] = work.lock_rows(UsernameHold, [ours])
+    if not sessions.caller_lasts(work):
+        if hold.claimant == who:
+            release_username(work, username)
+        raise TokenRevoked()
     if hold.claimant != who and hold.expires_at > work.now:
         return False
     if _is_taken(work, name, owner):

@@ -112,9 +112,9 @@ def _take(work: Work, user: User, address: Identifier) -> bool:
 
 def describe(work: Work, name: str | None, username: Identifier | None, language: str | None = None) -> User:
     """Change name, username and the language of messages, those that are given. Raises UsernameTaken, TokenRevoked if
-    the account was erased in this moment.
+    the account was erased in this moment, or the session has ended.
     """
-    user = accounts.own(work)
+    user = accounts.own(work, held=True)
     wished = username and username.value != user.username
     if username and wished and not signups.hold_username(work, username, user.id.hex, user.id):
         raise audit.refusal(work, Event.ACCOUNT_REFUSED, None, UsernameTaken())

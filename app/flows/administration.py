@@ -96,10 +96,8 @@ def _check_role(work: Work, role: str) -> None:
         raise ValidationFailed.field("role", "unknown_role", f"One of {', '.join(work.settings.roles)}.")
 
 
-def _reserve(work: Work, username: Identifier | None, who: str) -> None:
-    free = username is None or signups.hold_username(work, username, throttles.key("administration", who))
-    sessions.must_last(work)  # whoever was waited for may have ended the caller
-    if not free:
+def _reserve(work: Work, username: Identifier | None, who: str, owner: UUID | None = None) -> None:
+    if username and not signups.hold_username(work, username, throttles.key("administration", who), owner):
         raise UsernameTaken()
 
 
@@ -124,7 +122,7 @@ def change(work: Work, user_id: UUID, wished: dict[str, Any]) -> User:
         (_before_an_end if ends else _hold)(work, user)
         before = people.shown(user, values)
         if "username" in values:
-            _reserve(work, wished["username"], user.id.hex)
+            _reserve(work, wished["username"], user.id.hex, user.id)
         _write(work, user, values)
     end = credentials.everything_ended if "disabled_at" in values else credentials.changed
     ended = end(work, user.id, "changed_by_admin") if ends else 0
@@ -194,11 +192,11 @@ def unlock(work: Work, user_id: UUID) -> User:
     messages that are spent. Twice is as good as once. Raises NotFound, Conflict.
     """
     user = _target(work, user_id, "unlock")
-    before = people.shown(user, ("locked_until", "status"), work.now)
     lockout.hold_all(work, user, beside=sends.keys_of_user(user))
     guesses = lockout.locked_until(work, user)
     with _recording(work, user, "unlock"):
         _hold(work, user)
+        before = people.shown(user, ("locked_until", "status"), work.now)
         _write(work, user, {"locked_at": None, "locked_until": None})
     lockout.forgive_all(work, user)
     after = people.shown(user, before, work.now) | {"guesses_locked_until": None, "messages": 0}
@@ -241,6 +239,9 @@ def send_reset(work: Work, user_id: UUID, channel: str | None = None) -> OtpChal
         if to is None or not locks.may_enter(user, work.now):
             raise Conflict()
         _take_leave(work, to)
+        _hold(work, user)
+        if to not in accounts.contacts(user) or not locks.may_enter(user, work.now):
+            raise Conflict()
     challenge = _ask(work, user, to)
     audit.record(work, Event.USER_SENT_RESET, to.masked, user_id=user.id, before=None, after=challenge.channel)
     return challenge

@@ -58,7 +58,10 @@ def ask_for(
         language=user.language,
     )
     if question.destination:
-        return _ask_in_turn(work, question, question.destination, event)
+        # Where a page is sent a code in a passkey's place, an address without a message left keeps nobody out.
+        spared = chosen != channel and step.methods[0] == policy.PASSKEY
+        instead = replace(question, destination=None, asks=policy.PASSKEY) if spared else None
+        return _ask_in_turn(work, question, question.destination, event, instead)
     return challenges.issue(work, question)
 
 
@@ -69,14 +72,19 @@ def _first(work: Work, step: Step) -> str:
     return sent[0] if by_message else step.methods[0]
 
 
-def _ask_in_turn(work: Work, question: Question, destination: Identifier, event: Event) -> OtpChallenge:
-    """If the destination's budget is spent for this minute, the code waits its turn rather than being refused. Raises
-    RateLimited if its turn would come too late.
+def _ask_in_turn(
+    work: Work, question: Question, destination: Identifier, event: Event, instead: Question | None
+) -> OtpChallenge:
+    """If the destination's budget is spent for this minute, the code waits its turn rather than being refused. If its
+    turn would come too late, another question `instead`; without one it raises RateLimited.
     """
     wait = sends.charge(work, destination, invited=question.purpose is not Purpose.STEP_UP)
-    if wait >= challenges.life(work, question).total_seconds():
-        late = RateLimited(retry_after=wait)
-        raise audit.refusal(work, event, destination.masked, late, user_id=question.user_id)
+    late = wait >= challenges.life(work, question).total_seconds()
+    if late and instead:
+        return challenges.issue(work, instead)
+    if late:
+        refused = RateLimited(retry_after=wait)
+        raise audit.refusal(work, event, destination.masked, refused, user_id=question.user_id)
     challenge = challenges.issue(work, question)
     outbox.code(work, challenge, wait)
     return challenge

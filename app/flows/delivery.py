@@ -64,7 +64,7 @@ def retry(work: Work, message_id: UUID) -> OutboxMessage:
         if row is None:
             raise NotFound()
     before = row.state
-    facts: dict[str, Any] = {"kind": row.kind, "channel": row.channel, "before": before}
+    facts: dict[str, Any] = {"message_id": str(row.id), "kind": row.kind, "channel": row.channel, "before": before}
     late = row.expires_at is not None and row.expires_at <= work.now
     closed = row.kind.startswith(CODE) and not _still_wanted(work, row)
     if late or closed or not outbox.again(work, row):

@@ -160,19 +160,21 @@ def _ask_signup_again(work: Work, signup: Signup, identifier: Identifier) -> Ask
     """Somebody who has not proven the address yet and knows the password: the sign-up's code again.
 
     If the address has an owner it is a decoy's that nobody gets, and all else is the same. Raises InvalidCredentials
-    if it was erased a moment ago.
+    if it was erased a moment ago, and RateLimited.
     """
     row = challenges.find(work, signup.challenge_id) if signup.challenge_id else None
     if row is None or not challenges.is_open(work, row):
         destination = signups.address(signup, identifier)
         asking.ask_leave(work, Event.SIGNIN_REFUSED, destination, user_id=signup.id)
-        question = Question(Purpose.SIGNUP, destination, lockout.key(destination), signup_id=signup.id)
+        question = Question(
+            Purpose.SIGNUP, destination, lockout.key(destination), signup_id=signup.id, methods=(policy.PASSWORD,)
+        )
         row = asking.ask(work, question, accounts.by_identifier(work, destination), Notice.SIGNUP_TRIED)
         signup.challenge_id = row.id
+    elif not challenges.add_method(work, row, policy.PASSWORD):  # an erasure has taken the sign-up with it
+        raise audit.refusal(work, Event.SIGNIN_REFUSED, None, InvalidCredentials())
     elif not challenges.resend_in(work, row) and row.sends < challenges.MAX_SENDS:
         row = asking.ask_again(work, row.id)
-    if not challenges.add_method(work, row, policy.PASSWORD):  # an erasure has taken the sign-up with it
-        raise audit.refusal(work, Event.SIGNIN_REFUSED, None, InvalidCredentials())
     audit.record(work, Event.SIGNIN_STARTED, row.shown, user_id=signup.id, channel=row.channel)
     return Asked(row, (row.channel,))
 

@@ -31,6 +31,7 @@ LEFT_OUT = {
     "credential_id",
     "last_step",
     "drift",
+    "given_up_by",
 }
 LEFT_OUT |= {"salt", "person", "mac", "seal"}  # what proves an audit row
 

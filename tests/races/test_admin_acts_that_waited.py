@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from app.models import ApiKey, OutboxMessage, User, UsernameHold
 from tests.conftest import World
 from tests.people import Answer, Person
-from tests.races.test_held_rows import becomes, holding
+from tests.races.test_held_rows import becomes, holding, sending
 from tests.web.admins import USERS, act, id_of, last, of_role, path
 from tests.web.test_admin_matrix import undelivered
 
@@ -37,6 +37,7 @@ def test_an_admin_who_is_none_any_more_makes_no_admin(locking: World) -> None:
     held = sa.select(UsernameHold.username).with_for_update()
     _refused(locking, held, lambda admin: admin.api.post(USERS, new, admin.token))
     assert [row.email for row in locking.rows(User) if row.email == "m2@example.com"] == []
+    assert locking.person(username="mallory2").ask_signup().status == 201
 
 
 ACTS: dict[str, tuple[str, str, Any]] = {
@@ -80,8 +81,26 @@ def test_an_admin_who_is_none_any_more_sends_nothing_again(locking: World) -> No
     assert locking.rows(OutboxMessage, id=message)[0].state == "failed"
 
 
-def test_the_row_of_a_lock_that_waited_says_what_was_before(locking: World) -> None:
+@pytest.mark.parametrize(("what", "event"), [("lock", "user.locked"), ("unlock", "user.unlocked")])
+def test_the_row_of_an_act_that_waited_says_what_was_before(locking: World, what: str, event: str) -> None:
     admin, person, sent = of_role(locking, "admin"), locking.person().sign_up(), list[Answer]()
-    with holding(locking, person, sent, lambda: act(admin, person, "lock", {"seconds": 60})) as connection:
+    with holding(locking, person, sent, lambda: act(admin, person, what, {})) as connection:
         connection.execute(sa.update(User).where(User.id == id_of(person)).values(locked_at=locking.clock.now))
-    assert (sent[0].status, last(locking, "user.locked").facts["before"]["status"]) == (200, "locked")
+    assert (sent[0].status, last(locking, event).facts["before"]["status"]) == (200, "locked")
+
+
+def test_a_reset_that_waited_goes_to_nobody_who_is_kept_out_by_then(locking: World) -> None:
+    admin, person, sent = of_role(locking, "admin"), locking.person().sign_up(), list[Answer]()
+    send = lambda: act(admin, person, "send-password-reset", {})  # noqa: E731
+    with holding(locking, person, sent, send) as connection:
+        connection.execute(sa.update(User).where(User.id == id_of(person)).values(disabled_at=locking.clock.now))
+    assert (sent[0].status, sent[0].code) == (409, "conflict")
+
+
+def test_the_same_username_given_twice_at_once_is_as_good_as_once(locking: World) -> None:
+    admin, person, first, second = of_role(locking, "admin"), locking.person().sign_up(), list[Answer](), list[Answer]()
+    send = lambda: admin.api.patch(path(person), {"username": "jane.doe"}, admin.token)  # noqa: E731
+    with holding(locking, person, first, send):
+        twice = sending(second, send)
+    twice.join(20)
+    assert (first[0].status, second[0].status) == (200, 200)

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.core import credentials, lockout, trusted_devices
-from app.models import TrustedDevice, User
+from app.models import Session, TrustedDevice, User, UsernameHold
 from tests.conftest import World
 from tests.people import PASSWORD, Answer, Person
 from tests.races.test_held_rows import VERIFY, holding, sending, waits_for
@@ -131,14 +131,16 @@ def test_a_step_up_asked_while_the_address_changes_is_not_answered_from_the_old_
     assert person.api.post("/api/auth/step-up/verify", given, person.token).code == "invalid_code"
 
 
+@pytest.mark.parametrize("minutes", [0, 2])
 def test_a_sign_in_at_a_sign_up_that_is_erased_meanwhile_is_refused(
-    locking: World, monkeypatch: pytest.MonkeyPatch
+    locking: World, monkeypatch: pytest.MonkeyPatch, minutes: int
 ) -> None:
-    """The sign-up's second address is an account's, whose owner erases it."""
+    """The sign-up's second address is an account's, whose owner erases it. After a minute its code is sent again."""
     number, forget = "+919876543210", lockout.forget
     owner = locking.person(email="", phone=number).sign_up()
     other = locking.person(email="other@example.com", phone=number)
     other.ask_signup(channel="email").ok()
+    locking.clock.advance(minutes=minutes)
     sent, threads = list[Answer](), list[threading.Thread]()
 
     def then_a_sign_in(work: Any, user: Any) -> None:  # the sign-up is deleted, and that is not committed
@@ -158,6 +160,16 @@ def test_the_same_username_twice_at_once_is_as_good_as_once(locking: World) -> N
         twice = sending(second, lambda: person.api.patch("/api/auth/me", name, person.token))
     twice.join(20)
     assert (first[0].status, second[0].status) == (200, 200)
+
+
+@pytest.mark.covers("attack A36")
+def test_a_session_that_ended_while_it_waited_changes_no_name(locking: World) -> None:
+    person, sent = locking.person().sign_up(), list[Answer]()
+    name = {"username": "thief"}
+    with holding(locking, person, sent, lambda: person.api.patch("/api/auth/me", name, person.token)) as connection:
+        connection.execute(sa.update(Session).values(revoked_at=locking.clock.now, revoked_why="signed_out"))
+    assert (sent[0].code, locking.rows(User)[0].username) == ("token_revoked", None)
+    assert locking.rows(UsernameHold) == []
 
 
 @pytest.mark.covers("attack A36")

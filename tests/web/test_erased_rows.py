@@ -121,10 +121,43 @@ def test_who_proves_an_address_that_was_given_up_is_somebody_else(world: World) 
     late = world.person("198.51.100.5", email=early.email)
     late.ask_signup().ok()
     assert {row.ip for row in erase(world, person)} == {"198.51.100.4", "198.51.100.5"}
-    [kept] = early.api.get("/api/auth/me/export", early.token).ok()["signups"]
-    assert kept["email"] == early.email
+    told = early.api.get("/api/auth/me/export", early.token).ok()
+    assert [row["email"] for row in told["signups"]] == [early.email]
+    assert person.tokens["user"]["id"] not in str(told.body)
     assert stored(world, late.email) >= {"signups.email", "users.email"}
     assert len(world.rows(Signup, completed_at=None)) == 1
+
+
+def test_whoever_proved_a_number_that_was_given_up_keeps_their_registration(world: World) -> None:
+    old = world.person(email="", phone=NUMBERS[0]).sign_up()
+    send = {"mobile_number": NUMBERS[0]}
+    old.api.post("/api/v1/auth/send-otp", send).ok()  # an ordinary sign-in by phone
+    world.clock.advance(minutes=1)
+    moved(world, old, "phone", NUMBERS[1])
+    world.clock.advance(minutes=5)
+    new = world.person("198.51.100.9", email="", phone=NUMBERS[0])
+    new.api.post("/api/v1/auth/send-otp", send).ok()
+    token = new.api.post("/api/v1/auth/verify-otp", {**send, "otp": world.read("sms", NUMBERS[0])}).ok()
+    erase(world, old)
+    body = {
+        "registration_token": token["registration_token"],
+        "name": "New",
+        "consent": {"terms": True, "version": "1"},
+    }
+    assert new.api.post("/api/v1/auth/complete-registration", body).status == 201
+
+
+def test_a_sign_up_by_one_s_own_mailbox_stays_whose_ever_the_number_beside_it_was(world: World) -> None:
+    old = world.person(email="", phone=NUMBERS[0]).sign_up()
+    world.clock.advance(minutes=2)
+    new = world.person("198.51.100.7", email="new@example.com", phone=NUMBERS[0])
+    asked = new.ask_signup(channel="email").ok()["challenge_id"]
+    moved(world, old, "phone", NUMBERS[1])
+    code = new.code()
+    erase(world, old)
+    new.verify_signup(asked, code).ok()
+    told = new.api.get("/api/auth/me/export", new.token).ok()
+    assert "given_up_by" not in str(told.body)
 
 
 def test_whoever_began_a_sign_up_sees_nothing_of_a_change_of_its_address(world: World, person: Person) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.conftest import World
@@ -84,3 +86,21 @@ def test_sending_again_leaves_an_open_prompt_in_force(world: World, holder: Pers
     again = {"challenge_id": asked["challenge_id"], "channel": "email"}
     holder.api.post("/api/auth/resend-otp", again).ok()
     answer(holder, asked["challenge_id"], key.get(options)).ok()
+
+
+def test_with_no_message_left_for_the_day_the_passkey_still_lets_its_owner_in(make_world: Any) -> None:
+    """Whoever knows the password can spend the day; it is no way to keep the owner out."""
+    world, key = make_world(sends_per_day_email=6), Authenticator()
+    person = world.person().sign_up()
+    bind(person, key).ok()
+    login = {"email": person.email, "password": PASSWORD}
+    for _ in range(14):
+        world.clock.advance(minutes=2)
+        Browser(world).post("/login", login)
+    browser = Browser(world)
+    world.clock.advance(minutes=2)
+    asked = json_of(browser.post("/login", login))
+    assert asked["message"] == "Use your passkey."
+    options = ask(person.api, asked["challenge_id"]).ok()["options"]
+    told = browser.post("/verify-otp", {"email": person.email, "credential": key.get(options)})
+    assert (told.status_code, browser.inside()) == (200, True)
