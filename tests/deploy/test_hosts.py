@@ -187,6 +187,7 @@ def test_nginx_shares_the_paths_of_a_flask_app_between_it_and_the_service(tmp_pa
     with answering("app") as app, answering("latchkey") as latchkey:
         had = f"listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{app}; }}"
         text = text.replace("server {", f"server {{ {had}", 1).replace("127.0.0.1:5000", f"127.0.0.1:{latchkey}")
+        text = text.replace("127.0.0.1:8000", f"127.0.0.1:{app}")
         places = "".join(f"{name}_temp_path {tmp_path};" for name in NGINX_KEEPS)
         (tmp_path / "nginx.conf").write_text(
             f"pid {tmp_path}/pid; error_log stderr; daemon off; events {{ }} http {{ access_log off; {places}\n{text}}}"
@@ -202,6 +203,8 @@ def test_nginx_shares_the_paths_of_a_flask_app_between_it_and_the_service(tmp_pa
                 ("GET", "/protected", "latchkey"),
                 ("POST", "/cart", "app"),
                 ("POST", "/login/next", "app"),
+                ("POST", "/api/auth/passkeys/options", "latchkey"),
+                ("POST", "/api/auth/login", "app"),
             ]:
                 body = "{}" * 2_000 if method == "POST" else ""
                 headers = {"X-Forwarded-For": "203.0.113.66", "Host": "shop.example.com"}
@@ -210,6 +213,8 @@ def test_nginx_shares_the_paths_of_a_flask_app_between_it_and_the_service(tmp_pa
                 assert {name: got[name] for name in told} == told
                 if who == "latchkey":
                     assert (got["host"], got["forwarded"]) == ("shop.example.com", "127.0.0.1")
+            large = requests.post(f"http://127.0.0.1:{port}/login", data="x" * 5_000_000, timeout=20)
+            assert large.status_code == 413, "it would be kept on the proxy's disk"
         finally:
             process.terminate()
             process.wait(20)

@@ -290,11 +290,13 @@ def test_what_browsers_must_know_is_what_is_sent_and_read(make_world: Any) -> No
 
 def test_nginx_passes_on_what_is_answered_here_and_leaves_the_pages_of_the_app_to_it(world: World) -> None:
     page = (ROOT / "docs" / "moving-from-a-cookie-session-flask-app.md").read_text()
-    ours = re.compile("|".join(re.findall(r'^    "~(\^.*\$)" 1;$', page, re.MULTILINE)) or "(?!)")
+    ours = re.compile("|".join(re.findall(r'^    "~(\^.*\$)" 1;', page, re.MULTILINE)) or "(?!)")
+    [asked] = re.findall(r"^    location ~ (\^.*\$) \{$", page, re.MULTILINE)
     rules = [rule for rule in world.app.url_map.iter_rules() if rule.endpoint.startswith("browser.")]
     answered = {(method, rule.rule) for rule in rules for method in rule.methods or ()}
     assert ("POST", "/login") in answered
     for path in {path for _, path in answered}:
+        assert re.match(asked, path), path
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
             assert bool(ours.match(f"{method} {path}")) == ((method, path) in answered), (method, path)
     assert not ours.match("POST /login/next")
