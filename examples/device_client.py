@@ -33,9 +33,13 @@ def code_of(key: bytes, at: float, digits: int = 6, interval: int = 30) -> str:
     return str(value % 10**digits).zfill(digits)
 
 
+class Refused(SystemExit):
+    """The service has decided, and nothing was done."""
+
+
 def call(path: str, body: dict, **headers: str) -> dict:
     """POST to the service. Returns `data` of its answer; ends the program with what it was refused with. Raises one of
-    LOST if there is no answer."""
+    LOST if there is no answer, or one that says that the service is away."""
     headers["Content-Type"] = "application/json"
     headers["Authorization"] = f"Bearer {os.environ['LATCHKEY_API_KEY']}"
     url = os.environ.get("LATCHKEY_URL", "http://127.0.0.1:5000") + path
@@ -44,39 +48,49 @@ def call(path: str, body: dict, **headers: str) -> dict:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)["data"]
     except urllib.error.HTTPError as refused:
+        if refused.code >= 500:
+            raise
         problem = json.load(refused)
-        raise SystemExit(f"{refused.code} {problem['code']}: {problem['detail']}") from None
+        raise Refused(f"{refused.code} {problem['code']}: {problem['detail']}") from None
 
 
 def register(device_id: str, user_id: str) -> None:
-    """Register a device and keep what it needs to show codes. Its key is shown this once, so its file comes first."""
+    """Register a device and keep what it needs to show codes. Its key is shown this once, so its file comes first.
+    Whatever stops this, the same command goes on with it: the file has the Idempotency-Key by which the service knows
+    the request, and gives the answer that got lost once more for a day."""
     path, new = f"{device_id}.json", f"{device_id}.json.new"
-    try:
-        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        raise SystemExit(
-            f"{new} is left of another try: if it holds a key rename it to {path}, else delete it"
-        ) from None
-    try:
-        data = key_of_new(device_id, user_id)
-    except BaseException:
-        os.unlink(new)
-        raise
-    with open(new, "w") as file:
-        json.dump(data, file)
+    kept = begun(new)
+    if "derived_key" not in kept:
+        try:
+            kept = key_of_new(device_id, user_id, kept["idempotency_key"])
+        except Refused:
+            os.unlink(new)
+            raise
+        with open(new, "w") as file:
+            json.dump(kept, file)
     os.replace(new, path)
     print(f"{device_id} is registered; its key is in {path}")
 
 
-def key_of_new(device_id: str, user_id: str) -> dict:
-    """The key of a new device. If the answer is lost it may be registered by then, so the request is sent again: the
-    service knows it by its Idempotency-Key, and gives the same answer."""
+def begun(new: str) -> dict:
+    """What the file of a registration holds: first its Idempotency-Key, in the end the device's key."""
+    with open(os.open(new, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        os.chmod(new, 0o600)
+        try:
+            return json.load(file)
+        except ValueError:  # it is new
+            kept = {"idempotency_key": str(uuid.uuid4())}
+            json.dump(kept, file)
+            return kept
+
+
+def key_of_new(device_id: str, user_id: str, once: str) -> dict:
+    """The key of a new device. If the answer is lost it may be registered by then, so the request is sent again."""
     request = "/api/v1/devices/register", {"device_id": device_id, "user_id": user_id}
-    once = {"Idempotency-Key": str(uuid.uuid4())}
     try:
-        return call(*request, **once)
+        return call(*request, **{"Idempotency-Key": once})
     except LOST:
-        return call(*request, **once)
+        return call(*request, **{"Idempotency-Key": once})
 
 
 def current_code(device_id: str) -> str:
@@ -103,4 +117,7 @@ def main(words: list) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except LOST as lost:
+        raise SystemExit(f"{type(lost).__name__}: {lost}") from None
