@@ -55,6 +55,7 @@ ANSWERED: dict[str, tuple[int, ...]] = {
     "resend": (200, 200),
     "verify": (200, 400),
 }
+LOADS = ("idle", "half load")
 REST_S = 1.0  # longest wait for the courier between two people
 AS_EXPECTED, OF_THE_RATE = 0.99, 0.4
 CALIBRATION_S, CLIENTS = 3, 4  # how long and with how many clients it is found out what the service can take
@@ -71,6 +72,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", type=int, help="a route and load (10,000; short: 40)")
     parser.add_argument("--database", choices=("sqlite", "postgresql", "mariadb"), default="postgresql")
     parser.add_argument("--route", choices=ROUTES, action="append", help="this one; may be given again")
+    parser.add_argument("--load", choices=LOADS, action="append", help="this one; may be given again")
     parser.add_argument("--hashes", choices=HASHES, default="cheap", help="what a password's hash costs")
 
 
@@ -83,7 +85,7 @@ def run(given: argparse.Namespace) -> Report:
     shown = {"otp_resend_in": 0, "sends_per_minute": 3, "sends_per_day_email": 30, "sends_per_day_sms": 10}
     costs = {f"argon2_{name}": value for name, value in HASHES[given.hashes].items()}
     with rig(given.database, "enumeration", sms_shield="off", **shown, **costs) as opened_rig:
-        for load in ("idle", "half load"):
+        for load in given.load or LOADS:
             with _half_loaded(report, opened_rig, given) if load == "half load" else nullcontext():
                 rows = [_measure(report, opened_rig, given, name, load) for name in given.route or ROUTES]
             report.tables[
