@@ -64,7 +64,7 @@ def import_as_told(world: World, folder: Path, page: Page) -> None:
     trial = shell(world, folder, page.block("sh", "--dry-run"))
     assert trial.returncode == 0, trial.stderr
     assert world.count(User) == 0
-    done = shell(world, folder, page.block("sh", "--refused"))
+    done = shell(world, folder, page.block("sh", "import-users users.csv --refused"))
     assert done.returncode == 0, done.stderr
     assert (folder / "refused.ndjson").read_text() == ""
 

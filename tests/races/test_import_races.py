@@ -11,14 +11,14 @@ import sqlalchemy as sa
 from app.models import User, UsernameHold
 from tests.conftest import World
 from tests.people import Answer
-from tests.races.test_held_rows import holding, locking, sending  # noqa: F401 (a fixture)
+from tests.races.test_held_rows import holding, sending
 from tests.test_import import Done, importing, table  # noqa: F401 (a fixture)
 
 ROWS = table({"email": "asha@example.com", "username": "asha"}, {"email": "other@example.com", "username": "jane"})
 
 
 def test_an_import_waits_for_a_sign_up_that_is_taking_the_username(
-    locking: World,  # noqa: F811
+    locking: World,
     importing: Callable[..., Done],  # noqa: F811
 ) -> None:
     until = locking.clock.now + timedelta(days=1)
@@ -32,7 +32,7 @@ def test_an_import_waits_for_a_sign_up_that_is_taking_the_username(
 
 
 def test_a_sign_up_waits_for_an_import_that_is_taking_the_username(
-    locking: World,  # noqa: F811
+    locking: World,
     importing: Callable[..., Done],  # noqa: F811
 ) -> None:
     owner = locking.person(username="owner").sign_up()

@@ -147,7 +147,9 @@ ACTS: dict[str, Callable[[Scene], object]] = {
     "erased": lambda s: s.there.api.delete("/api/auth/me", s.there.token).ok(),
     "signed out, then erased": lambda s: (sign_out_browser(s), s.there.api.delete("/api/auth/me", s.there.token).ok()),
 }
-REASONS = re.compile(r'(?:sessions\.revoke|revoke_all|credentials\.changed|\b_end)\(work, [^"\n]*"(\w+)"')
+REASONS = re.compile(
+    r'(?:sessions\.revoke|revoke_all|credentials\.changed|everything_ended|\bend)\(work, [^"\n]*"(\w+)"'
+)
 
 
 @pytest.mark.covers("asvs 7.4.1", "asvs 7.4.2", "asvs 8.3.2")
