@@ -118,11 +118,9 @@ def own(work: Work, *, held: bool = False) -> User:
     """The caller's own row; `held`: as it is now, and locked until the unit ends. Raises TokenRevoked if the account
     was erased a moment ago, or the session has ended while the row was waited for.
     """
-    mine, session_id = work.caller.user_id, work.caller.session_id
+    mine = work.caller.user_id
     user = hold(work, mine) if held else work.db.scalar(select(User).where(User.id == mine))
-    if user is None:
-        raise TokenRevoked()
-    if held and session_id and sessions.live_account(work, session_id) is None:
+    if user is None or (held and not sessions.caller_lasts(work)):
         raise TokenRevoked()
     return user
 

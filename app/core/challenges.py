@@ -156,9 +156,7 @@ def find(work: Work, challenge_id: UUID) -> OtpChallenge | None:
 
 
 def hold(work: Work, challenge_id: UUID, cap: int | None = None) -> OtpChallenge | None:
-    """A challenge with its user, locked until the unit ends; None if no right answer to it would be taken. `cap` as for
-    `answer`.
-    """
+    """A challenge with its user, locked until the unit ends; None if no answer would be taken. `cap`: as `answer`."""
     held = FOUND.with_for_update(of=OtpChallenge)
     row = work.db.scalar(held, {"id": challenge_id}, execution_options={"populate_existing": True})
     return row if row and is_open(work, row) and (cap is None or row.attempts < cap) else None
@@ -205,12 +203,14 @@ def is_right(work: Work, row: OtpChallenge, code: str) -> bool:
     return hmac.compare_digest(given, row.digest) and not is_decoy(row)
 
 
+USED = bindparam("used", type_=OtpChallenge.used_at.type)
 ANSWERED = (
     update(OtpChallenge)
     .where(OtpChallenge.id == bindparam("row"), OtpChallenge.used_at.is_(None), OtpChallenge.void_at.is_(None))
     .where(OtpChallenge.expires_at > bindparam("now"))
     .where(OtpChallenge.attempts < func.coalesce(bindparam("cap"), OtpChallenge.max_attempts))
-    .values(attempts=OtpChallenge.attempts + 1, used_at=bindparam("used"))
+    .where(or_(USED.is_(None), OtpChallenge.stands_on.is_not_distinct_from(bindparam("stood_on"))))
+    .values(attempts=OtpChallenge.attempts + 1, used_at=USED)
 )
 
 
@@ -223,8 +223,7 @@ def answer(work: Work, row: OtpChallenge, right: bool, *, burn: bool = True, cap
     if right and row.user_id and row.purpose in ENDING:
         hold_all(work, row.user_id)
     used = work.now if right and burn else None
-    as_read = [OtpChallenge.stands_on.is_not_distinct_from(row.stands_on)] if used else []
-    if not work.changes(ANSWERED.where(*as_read), row=row.id, now=work.now, cap=cap, used=used):
+    if not work.changes(ANSWERED, row=row.id, now=work.now, cap=cap, used=used, stood_on=row.stands_on):
         return Outcome.CLOSED
     return Outcome.RIGHT if right else Outcome.WRONG
 

@@ -91,7 +91,7 @@ def sign_out(work: Work, refresh_token: str | None, *, everywhere: bool = False)
     if user_id is None or session_id is None:
         refused = TokenInvalid() if work.caller.unreadable else TokenMissing()
         raise audit.refusal(work, Event.SESSION_REFUSED, None, refused)
-    if everywhere and alive and _lasts(work, user_id, session_id):
+    if everywhere and alive and _hold_if_it_lasts(work, user_id, session_id):
         _forget_devices(work, user_id)
         count = sessions.sign_out_all(work, user_id, session_id)
     else:
@@ -125,7 +125,7 @@ def end(work: Work, session_id: UUID) -> None:
 def end_others(work: Work) -> int:
     """End all sessions of the caller but this one, and ask every device for a code again. Returns how many ended."""
     assert work.caller.user_id is not None and work.caller.session_id is not None
-    if not _lasts(work, work.caller.user_id, work.caller.session_id):
+    if not _hold_if_it_lasts(work, work.caller.user_id, work.caller.session_id):
         raise audit.refusal(work, Event.SESSION_REFUSED, None, TokenRevoked())
     _forget_devices(work, work.caller.user_id)
     ended = sessions.revoke_all(work, work.caller.user_id, "ended_by_owner", keep=work.caller.session_id)
@@ -133,7 +133,7 @@ def end_others(work: Work) -> int:
     return ended
 
 
-def _lasts(work: Work, user_id: UUID, session_id: UUID) -> bool:
+def _hold_if_it_lasts(work: Work, user_id: UUID, session_id: UUID) -> bool:
     """Lock what a sign-in comes by, so that none falls between the end of the devices and that of the sessions. False
     if this session has ended meanwhile, and ends no other.
     """
