@@ -5,6 +5,7 @@
 set -eu
 cd "$(dirname "$0")"
 . ./tools/venv.sh
+unset PYTHONDONTWRITEBYTECODE  # hundreds of processes start, and each would compile the whole app anew
 ensure_venv requirements.txt requirements-dev.txt
 .venv/bin/python tools/servers.py ensure
 .venv/bin/ruff format --check --quiet .
