@@ -134,7 +134,7 @@ def _lapsed(row: OutboxMessage) -> int:
 
 def _is_counted(row: OutboxMessage) -> bool:
     """SMS that cost money, or stand in for one that does. A second try is counted only if the first was stopped, or may
-    have cost something: a provider had it or may have, or nobody said what came of it. Not what was given back untried.
+    have cost something: a provider had it or may have, or nobody said what came of it. Not if it sent nothing for sure.
     """
     stopped = (row.last_error or "").startswith((outbox.SHIELD, NOTICED))
     fresh = row.last_error is None or stopped or outbox.UNPAID in row.facts or bool(row.provider or row.avoid)

@@ -40,9 +40,11 @@ def again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
     last = out.expires_at or claimed.created_at + outbox.GIVE_UP
     enough = unknown and tries >= (MOST_UNKNOWN_CODE if out.expires_at else MOST_UNKNOWN)
     facts = claimed.facts | {outbox.ENDED: claimed.attempts}
-    values: dict[str, Any] = {"last_error": failure.text[:255], "facts": facts}
+    values: dict[str, Any] = {"last_error": failure.text[:255]}
     if unknown:
         values |= {"avoid": failure.provider, "facts": facts | {UNKNOWN_TRIES: tries}}
+    else:
+        values |= {"facts": facts | {outbox.COUNTED: True}}
     if failure.reason is Reason.PERMANENT or enough or not work.now < at < last:
         if outbox.settle(work, out, claimed.lease, State.FAILED, **values):  # else a report came first, or a courier
             compose.note_dropped(work, out, failure.reason, failure.text)

@@ -404,6 +404,52 @@ def test_what_may_have_been_sent_by_the_only_provider_is_counted_again(shielded:
     assert reasons(world) == {"shield_day": 1}
 
 
+class Away(MemorySender):
+    """Loses the answer to its first message, is then away for some, and takes what comes after."""
+
+    def __init__(self, away: int) -> None:
+        super().__init__("sms")
+        self.tries, self.away = 0, away
+
+    def send(self, message: Outgoing) -> Receipt:
+        self.tries += 1
+        if self.tries == 1:
+            raise SendFailed(Reason.UNKNOWN, "no answer", provider=self.name)
+        if self.tries <= 1 + self.away:
+            raise SendFailed(Reason.TRANSIENT, "away")
+        return super().send(message)
+
+
+def test_a_notice_by_sms_outlasts_a_provider_that_is_away_after_it_lost_an_answer(shielded: Any) -> None:
+    """What was not sent for sure takes nothing from the day of notices, or it would not come at all."""
+    world = shielded(**EVEN)
+    owner = world.person(email="", phone="+919811122233").sign_up()
+    world.sends_at_once = False
+    change = {"current_password": owner.password, "new_password": "a new horse 42"}
+    owner.api.post("/api/auth/change-password", change, owner.token).ok()
+    sender = Away(5)
+    busy = Courier(world.kit, {"email": MemorySender("email"), "sms": sender}, new_bells())
+    for _ in range(10):
+        busy.round("sms")
+        world.clock.advance(minutes=2)
+    assert [m.kind for m in sender.messages] == ["notice.password_changed"]
+    assert not reasons(world)
+
+
+def test_tries_that_sent_nothing_for_sure_cost_nothing_after_one_that_may_have(shielded: Any) -> None:
+    world = shielded(sms_cap_per_day=3, **EVEN)
+    world.sends_at_once = False
+    ask(world, "+919876543210")
+    sender = Away(6)
+    busy = Courier(world.kit, {"email": MemorySender("email"), "sms": sender}, new_bells())
+    for _ in range(160):
+        busy.round("sms")
+        world.clock.advance(seconds=1)
+    assert len(sender.messages) == 1, reasons(world)
+    at = shield.keys(identifiers.phone("+919876543210", "IN"))["day"]
+    assert [row.day_count for row in world.rows(Throttle, key=at)] == [2]
+
+
 def test_what_a_courier_that_died_may_have_sent_is_counted_again(shielded: Any) -> None:
     world = shielded(sms_cap_per_day=1, **EVEN)
     world.sends_at_once = False
