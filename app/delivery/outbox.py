@@ -47,6 +47,7 @@ class Notice(StrEnum):
 INVITE = "invite"  # the code with which somebody sets the first password of an account that was made for them
 UNPAID = "unpaid"  # a fact of a message that has still to be taken from its destination's budget
 COUNTED = "counted"  # a fact of a message: what it costs is counted already, and its last try sent nothing for sure
+UNSENT = "unsent_tries"  # a fact of a message: how many of its tries sent nothing for sure
 ENDED = "ended"  # a fact of a message: up to which of its tries it is known what came of them
 
 

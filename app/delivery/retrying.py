@@ -44,7 +44,8 @@ def again_or_never(work: Work, claimed: Claimed, failure: SendFailed) -> None:
     if unknown:
         values |= {"avoid": failure.provider, "facts": facts | {UNKNOWN_TRIES: tries}}
     else:
-        values |= {"facts": facts | {outbox.COUNTED: True}}
+        unsent = claimed.facts.get(outbox.UNSENT, 0) + 1
+        values |= {"facts": facts | {outbox.COUNTED: True, outbox.UNSENT: unsent}}
     if failure.reason is Reason.PERMANENT or enough or not work.now < at < last:
         if outbox.settle(work, out, claimed.lease, State.FAILED, **values):  # else a report came first, or a courier
             compose.note_dropped(work, out, failure.reason, failure.text)

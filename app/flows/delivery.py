@@ -16,7 +16,7 @@ from app.models import OutboxMessage
 from app.models.outbox import CODE, State
 from app.work import Work
 
-MOST_TRIES = 3  # messages a code may cost because providers lost them
+MOST_COPIES = 3  # messages a code may cost because providers lost them
 
 
 def note(work: Work, reports: Sequence[Report]) -> None:
@@ -35,7 +35,8 @@ def _note(work: Work, row: OutboxMessage, report: Report) -> None:
             tally.note_report(work, row, report)
     elif report.provider_id == row.provider_id or row.provider_id is None:
         others = set(work.settings.sms_route(row.country or "")) - {report.provider}
-        again = report.said is Said.LOST and others and row.attempts < MOST_TRIES and _still_wanted(work, row)
+        copies = row.attempts - row.facts.get(outbox.UNSENT, 0)
+        again = report.said is Said.LOST and others and copies < MOST_COPIES and _still_wanted(work, row)
         if reported.fall_back(work, row, report, State.QUEUED if again else State.FAILED) and not again:
             facts: dict[str, Any] = {
                 "kind": row.kind,

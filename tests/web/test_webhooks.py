@@ -362,6 +362,36 @@ def test_lost_by_every_provider_it_ends(hooked: World) -> None:
     assert message(hooked).attempts == 3
 
 
+class Busy(Named):
+    """Is throttled for some messages, and takes what comes after."""
+
+    def __init__(self, name: str, times: int) -> None:
+        super().__init__(name)
+        self.times = times
+
+    def send(self, message: Outgoing) -> Receipt:
+        self.times -= 1
+        if self.times >= 0:
+            raise SendFailed(Reason.THROTTLED, "busy")
+        return super().send(message)
+
+
+def test_a_message_that_waited_for_its_provider_and_is_then_lost_goes_out_by_another(hooked: World) -> None:
+    """Tries that sent nothing are none of those that providers may lose."""
+    ask(hooked)
+    first = Busy("msg91", 4)
+    for _ in range(60):
+        deliver(hooked, first)
+        hooked.clock.advance(seconds=1)
+    assert len(first.messages) == 1
+    lost = {"requestId": "msg91-1", "number": NUMBER.lstrip("+"), "status": "2"}
+    assert post(hooked, f"/api/webhooks/msg91/{SECRET}", json=lost) == 204
+    other = Named("gupshup")
+    deliver(hooked, other)
+    assert [m.code for m in other.messages] == [m.code for m in first.messages]
+    assert delivery(hooked) == "sent"
+
+
 def test_after_unknown_a_report_keeps_it_from_being_sent_again(hooked: World) -> None:
     """The provider took the message, its answer was lost, and then its callback names our id."""
 
