@@ -173,6 +173,34 @@ def terse_server(
         yield {"smtp_server": "127.0.0.1", "smtp_port": port, "smtp_tls": "none", "sender_email": "a@b.example"}
 
 
+@contextmanager
+def pouring_server(
+    drop: bytes, pause: float, greeting: bytes = b"", tls: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """A server that takes one connection, greets, takes a line if it did, and then pours drops of a reply without an
+    end. Yields the settings to reach it.
+    """
+
+    def serve() -> None:
+        with suppress(OSError):  # the client gives up
+            connection, _ = listener.accept()
+            with _server_context(tls).wrap_socket(connection, server_side=True) if tls else connection as opened:
+                opened.sendall(greeting)
+                if greeting:
+                    opened.recv(1024)
+                while not over.wait(pause):
+                    opened.sendall(drop)
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        port, how = listener.getsockname()[1], "ssl" if tls else "none"
+        try:
+            yield {"smtp_server": "localhost", "smtp_port": port, "smtp_tls": how, "sender_email": "a@b.example"}
+        finally:
+            over.set()
+
+
 def make_certificate(folder: Path, name: str = "localhost") -> Path:
     """A self-signed certificate and its key in one file."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ from app.delivery.senders import Outgoing, Reason, SendFailed
 from app.delivery.senders import smtp as smtp_module
 from app.delivery.senders.registry import senders_of
 from app.delivery.senders.smtp import SmtpSender
-from tests.mail import make_certificate, smtp_server, terse_server
-from tests.providers import provider
+from tests.mail import make_certificate, pouring_server, smtp_server, terse_server
+from tests.providers import full_house, provider
 
 
 def message(**changes: Any) -> Outgoing:
@@ -265,6 +266,62 @@ def test_a_server_that_dawdles_at_every_step_is_given_up_in_time(
     with terse_server(dawdle) as settings, pytest.raises(SendFailed):
         started = time.monotonic()
         sender(settings).send(message())
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.covers("fault F12")
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(
+    "said", [(b"2", b""), (b"250-x\r\n", b""), (b"2", b"220 hello\r\n"), (b"250-x\r\n", b"220 hello\r\n")]
+)
+def test_a_server_whose_reply_drips_is_given_up_in_time(
+    sender: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: tuple[bytes, bytes], tls: bool
+) -> None:
+    """No mail of the service would go out meanwhile, by none of its couriers."""
+    monkeypatch.setattr(smtp_module, "TIMEOUT_S", 0.4)
+    certificate = make_certificate(tmp_path) if tls else None
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    failed: list[SendFailed] = []
+
+    def send(settings: dict[str, Any]) -> None:
+        with pytest.raises(SendFailed) as refused:
+            sender(settings).send(message())
+        failed.append(refused.value)
+
+    drop, greeting = said
+    with pouring_server(drop, 0.02, greeting, certificate) as settings:
+        sending = threading.Thread(target=send, args=(settings,), daemon=True)
+        sending.start()
+        sending.join(3)
+        assert not sending.is_alive()
+    assert [each.reason for each in failed] == [Reason.TRANSIENT]
+
+
+def test_a_reply_without_an_end_is_no_matter_of_memory(sender: Opener) -> None:
+    with pouring_server(b"250-" + b"x" * 4000 + b"\r\n", 0.0001) as settings:
+        started = time.monotonic()
+        with pytest.raises(SendFailed) as failed:
+            sender(settings).send(message())
+    assert failed.value.reason is Reason.TRANSIENT
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.covers("fault F12")
+def test_a_host_of_many_dead_addresses_is_given_up_in_time(sender: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the mail servers of the large providers have, where the host lets no SMTP out."""
+    for name, seconds in {"TIMEOUT_S": 0.4, "WHOLE_S": 0.5}.items():
+        monkeypatch.setattr(smtp_module, name, seconds)
+    with full_house() as address:
+        port = int(address.rpartition(":")[2])
+        dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 8
+        found = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, *a, **k: dead if "dead" in host else found(host, *a, **k)
+        )
+        started = time.monotonic()
+        with pytest.raises(SendFailed) as failed:
+            sender({"smtp_server": "dead.example", "smtp_port": port, "smtp_tls": "none", "sender_email": "a@b.example"}).send(message())  # fmt: skip
+    assert failed.value.reason is Reason.TRANSIENT
     assert time.monotonic() - started < 2
 
 

@@ -7,7 +7,6 @@ standard library does it, because here the two sides of that line are two steps,
 from __future__ import annotations
 
 import base64
-import io
 import json as jsons
 import socket
 import ssl
@@ -21,6 +20,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 import certifi
 
 from app.delivery.senders import Reason, SendFailed
+from app.delivery.senders.line import Line, dial
 from app.version import VERSION
 
 CONNECT_S = 3.0  # for each address of the host, and for TLS
@@ -81,9 +81,9 @@ def post(
     if auth:
         known["Authorization"] = "Basic " + base64.b64encode(":".join(auth).encode(errors=BYTES)).decode()
     body = urlencode(form or {}, errors=BYTES) if json is None else jsons.dumps(json)
-    with _connect(place, deadline) as line:
+    with _connect(place, deadline) as opened:
         try:
-            return _read(_ask(_Line(line, deadline), place, known, body.encode()))
+            return _read(_ask(Line(opened, deadline, READ_S), place, known, body.encode()))
         except (OSError, HTTPException) as error:
             raise SendFailed(Reason.UNKNOWN, f"no answer: {type(error).__name__}") from error
 
@@ -91,23 +91,12 @@ def post(
 def _connect(place: SplitResult, deadline: float) -> socket.socket:
     host, secure = place.hostname or "", place.scheme == "https"
     try:
-        line = _dial(host, place.port or (443 if secure else 80), deadline)
-        return _trusted().wrap_socket(line, server_hostname=host) if secure else line
+        opened = dial(host, place.port or (443 if secure else 80), deadline, CONNECT_S)
+        return _trusted().wrap_socket(opened, server_hostname=host) if secure else opened
     except ValueError as error:  # a certificate that is not trusted is one too
         raise SendFailed(Reason.CONFIGURATION, f"a wrong address or certificate: {type(error).__name__}") from error
     except OSError as error:
         raise SendFailed(Reason.TRANSIENT, f"cannot reach the provider: {type(error).__name__}") from error
-
-
-def _dial(host: str, port: int, deadline: float) -> socket.socket:
-    """A connection to the first address of a host that takes one. Raises OSError."""
-    failure = OSError("the host has no address")
-    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        try:
-            return socket.create_connection((str(address[0]), port), _left(deadline, CONNECT_S))
-        except OSError as error:
-            failure = error
-    raise failure
 
 
 def _trusted() -> ssl.SSLContext:
@@ -117,36 +106,7 @@ def _trusted() -> ssl.SSLContext:
     return context
 
 
-def _left(deadline: float, most: float) -> float:
-    """Seconds that a step may take: `most`, or what is left. Raises TimeoutError when nothing is."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the provider takes too long")
-    return min(most, left)
-
-
-class _Line(io.RawIOBase):
-    """A socket as HTTPConnection uses one, on which nothing is waited for beyond a deadline, however it drips."""
-
-    def __init__(self, opened: socket.socket, deadline: float) -> None:
-        self._socket, self._deadline = opened, deadline
-        self.sendall = opened.sendall
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._socket.settimeout(_left(self._deadline, READ_S))
-        return self._socket.recv_into(buffer)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def close(self) -> None:
-        """Leave that to whoever opened it: HTTPConnection may close before the answer is read."""
-
-
-def _ask(line: _Line, place: SplitResult, headers: Mapping[str, str], body: bytes) -> HTTPResponse:
+def _ask(line: Line, place: SplitResult, headers: Mapping[str, str], body: bytes) -> HTTPResponse:
     connection = HTTPConnection(place.netloc)
     connection.sock = line
     try:

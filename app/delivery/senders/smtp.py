@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import smtplib
+import socket
 import ssl
 import time
 from email.headerregistry import Address
@@ -19,10 +20,13 @@ from enum import Enum
 
 from app.config import Settings
 from app.delivery.senders import Outgoing, Reason, Receipt, SendFailed
+from app.delivery.senders.line import Line, dial, left
 
+CONNECT_S = 3.0  # for each address of the host
 TIMEOUT_S = 8.0  # for each step of the conversation
 WHOLE_S = 10.0  # for all of it: less than half the lease of a message, also after others that failed
 ALIVE_S = 2.0  # for a connection that was kept to say that it is there
+LONGEST_REPLY = 64 * 1024
 KEEP_S = 30  # an idle connection older than this is not trusted
 ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 QUOTA = ("5.4.5",)  # of the account, as Gmail says it
@@ -45,7 +49,7 @@ class SmtpSender:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._domain = settings.sender_email.rpartition("@")[2] or "localhost"
-        self._open: smtplib.SMTP | None = None
+        self._open: _Conversation | None = None
         self._used_at = 0.0
 
     def send(self, message: Outgoing) -> Receipt:
@@ -93,19 +97,19 @@ class SmtpSender:
         mail.add_alternative(message.html, subtype="html")
         return mail
 
-    def _offer(self, smtp: smtplib.SMTP, deadline: float) -> None:
-        _hurry(smtp, deadline)
+    def _offer(self, smtp: _Conversation, deadline: float) -> None:
+        smtp.hurry(deadline)
         code, reply = smtp.mail(self._settings.sender_email)
         if code != 250:
             raise smtplib.SMTPResponseException(code, reply)
 
-    def _address(self, smtp: smtplib.SMTP, recipient: str, deadline: float) -> None:
-        _hurry(smtp, deadline)
+    def _address(self, smtp: _Conversation, recipient: str, deadline: float) -> None:
+        smtp.hurry(deadline)
         code, reply = smtp.rcpt(recipient)
         if code not in (250, 251):
             raise smtplib.SMTPResponseException(code, reply)
 
-    def _connection(self, deadline: float) -> smtplib.SMTP:
+    def _connection(self, deadline: float) -> _Conversation:
         if self._open is not None:
             fresh = time.monotonic() - self._used_at < KEEP_S
             if fresh and self._alive(self._open, deadline):
@@ -114,29 +118,26 @@ class SmtpSender:
         self._open = self._connect(deadline)
         return self._open
 
-    def _alive(self, smtp: smtplib.SMTP, deadline: float) -> bool:
+    def _alive(self, smtp: _Conversation, deadline: float) -> bool:
         try:
-            _hurry(smtp, deadline, at_most=ALIVE_S)
+            smtp.hurry(deadline, at_most=ALIVE_S)
             return smtp.rset()[0] == 250
         except (OSError, smtplib.SMTPException):
             return False
 
-    def _connect(self, deadline: float) -> smtplib.SMTP:
+    def _connect(self, deadline: float) -> _Conversation:
         s = self._settings
-        where, wait = (s.smtp_server, s.smtp_port, self._domain), _left(deadline)
-        smtp: smtplib.SMTP
-        if s.smtp_tls == "ssl":
-            smtp = smtplib.SMTP_SSL(*where, timeout=wait, context=ssl.create_default_context())
-        else:
-            smtp = smtplib.SMTP(*where, timeout=wait)
+        context = None if s.smtp_tls == "none" else ssl.create_default_context()
+        by_tls = context if s.smtp_tls == "ssl" else None
+        smtp = _Conversation(s.smtp_server, s.smtp_port, self._domain, deadline, by_tls)
         try:
-            _hurry(smtp, deadline)
+            smtp.hurry(deadline)
             if s.smtp_tls == "starttls":
-                smtp.starttls(context=ssl.create_default_context())
-                _hurry(smtp, deadline)
+                smtp.starttls(context=context)
+                smtp.hurry(deadline)
             smtp.ehlo_or_helo_if_needed()
             if s.smtp_username:
-                _hurry(smtp, deadline)
+                smtp.hurry(deadline)
                 smtp.login(s.smtp_username, s.smtp_password.get_secret_value())
         except BaseException:
             smtp.close()
@@ -149,33 +150,50 @@ class SmtpSender:
             self._open = None
 
 
-def _hand_over(smtp: smtplib.SMTP, mail: bytes, deadline: float) -> tuple[int, bytes]:
+class _Conversation(smtplib.SMTP):
+    """SMTP each of whose steps ends in time, whatever the server says, and however slowly. `context`: of TLS from the
+    start.
+    """
+
+    def __init__(self, host: str, port: int, name: str, deadline: float, context: ssl.SSLContext | None) -> None:
+        self._until, self._context = deadline, context
+        super().__init__(host, port, name, timeout=TIMEOUT_S)
+
+    def hurry(self, deadline: float, at_most: float | None = None) -> None:
+        """Give the next step what is left of the whole, at most its usual time. Raises TimeoutError when nothing is."""
+        seconds = left(deadline, at_most or TIMEOUT_S)
+        if self.sock is None:
+            raise TimeoutError("the conversation takes too long")
+        self.sock.settimeout(seconds)
+        self._until = time.monotonic() + seconds
+
+    def getreply(self) -> tuple[int, bytes]:
+        """The next reply, of all its lines."""
+        if self.file is None and self.sock is not None:
+            self.file = Line(self.sock, self._until).makefile("rb")
+        if self.file is not None:
+            self.file.raw.deadline, self.file.raw.room = self._until, LONGEST_REPLY
+        return super().getreply()
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        """The library's way to connect, which gives each address of a host as long as all of them may take."""
+        opened = dial(host, port, self._until, CONNECT_S)
+        opened.settimeout(left(self._until, timeout))
+        self._until = min(self._until, time.monotonic() + timeout)
+        return self._context.wrap_socket(opened, server_hostname=host) if self._context else opened
+
+
+def _hand_over(smtp: _Conversation, mail: bytes, deadline: float) -> tuple[int, bytes]:
     """DATA, the message and its end. The answer gets all the time that is left: a server that looks through mail first
     is slow here (RFC 5321, section 4.5.3.2.6), and whoever does not wait sends the message twice.
     """
-    _hurry(smtp, deadline)
+    smtp.hurry(deadline)
     code, reply = smtp.docmd("data")
     if code != 354:
         raise smtplib.SMTPDataError(code, reply)
-    _hurry(smtp, deadline, at_most=WHOLE_S)
+    smtp.hurry(deadline, at_most=WHOLE_S)
     smtp.send(re.sub(rb"(?m)^\.", b"..", mail) + b".\r\n")
     return smtp.getreply()
-
-
-def _hurry(smtp: smtplib.SMTP, deadline: float, at_most: float | None = None) -> None:
-    """Give the next step what is left of the whole, at most its usual time. Raises TimeoutError when nothing is."""
-    left = _left(deadline, at_most)
-    if smtp.sock is None:
-        raise TimeoutError("the conversation takes too long")
-    smtp.sock.settimeout(left)
-
-
-def _left(deadline: float, at_most: float | None = None) -> float:
-    """Seconds that the next step may take. Raises TimeoutError when none are left."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the conversation takes too long")
-    return min(at_most or TIMEOUT_S, left)
 
 
 def _refused(error: Exception, step: Step) -> SendFailed:
