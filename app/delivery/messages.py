@@ -198,16 +198,16 @@ def _language(template: Template) -> str:
 
 
 def _read_words(path: Path) -> dict[str, str]:
-    try:
-        return _words_of(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        return {}
+    with _named(str(path)):  # also what cannot be looked at: a folder that is closed to us, or is none
+        try:
+            return _words_of(path, path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            return {}
 
 
 @lru_cache(maxsize=100)
 def _words_of(path: Path, _changed_at: int) -> dict[str, str]:
-    with _named(str(path)):
-        return _pairs(path.read_text("utf-8-sig"))
+    return _pairs(path.read_text("utf-8-sig"))
 
 
 @lru_cache(maxsize=100)

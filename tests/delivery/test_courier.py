@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -272,6 +274,32 @@ def test_a_message_that_cannot_be_made_does_not_stop_the_others_and_goes_out_onc
     busy.round("email")
     assert [m.recipient for m in sender.messages] == [whole.email, broken.email]
     assert [row.attempts for row in quiet.rows(OutboxMessage)] == [1, 1]
+
+
+def to_itself(words: Path) -> None:
+    words.parent.mkdir()
+    words.symlink_to(words)
+
+
+@pytest.mark.parametrize("spoil", [lambda words: words.parent.write_text("signin: x"), to_itself], ids=["file", "link"])
+def test_words_that_cannot_be_looked_at_stop_no_other_message(make_world: Any, tmp_path: Path, spoil: Any) -> None:
+    """What is a file in place of a folder, or a link to itself, or in a folder that only root may enter."""
+    world = make_world(templates_dir=tmp_path)
+    world.sends_at_once = False
+    spoil(tmp_path / "hi" / "words.txt")
+    hindi, english = world.person(), world.person()
+    hindi.api.headers["Accept-Language"] = "hi"
+    for each in (hindi, english, hindi, english):
+        each.ask_signup().ok()
+    sender = MemorySender("email")
+    courier(world, sender).round("email")
+    assert [m.recipient for m in sender.messages] == [english.email] * 2
+    assert Counter(states(world)) == {"sent": 2, "queued": 2}
+    spoilt = tmp_path / "hi"
+    (spoilt if spoilt.is_file() else spoilt / "words.txt").unlink()
+    world.clock.advance(seconds=31)
+    courier(world, sender).round("email")
+    assert [m.language for m in sender.messages] == ["en", "en", "hi", "hi"]
 
 
 def set_key(world: World, person: Person, key: str) -> None:
