@@ -111,7 +111,8 @@ def is_decoy(row: OtpChallenge) -> bool:
 def issue(work: Work, question: Question) -> OtpChallenge:
     """Store a new challenge with a fresh code. Its expiry is fixed now and no resend moves it."""
     challenge_id, to = uuid7(work.now), question.destination
-    about = None if question.decoy else question.subject
+    about, own = None if question.decoy else question.subject, question.language
+    others = work.caller.user_id not in (None, question.user_id)  # it asks for somebody else, in a language of its own
     row = OtpChallenge(
         id=challenge_id,
         purpose=question.purpose.value,
@@ -127,7 +128,7 @@ def issue(work: Work, question: Question) -> OtpChallenge:
         stands_on=question.stands_on,
         begun_by=sessions.client_keys(work)[0] if work.client.keeps_cookie else None,
         methods=" ".join(question.methods),
-        language=work.client.language or question.language or FALLBACK_LANGUAGE,
+        language=(own if others else None) or work.client.language or own or FALLBACK_LANGUAGE,
         **codes.fresh(work.kit.keys, work.settings.otp_length, challenge_id, question.purpose, about),
         attempts=0,
         max_attempts=work.settings.otp_max_attempts,

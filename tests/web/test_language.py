@@ -9,6 +9,7 @@ import pytest
 from app.models import OtpChallenge, User
 from tests.conftest import World
 from tests.people import Person
+from tests.web import admins
 
 HINDI = {"Accept-Language": "hi-IN,hi;q=0.9,en;q=0.5"}
 
@@ -59,6 +60,19 @@ def test_notices_come_in_the_owner_s_language_whoever_caused_them(world: World, 
     stranger.post("/api/auth/signup", {"email": person.email, "password": "correct horse 7"}).ok()
     notice = world.senders["email"].messages[-1]
     assert (notice.kind, notice.language) == ("notice.signup_tried", "hi")
+
+
+@pytest.mark.parametrize(("own", "language"), [("hi", "hi"), (None, "en")])
+def test_what_an_admin_sends_somebody_is_in_their_language(
+    world: World, person: Person, own: str | None, language: str
+) -> None:
+    """Their own, whatever the admin's browser asks for; of who chose none, as good a guess as any."""
+    person.api.patch("/api/auth/me", {"language": own}, person.token).ok()
+    admin = admins.of_role(world, "admin")
+    admin.api.headers["Accept-Language"] = "en-GB,en;q=0.9"
+    admins.act(admin, person, "send-password-reset", {}).ok()
+    world.deliver()
+    assert [m.language for m in world.senders["email"].messages if m.kind == "code.recovery"] == [language]
 
 
 def test_the_language_of_messages_is_chosen_and_shown(person: Person) -> None:
