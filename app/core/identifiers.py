@@ -18,6 +18,7 @@ from app.core import throttles
 from app.errors import ValidationFailed
 from app.models import Signup, User
 
+ENCODED_WORD = re.compile(r"=\?.*\?=")  # RFC 2047: none may stand in an address
 LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3 with its erratum
 PHONE_SHAPE = re.compile(r"(?:\+|00)?\(?[0-9][0-9 ().\-/]{4,28}")
 REACHED_BY_SMS = {
@@ -92,11 +93,12 @@ def parse(text: str, region: str, field: str = "identifier") -> Identifier:
 def email(text: str, field: str = "email") -> Identifier:
     """An address in lower case with an ASCII (IDNA 2008) domain. Dots and +tags stay: they are other mailboxes.
 
-    Raises ValidationFailed for lists, quoted or non-ASCII local parts, literals and names that cannot exist.
+    Raises ValidationFailed for lists, quoted or non-ASCII local parts, what would be read as another address in a
+    mail's header, literals and names that cannot exist.
     """
     text = text.strip(" ")
     try:
-        if len(text) > LONGEST_EMAIL:
+        if len(text) > LONGEST_EMAIL or ENCODED_WORD.search(text):
             raise EmailNotValidError
         found = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
     except EmailNotValidError:

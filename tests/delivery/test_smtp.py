@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -13,10 +14,13 @@ from uuid import uuid4
 import pytest
 
 from app.config import Settings
+from app.core import identifiers
 from app.delivery.senders import Outgoing, Reason, SendFailed
 from app.delivery.senders import smtp as smtp_module
 from app.delivery.senders.registry import senders_of
 from app.delivery.senders.smtp import SmtpSender
+from app.errors import ValidationFailed
+from tests.conftest import World
 from tests.mail import make_certificate, pouring_server, smtp_server, terse_server
 from tests.providers import full_house, provider
 
@@ -252,6 +256,31 @@ def test_no_line_break_gets_into_a_header(sender: Opener, tmp_path: Path, subjec
         "MIME-Version",
         "Content-Type",
     }
+
+
+@pytest.mark.covers("attack A57")
+@pytest.mark.parametrize(
+    "local",
+    ["o'b!#$%&*+-/=?^_`{|}~", "=?x", "x?=", "=?utf-8?q?x", "a=?utf-8?q?b?=", "=?utf-8?q?=0d=0abcc=3av=40e.com?=", "=?us-ascii?q?victim=40bank.example=2c?=", "=?utf-8?q?b?=.x", "=?zzz*en?q??="],
+)  # fmt: skip
+def test_a_mail_names_whom_it_goes_to(sender: Opener, tmp_path: Path, local: str) -> None:
+    """An address may look like an encoded word (RFC 2047), which would be read as another one. Such are nobody's."""
+    try:
+        address = identifiers.email(f"{local}@example.com").value
+    except ValidationFailed:
+        assert re.fullmatch(r".*=\?.*\?=.*", local)
+        return
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        sender(settings).send(message(recipient=address))
+    assert f"\r\nTo: {address}\r\n".encode() in mailbox.envelopes[0].content
+    assert mailbox.envelopes[0].rcpt_tos == [address]
+
+
+@pytest.mark.covers("attack A57")
+def test_no_address_is_taken_that_would_be_read_as_another(world: World) -> None:
+    details = {"email": "=?us-ascii?q?victim=40bank.example=2cx?=@example.com", "password": "correct horse 7"}
+    refused = world.api().post("/api/auth/signup", details)
+    assert (refused.status, refused["errors"][0]["code"]) == (422, "invalid_email")
 
 
 def test_a_server_that_dawdles_at_every_step_is_given_up_in_time(
