@@ -258,6 +258,19 @@ def test_no_line_break_gets_into_a_header(sender: Opener, tmp_path: Path, subjec
     }
 
 
+@pytest.mark.parametrize(
+    "words", ["Latchkey \u00b7 help@clinic.example", "\u0906\u092a\u0915\u093e \u0915\u094b\u0921", "\u0915" * 400]
+)
+def test_a_relay_that_takes_seven_bits_gets_no_eight(sender: Opener, tmp_path: Path, words: str) -> None:
+    """RFC 6152: letters of eight are for servers that say so, and announced to them. Others may spoil them."""
+    with smtp_server(tmp_path) as (mailbox, settings, _):
+        sender(settings).send(message(text=f"123456\n{words}\n", html=f"<p>{words}</p>"))
+    assert mailbox.envelopes[0].content.isascii()
+    [mail] = mailbox.mails
+    assert mail.get_body(("plain",)).get_content().splitlines() == ["123456", words]  # type: ignore[union-attr]
+    assert mail.get_body(("html",)).get_content().strip() == f"<p>{words}</p>"  # type: ignore[union-attr]
+
+
 @pytest.mark.covers("attack A57")
 @pytest.mark.parametrize(
     "local",

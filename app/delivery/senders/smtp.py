@@ -30,6 +30,7 @@ LONGEST_REPLY = 64 * 1024
 KEEP_S = 30  # an idle connection older than this is not trusted
 ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 QUOTA = ("5.4.5",)  # of the account, as Gmail says it
+SEVEN_BITS = SMTP.clone(cte_type="7bit")  # for eight a server would have to offer 8BITMIME, and be told (RFC 6152)
 OUR_AUTHENTICATION = (530, 534, 535, 538)  # RFC 4954, section 6
 OF_THE_SENDER = ("5.1.7", "5.1.8")  # among the codes of addresses
 OURS = ("5.3.", "5.4.", "5.5.", "5.7.")  # mail system, routing, protocol, policy
@@ -86,7 +87,7 @@ class SmtpSender:
         return Receipt(self.name, mail["Message-ID"])
 
     def _compose(self, message: Outgoing) -> EmailMessage:
-        mail = EmailMessage(policy=SMTP)
+        mail = EmailMessage(policy=SEVEN_BITS)
         mail["From"] = Address(self._settings.brand_name, addr_spec=self._settings.sender_email)
         mail["To"] = message.recipient
         mail["Subject"] = message.subject
