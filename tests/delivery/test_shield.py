@@ -461,6 +461,19 @@ def test_what_a_courier_that_died_may_have_sent_is_counted_again(shielded: Any) 
     assert reasons(world) == {"shield_day": 1}
 
 
+def test_what_couriers_that_died_after_a_failure_may_have_sent_is_counted_each_time(shielded: Any) -> None:
+    world = shielded(sms_cap_per_day=2, **EVEN)
+    world.sends_at_once = False
+    ask(world, "+919876543210")
+    busy = Courier(world.kit, {"email": MemorySender("email"), "sms": Slow(world)}, new_bells())
+    busy.round("sms")
+    ids = [row.id for row in world.rows(OutboxMessage)]
+    for held in (1, 1, 0):
+        world.clock.advance(seconds=31)
+        assert len(run(world.kit, lambda work: compose.claim(work, ids))) == held
+    assert reasons(world) == {"shield_day": 1}
+
+
 class Slow(MemorySender):
     """Is down, and takes ten seconds to say so."""
 
