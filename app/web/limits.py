@@ -1,6 +1,6 @@
 """Limits by client address: the first fence, in memory or Redis. The budgets that count are in the database.
 
-When Redis is away each process counts in memory until it is back; Flask-Limiter logs both moments and
+When Redis is away each process counts in memory until it is back; Flask-Limiter's logger tells both moments and
 `/metrics` shows which it is.
 """
 
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import Flask, request
-from flask_limiter import Limiter, RateLimitExceeded
+from flask_limiter import Limiter
+from limits import RateLimitItem, WindowStats
+from limits.strategies import RateLimiter
 
 from app.config import Settings, SettingsError
 from app.store_config import account
@@ -23,26 +26,56 @@ SENDS = "60 per minute"
 GUESSES = "300 per minute"
 TOKENS = "600 per minute"
 REDIS_TIMEOUT_S = 0.25
+LONGEST_WAIT_S = 60  # all limits are by the minute
+
+T = TypeVar("T")
+
+
+class _OrInMemory(RateLimiter):
+    """Counts in Redis, and in memory from the first call on that Redis does not answer, or refuses: one that is full or
+    a replica is read, and takes no write.
+    """
+
+    def __init__(self, redis: RateLimiter, memory: RateLimiter, is_away: Callable[[], None]) -> None:
+        super().__init__(redis.storage)
+        self._redis, self._memory, self._is_away = redis, memory, is_away
+
+    def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
+        return self._either(lambda counts: counts.hit(item, *identifiers, cost=cost))
+
+    def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
+        return self._either(lambda counts: counts.test(item, *identifiers, cost=cost))
+
+    def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
+        return self._either(lambda counts: counts.get_window_stats(item, *identifiers))
+
+    def _either(self, ask: Callable[[RateLimiter], T]) -> T:
+        try:
+            return ask(self._redis)
+        except Exception:  # the client's own kinds would bring it in where there is no Redis
+            self._is_away()
+            return ask(self._memory)
 
 
 class _Limiter(Limiter):
-    """Flask-Limiter, which falls back to memory only for the first of the requests that meet a dead Redis at once; and
-    which looks for limits before each request, where ours are all on views and are asked there.
+    """Flask-Limiter, which falls back to memory only where it counts before an answer, and only for the first of the
+    requests that meet a dead Redis at once: here whatever it asks does. And which looks for limits before each
+    request, where ours are all on views and are asked there.
     """
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        if in_middleware:
-            return
-        check = super()._check_request_limit
-        try:
-            check(callable_name, in_middleware)
-        except RateLimitExceeded:
-            raise
-        except Exception:
-            if not self._storage_dead:
-                raise
-            self.context.seen_limits.clear()
-            check(callable_name, in_middleware)  # in memory by now
+        if not in_middleware:
+            super()._check_request_limit(callable_name, in_middleware)
+
+    @property
+    def limiter(self) -> RateLimiter:
+        counts, memory = super().limiter, self._fallback_limiter
+        return counts if memory is None or counts is memory else _OrInMemory(counts, memory, self._is_away)
+
+    def _is_away(self) -> None:
+        if not self._storage_dead:
+            self._storage_dead = True
+            self.logger.warning("Rate limit storage unreachable - falling back to in-memory storage")
 
 
 def build(app: Flask, settings: Settings) -> Limiter:
@@ -92,6 +125,8 @@ def network(address: str) -> str:
 
 
 def retry_after(limiter: Limiter) -> int:
-    """Seconds until the limit that was just met lets a request through."""
+    """Seconds until the limit that was just met lets a request through, never a part of one less."""
     limit = limiter.current_limit
-    return min(60, max(1, int(limit.reset_at - time.time()))) if limit else 60  # all are by the minute
+    if limit is None:
+        return LONGEST_WAIT_S
+    return min(LONGEST_WAIT_S, 1 + int(max(0.0, limit.window.reset_time - time.time())))

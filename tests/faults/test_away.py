@@ -20,6 +20,7 @@ import redis
 import sqlalchemy as sa
 import sqlalchemy.orm
 from flask import Flask
+from limits.storage import RedisStorage
 
 from app import create_app
 from app.errors import Unavailable
@@ -565,6 +566,58 @@ def test_whatever_becomes_of_redis_there_is_no_extra_guess_no_error_and_still_a_
     answers = hammer(world, 70)
     assert {answer.status for answer in answers} == {200, 429}
     assert len([answer for answer in answers if answer.status == 429]) in range(9, 12)
+
+
+@pytest.mark.one_lane
+@pytest.mark.covers("fault F09")
+@pytest.mark.parametrize("what", ["is_full", "is_a_replica", "stop"])
+def test_a_report_that_is_refused_stays_so_whatever_becomes_of_redis_and_is_counted(
+    make_world: Any, own_redis: OwnRedis, what: str
+) -> None:
+    """It is counted once it is answered: a Redis that is read and takes no write shows itself only then."""
+    world = make_world(redis_url=own_redis.url, webhook_secret="w" * 40)
+    client = world.app.test_client()
+    getattr(own_redis, what)()
+    refused = [client.post("/api/webhooks/msg91/x", json={}).status_code for _ in range(340)]
+    assert set(refused) == {404, 429}
+
+
+@pytest.mark.one_lane
+@pytest.mark.covers("fault F08")
+def test_redis_that_goes_away_while_a_request_is_refused_makes_no_fault_of_it(
+    make_world: Any, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(redis_url=own_redis.url)
+    asked = RedisStorage.get_sliding_window
+
+    def too_late(*request: Any) -> Any:
+        own_redis.stop()
+        return asked(*request)
+
+    monkeypatch.setattr(RedisStorage, "get_sliding_window", too_late)
+    answers = hammer(world, 62)
+    assert {answer.status for answer in answers} == {200, 429}
+    assert own_redis.process
+    assert own_redis.process.poll() is not None, "it was asked how long to wait"
+
+
+@pytest.mark.one_lane
+@pytest.mark.parametrize("begun", [20.4, 33.3, 41.9, 50.7])
+def test_whoever_waits_as_long_as_a_limit_says_is_let_through(
+    make_world: Any, monkeypatch: pytest.MonkeyPatch, begun: float
+) -> None:
+    """Where the minute before counts too, room comes at odd moments. `begun`: so far into the second minute."""
+    world, minute = make_world(redis_url=None), 4_000_000_020.0
+    now = minute
+    monkeypatch.setattr("time.time", lambda: now)
+    assert {answer.status for answer in hammer(world, 7)} == {200}
+    now = minute + 60 + begun
+    refused = hammer(world, 60)[-1]
+    assert refused.status == 429
+    now += refused["retry_after"]
+    assert hammer(world, 1)[0].status == 200
+    now -= 1
+    assert refused["retry_after"] == 1 or hammer(world, 60)[-1].status == 429, "nor is it told to wait in vain"
 
 
 @pytest.mark.covers("fault F10")
