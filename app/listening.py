@@ -59,7 +59,8 @@ STATUS = {  # of what the parser raises, if it is not 400
 }
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 M_ARENA_MAX = -8  # of glibc's mallopt
-WAITED = "latchkey.waited_s"  # in the WSGI environment
+WAITED, RESET = "latchkey.waited_s", "latchkey.reset"  # in the WSGI environment
+ABRUPT = struct.pack("ii", 1, 0)  # SO_LINGER: what is closed is reset
 
 
 class Arriving:
@@ -185,10 +186,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         _say(client, unread(status, request_id))
 
     def load_wsgi(self) -> None:
-        """Tell the application how long each request waited for its thread."""
+        """Tell the application how long each request waited for its thread, and how it can break off an answer."""
         super().load_wsgi()
         app: Any = self.app.wsgi()
-        self.wsgi = lambda environ, start: app({**environ, WAITED: self._turn.waited}, start)
+        self.wsgi = lambda environ, start: app(
+            {**environ, WAITED: self._turn.waited, RESET: partial(_reset, environ["gunicorn.socket"])}, start
+        )
 
     def _late(self, arriving: Arriving) -> None:
         if arriving.data:
@@ -276,6 +279,12 @@ def _say(sock: socket.socket, text: bytes) -> None:
     with suppress(OSError):
         sock.setblocking(False)
         sock.send(text)
+
+
+def _reset(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPT)
+    sock.close()
 
 
 def _new_id() -> str:

@@ -13,11 +13,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPResponse
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID, uuid4
 
 import psutil
 import pytest
@@ -26,13 +28,20 @@ from gunicorn import http
 from gunicorn.config import Config
 from gunicorn.http.errors import InvalidResponseHeader
 
+from app import create_app
+from app.config import Settings
+from app.core import audit, identifiers
+from app.flows import administration
+from app.flows.administration import NewUser
 from app.framing import LONGEST_BODY
 from app.listening import Gathered, PatientWorker
+from app.work import run
 from bench import restarts
 from bench.load import until
 from bench.slow_clients import KINDS, crowd
 from tests import lanes
-from tests.people import Answer, check_rules
+from tests.lanes import CHEAP, SECRETS
+from tests.people import PASSWORD, Answer, check_rules
 from tests.service import Service, running
 from tests.test_where_requests_end import BODY, CHUNKED, HEAD, SIZED
 
@@ -218,6 +227,40 @@ def test_a_client_of_http_1_0_is_not_told_to_go_on(service: Service) -> None:
         time.sleep(0.5)
         client.sendall(body)
         answers(client, 401)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_an_export_that_breaks_off_can_be_told_from_a_whole_one(tmp_path: Path, worker: str, version: str) -> None:
+    """Its rows end where others follow. By HTTP/1.0, as nginx asks unless told otherwise, nothing says where a body ends."""
+    with lanes.database("sqlite", f"export_{worker}") as url:
+        lanes.migrate(url)
+        kit = create_app(Settings(_env_file=None, database_url=url, **SECRETS, **CHEAP)).extensions["courier"].kit
+        ada = NewUser([identifiers.email("ada@example.com")], role="admin", password=PASSWORD)
+        run(kit, lambda work: administration.create(work, ada))
+        for _ in range(12):  # a thousand rows are half a megabyte: more than lies between the two
+            rows: dict[UUID, dict[str, Any]] = {uuid4(): {} for _ in range(1000)}
+            run(kit, partial(audit.record_each, event=audit.Event.ACCOUNT_IMPORTED, about=rows))
+        kit.writes.kw["bind"].dispose()
+        settings = {"web_concurrency": 1, "docs": "false", "mfa_policy": "optional", "mfa_required_roles": ""}
+        with running(url, tmp_path, **settings) as busy, socket.socket() as client:
+            api, there = busy.api(), urlsplit(busy.base)
+            tokens = api.post("/api/auth/login", {"identifier": "ada@example.com", "password": PASSWORD}).ok()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(30)
+            client.connect((there.hostname, there.port))
+            asked = f"GET /api/admin/audit-logs?format=ndjson HTTP/{version}\r\nHost: x\r\n"
+            client.sendall(f"{asked}Authorization: Bearer {tokens['access_token']}\r\n\r\n".encode())
+            assert client.recv(1000).startswith(f"HTTP/{version} 200".encode())
+            time.sleep(1)  # what can be sent ahead is sent
+            api.post("/api/auth/logout", token=tokens["access_token"]).ok()
+            reply = client.makefile("rb")
+            if version == "1.0":
+                with pytest.raises(ConnectionResetError):
+                    reply.read()
+            else:
+                assert not reply.read().endswith(b"0\r\n\r\n")
+            assert requests.get(f"{busy.base}/api/auth/me", timeout=PATIENCE_S).status_code == 401, "it goes on"
 
 
 @pytest.mark.slow

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from flask import Response
+from flask import Response, request
 
 NDJSON, CSV = "application/x-ndjson", "text/csv"
+RESET = (
+    "latchkey.reset"  # what app/listening.py puts into the WSGI environment: ends the connection, with an error there
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,20 @@ def respond(answer: Streamed, status: int) -> Response:
     goes away later, or a session that ends, cuts the body off without its end, which every client can tell.
     """
     first = next(answer.chunks, b"")
-    response = Response(chain([first], answer.chunks), status, mimetype=answer.media_type)
+    chunks: Iterator[bytes] = chain([first], answer.chunks)
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0" and (reset := request.environ.get(RESET)):
+        chunks = _whole_or_reset(chunks, reset)
+    response = Response(chunks, status, mimetype=answer.media_type)
     response.headers["Content-Disposition"] = f'attachment; filename="{answer.filename}"'
     return response
+
+
+def _whole_or_reset(chunks: Iterator[bytes], reset: Callable[[], None]) -> Iterator[bytes]:
+    """HTTP/1.0, which many a proxy speaks to the service, has no other end of such a body than that of the connection:
+    one that breaks off would look whole.
+    """
+    try:
+        yield from chunks
+    except Exception:
+        reset()
+        raise
