@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 
 from flask import Flask, Response, g, request
@@ -17,6 +18,7 @@ from app.errors import NotFound, Overloaded
 from app.web import metrics, problems, transport
 
 WAITED = "latchkey.waited_s"  # what app/listening.py puts into the WSGI environment
+HOST = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")  # of a request that was sent with its whole address
 RETRY_AFTER_S = (2, 8)  # spread: a crowd that comes again at one moment would be too many again
 
 log = logging.getLogger("latchkey.request")
@@ -45,8 +47,8 @@ def install(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def misspelt() -> Response | None:
-        """Werkzeug takes `//api/admin` for `/api/admin`, and a proxy that closes the one may let the other by."""
-        return problems.answer(NotFound()) if request.environ["PATH_INFO"].startswith("//") else None
+        """A proxy that closes `/api/admin` may let `//api/admin`, `/api%2Fadmin` and `/api/%61dmin` by."""
+        return None if _is_spelt_as_declared() else problems.answer(NotFound())
 
     @app.after_request
     def complete(response: Response) -> Response:
@@ -60,6 +62,19 @@ def install(app: Flask, settings: Settings) -> None:
         metrics.count(response, seconds)
         _log(settings, response, seconds)
         return response
+
+
+def _is_spelt_as_declared() -> bool:
+    """True if each fixed step of the path was sent as its route has it, or if it leads nowhere anyway."""
+    if request.url_rule is None:
+        return True
+    environ = request.environ
+    sent = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
+    path = HOST.sub("", sent).partition("?")[0].removeprefix(environ.get("SCRIPT_NAME", ""))
+    steps, declared = path.split("/"), request.url_rule.rule.split("/")
+    return len(steps) == len(declared) and all(
+        own.startswith("<") or own == step for own, step in zip(declared, steps, strict=True)
+    )
 
 
 def _reported(settings: Settings, policy: str) -> str:

@@ -397,6 +397,24 @@ def test_another_spelling_of_a_path_is_not_there(world: World, path: str) -> Non
     assert (answer.status, answer.code) == (404, "not_found")
 
 
+@pytest.mark.covers("attack A07", "asvs 4.1.4")
+@pytest.mark.parametrize(
+    "path", ["/api/%61dmin/users", "/api%2Fadmin/users", "/api%2fadmin%2fusers", "/%2Fapi/admin/users", "/api/admin/user%73?limit=1",
+             "//api/admin/users", "/api/admin/users/{id}%2Fsessions", "/api/admin/users/{id}/%73essions"]
+)  # fmt: skip
+@pytest.mark.one_lane
+def test_an_escaped_spelling_of_a_path_is_not_there_whoever_asks(world: World, path: str) -> None:
+    """What a proxy closes by its name stays closed. An id may be escaped as its sender likes."""
+    boss = of_role(world, "admin")
+    answer = boss.api.get(path.format(id=id_of(boss)), boss.token)
+    assert (answer.status, answer.code) == (404, "not_found")
+    server = SECRETS["api_key"]
+    world.api().post("/api/v1/devices/register", {"device_id": "till 7\u00e9", "user_id": "x"}, server).ok()
+    assert world.api().get("/api/v1/devices/%74ill%207%C3%A9", server).status == 200
+    whole = {"RAW_URI": "http://auth.example.com/health/live?x=1"}  # as a proxy may be asked
+    assert world.app.test_client().get("/health/live", environ_overrides=whole).status_code == 200
+
+
 @pytest.mark.covers("asvs 13.4.4")
 def test_another_method_is_refused_and_the_right_ones_are_named(world: World) -> None:
     for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE"):
