@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from app.answers import UNREAD
-from app.errors import MethodNotAllowed
+from app.errors import (
+    Forbidden,
+    HttpsRequired,
+    MalformedJson,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    Refusal,
+    Unavailable,
+)
+from app.web.problems import STATUS
 
 REF = "#/components/schemas/{model}"
 FIELD_CODES = {
@@ -139,6 +150,7 @@ OPERATIONS = {
             "responses": {
                 "200": {"description": "the keys", "content": {"application/json": {"schema": KEY_SET}}},
                 "304": {"description": "as it was"},
+                "403": problem_reply(403, "https_required"),
                 "503": problem_reply(503, "overloaded"),
             },
         }
@@ -153,7 +165,7 @@ OPERATIONS = {
             "responses": {
                 "200": {"description": "the figures", "content": {"text/plain": {"schema": {"type": "string"}}}},
                 "401": problem_reply(401, "token_missing", "token_invalid"),
-                "403": problem_reply(403, "forbidden"),
+                "403": problem_reply(403, "forbidden", "https_required"),
                 "503": problem_reply(503, "overloaded", "unavailable"),
             },
         }
@@ -168,9 +180,12 @@ SECRET_PATH = {
 }
 
 
-def _webhook(name: str, about: str, codes: dict[int, str], *parameters: dict[str, Any]) -> dict[str, Any]:
-    every = {400: "malformed_json", **codes, 413: "payload_too_large", 429: "rate_limited", 503: "unavailable"}
-    bad = {str(status): problem_reply(status, code) for status, code in every.items()}
+def _webhook(name: str, about: str, proof: type[Refusal], *parameters: dict[str, Any]) -> dict[str, Any]:
+    refusals = (MalformedJson, HttpsRequired, proof, PayloadTooLarge, RateLimited, Unavailable)
+    by_status: dict[int, list[str]] = {}
+    for refused in refusals:
+        by_status.setdefault(STATUS[refused], []).append(refused.code)
+    bad = {str(status): problem_reply(status, *codes) for status, codes in by_status.items()}
     return {
         "operationId": f"webhook_{name}",
         "tags": ["operations"],
@@ -183,14 +198,12 @@ def _webhook(name: str, about: str, codes: dict[int, str], *parameters: dict[str
 
 WEBHOOKS = {
     "/api/webhooks/twilio": {
-        "post": _webhook("twilio", "Signed by `X-Twilio-Signature` over `PUBLIC_URL`.", {403: "forbidden"})
+        "post": _webhook("twilio", "Signed by `X-Twilio-Signature` over `PUBLIC_URL`.", Forbidden)
     },
-    "/api/webhooks/msg91/{secret}": {
-        "post": _webhook("msg91", "Versions 2, 3 and New.", {404: "not_found"}, SECRET_PATH)
-    },
+    "/api/webhooks/msg91/{secret}": {"post": _webhook("msg91", "Versions 2, 3 and New.", NotFound, SECRET_PATH)},
     "/api/webhooks/gupshup/{secret}": {
-        "get": _webhook("gupshup_get", "One event, as parameters.", {404: "not_found"}, SECRET_PATH),
-        "post": _webhook("gupshup", "Up to 20 events.", {404: "not_found"}, SECRET_PATH),
+        "get": _webhook("gupshup_get", "One event, as parameters.", NotFound, SECRET_PATH),
+        "post": _webhook("gupshup", "Up to 20 events.", NotFound, SECRET_PATH),
     },
 }
 ABOUT = f"""\

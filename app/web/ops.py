@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, request, send_from_directory
+from flask import Blueprint, Flask, Response, send_from_directory
 from flask_limiter import Limiter
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
@@ -22,7 +22,7 @@ from app.delivery import tally
 from app.delivery.courier import Courier
 from app.errors import NotFound, Refusal, Unavailable
 from app.version import VERSION
-from app.web import html, metrics, openapi, problems, transport
+from app.web import html, metrics, openapi, problems, tagged, transport
 from app.web.endpoint import Edge, Surface, refusing
 from app.web.guards import KEY
 from app.work import RETRY_AFTER_S, Kit, Work, run
@@ -142,8 +142,7 @@ def public_keys(kit: Kit) -> Response:
     response = _json({"keys": kit.tokens.jwks()})
     response.headers["Cache-Control"] = f"public, max-age={KEYS_AGE_S}"
     response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
-    response.make_conditional(request)
-    return response
+    return tagged.unless_known(response)
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:
@@ -156,5 +155,4 @@ def static(name: str) -> Response:
         return problems.answer(NotFound())
     response = send_from_directory(STATIC, name, max_age=3600, conditional=False)
     response.headers["Cache-Control"] = "public, max-age=3600"
-    response.make_conditional(request)
-    return response
+    return tagged.unless_known(response)

@@ -21,5 +21,11 @@ class Tagged:
 def respond(answer: Tagged, status: int) -> Response:
     response = Response(current_app.json.dumps(answer.reply), status, mimetype="application/json")
     response.set_etag(hashlib.sha256(json.dumps(answer.tells).encode()).hexdigest()[:32], weak=True)
-    response.make_conditional(request)
+    return unless_known(response)
+
+
+def unless_known(response: Response) -> Response:
+    """The response, or 304 to who has it already. `If-Match` is not asked: it is for writes."""
+    asked = {name: value for name, value in request.environ.items() if name != "HTTP_IF_MATCH"}
+    response.make_conditional(asked)
     return response

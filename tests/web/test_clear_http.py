@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from app import SURFACES
+from app.web.openapi_parts import OPERATIONS, WEBHOOKS
 from tests.conftest import World
 
 HTTPS = "https://auth.example.com"
+PATHS = {**WEBHOOKS, **OPERATIONS}
+KEPT = ("/metrics", "/.well-known/jwks.json")  # operations that tell nobody anything in the clear
 GUESS = {"identifier": "jane@example.com", "password": "x" * 9}
 
 
@@ -47,6 +50,15 @@ def declared() -> list[tuple[str, str]]:
     paths = [(each.method, surface.prefix + each.path) for surface in SURFACES for each in surface.endpoints]
     assert len(paths) > 60
     return [(method, re.sub("<[^>]+>", nobody, path)) for method, path in paths]
+
+
+@pytest.mark.one_lane
+def test_the_document_says_so_of_what_is_in_no_dialect_too(make_world: Any) -> None:
+    world: World = make_world(environment="production", public_url=HTTPS, trusted_proxies=1)
+    asked = {(method.upper(), path.format(secret="x")) for path in (*WEBHOOKS, *KEPT) for method in PATHS[path]}
+    assert len(asked) == 6
+    for method, path in asked:  # each answer is held against the document
+        assert world.api().call(method, path, **{"X-Forwarded-Proto": "http"}).code == "https_required", path
 
 
 @pytest.mark.one_lane
