@@ -9,9 +9,7 @@ from itertools import chain
 from flask import Response, request
 
 NDJSON, CSV = "application/x-ndjson", "text/csv"
-RESET = (
-    "latchkey.reset"  # what app/listening.py puts into the WSGI environment: ends the connection, with an error there
-)
+RESET = "latchkey.reset"  # what app/listening.py puts into the WSGI environment: breaks the connection off
 
 
 @dataclass(frozen=True, slots=True)
