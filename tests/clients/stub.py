@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,6 +34,8 @@ class Stub:
         self.statuses: list[int] = []
         self.broken = False
         self.silent = ""  # the path that alone is broken
+        self.slow_s = 0.0  # for so long what it answers goes on coming, a byte at a time
+        self.slow_from = ""  # from its head or from its body on
         self.redirect: str | None = None
         self.form: Any = None  # what the feed answers instead
 
@@ -77,10 +80,24 @@ def serving() -> Iterator[Stub]:
             stub.statuses.append(status)
             text = b"" if body is None else json.dumps(body).encode()
             self.send_response(status)
+            if stub.slow_s:
+                self.drip()
+                return
             for name, value in {**headers, "Content-Length": str(len(text))}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text)
+
+        def drip(self) -> None:
+            if stub.slow_from == "body":
+                self.send_header("Content-Length", "100000")
+                self.end_headers()
+            self.flush_headers()
+            ends_at = time.monotonic() + stub.slow_s
+            with suppress(OSError):  # it is not waited for
+                while time.monotonic() < ends_at:
+                    self.wfile.write(b" ")
+                    time.sleep(0.05)
 
         def log_message(self, *_: Any) -> None:
             """Requests are no news here."""

@@ -45,7 +45,7 @@ MUTANTS: dict[str, tuple[str, *tuple[tuple[str, str], ...]]] = {
     "a token of the second of the revocation": ("revocations.py", ("issued_at <= revoked_at", "issued_at < revoked_at")),
     "a feed of any age": ("revocations.py", ("age is None or age > self._max_stale", "False")),
     "no feed at the start": ("revocations.py", ("age is None or age > self._max_stale", "age is not None and age > self._max_stale")),
-    "redirects are followed": ("fetch.py", ("_opener = urllib.request.build_opener(_Here)", "_opener = urllib.request.build_opener()")),
+    "redirects are followed": ("fetch.py", ("build_opener(_Here, ", "build_opener(")),
     "any address": ("fetch.py", ('parts.scheme == "https" or', "True or")),
     "keys for anything": ("keys.py", ('entry.get("use", "sig") != "sig"', "False")),
     "keys of any algorithm": ("keys.py", ('entry.get("alg", algorithm) != algorithm', "False")),

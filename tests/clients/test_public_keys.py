@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import latchkey_client
@@ -119,6 +120,15 @@ def test_an_unknown_key_is_no_verdict_while_the_service_is_away(stub: Stub, dial
     stub.broken = False
     dial.now += keys.PAUSE_S
     verifier.verify(FIRST.token())
+
+
+def test_keys_that_come_a_byte_at_a_time_are_given_up(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latchkey_client.fetch.TIMEOUT_S", 0.3)
+    stub.slow_s, stub.slow_from = 5, "body"
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        judge(stub).verify(FIRST.token())
+    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(

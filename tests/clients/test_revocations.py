@@ -179,6 +179,18 @@ def test_what_is_no_feed_counts_as_away(form: object, stub: Stub) -> None:
         judge(stub).verify(MINT.token())
 
 
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_an_answer_that_drips_is_given_up_and_holds_no_request(
+    part: str, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latchkey_client.fetch.TIMEOUT_S", 0.3)
+    stub.slow_s, stub.slow_from = 5, part
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        judge(stub).verify(MINT.token())
+    assert time.monotonic() - began < 3
+
+
 def test_a_wrong_api_key_counts_as_away(stub: Stub) -> None:
     with pytest.raises(Unavailable):
         judge(stub, api_key="wrong").verify(MINT.token())
