@@ -23,8 +23,8 @@ WITHOUT_END = 2**31
 def command(*, dry_run: bool, as_json: bool) -> None:
     """Delete settled messages, expired challenges and sign-ups, sessions that ended long ago, and counters at rest.
 
-    The service does it by itself every hour, as RETAIN_OUTBOX_DAYS and RETAIN_SESSIONS_DAYS say. Accounts, consents and
-    audit rows stay; see flask audit-purge.
+    The service does it by itself, soon after its start and every hour, as RETAIN_OUTBOX_DAYS and RETAIN_SESSIONS_DAYS
+    say. Accounts, consents and audit rows stay; see flask audit-purge.
     """
     with output.refusals():
         rows = counted(output.kit()) if dry_run else upkeep.purge(output.kit(), WITHOUT_END)

@@ -19,6 +19,9 @@ TALLYING = timedelta(seconds=5)
 MOST_HOURS = 100  # counted in one go
 MOST_SEALS = 50  # in one go: 200,000 rows, so that a backlog does not keep the rest waiting
 PURGING = timedelta(hours=1)
+FIRST = timedelta(
+    minutes=5
+)  # after the start, for what is due less often: a host may put the service to sleep meanwhile
 MOST_BATCHES = 400  # of each kind in one go: 200,000 rows
 CLIENT = Client(user_agent="upkeep")
 
@@ -28,7 +31,8 @@ log = logging.getLogger("latchkey.upkeep")
 class Upkeep:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        self._done = dict.fromkeys(DUTIES, kit.clock())
+        began = kit.clock()
+        self._done = {name: began - max(every - FIRST, timedelta(0)) for name, (every, _) in DUTIES.items()}
 
     def tick(self) -> None:
         """Do what is due. Raises Unavailable and whatever else goes wrong, and counts it; that is tried again when it

@@ -255,6 +255,19 @@ def test_the_service_does_it_by_itself_once_an_hour(world: World) -> None:
     assert world.count(models.Session) == 0
 
 
+def test_a_service_that_never_runs_for_an_hour_does_it_too(world: World) -> None:
+    """As one on a host that puts it to sleep after minutes without a request."""
+    a_full_life(world)
+    world.clock.advance(days=200)
+    keeper = upkeep.Upkeep(world.kit)
+    world.clock.advance(minutes=4)
+    keeper.tick()
+    assert world.count(models.Session) > 0, "nor at each start of one that is started again and again"
+    world.clock.advance(minutes=1)
+    keeper.tick()
+    assert world.count(models.Session) == 0
+
+
 def bound_and_gone(world: World) -> Person:
     """Somebody who has had every kind of factor, and lost most of them again."""
     person = world.person(email="jane@example.com").sign_up()
