@@ -184,12 +184,14 @@ class Settings(TokenSettings):
         return SecretStr(redis_url(value.get_secret_value())) if value else None
 
     @field_validator("secret_key", "secret_key_previous", "jwt_secret_key", "jwt_previous_secret_keys", "master_secret",
-                     "master_secret_previous", "api_key", "api_key_previous")  # fmt: skip
+                     "master_secret_previous", "api_key", "api_key_previous", "public_url", "support_email",
+                     "brand_logo_url")  # fmt: skip
     @classmethod
     def _in_utf_8(cls, value: Any) -> Any:
+        """Of what makes keys, and of what stands in messages. A provider's password goes out as it stands."""
         try:
             for each in value if isinstance(value, tuple) else (value,):
-                each.get_secret_value().encode()
+                (each.get_secret_value() if isinstance(each, SecretStr) else each).encode()
         except UnicodeEncodeError:
             raise ValueError("holds bytes that are no UTF-8") from None
         return value

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import phonenumbers
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROVIDERS = {
@@ -186,6 +186,12 @@ class DeliverySettings(BaseSettings):
     def sms_route(self, country: str) -> tuple[str, ...]:
         """The providers for a country, in their order."""
         return route_of(self.sms_routes, country) or self.sms_provider
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_empty_one_is_none(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Also as a file of CREDENTIALS_DIRECTORY."""
+        return {name: value for name, value in given.items() if value != ""}
 
     @field_validator("*", mode="before")
     @classmethod

@@ -243,8 +243,12 @@ def incomplete(s: Settings) -> Iterator[str]:
         if (value.get_secret_value() if isinstance(value, SecretStr) else value) and not _is_installed(module):
             yield f"{name.upper()} is set, but its package is not installed; {INSTALL}"
     yield from _incomplete_delivery(s)
-    if s.jwt_algorithm == "HS256" and (s.jwt_private_key.get_secret_value() or s.jwt_private_key_file):
-        yield "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256; name its algorithm, or drop the key"
+    for name, key in (
+        ("JWT_PRIVATE_KEY", s.jwt_private_key.get_secret_value()),
+        ("JWT_PRIVATE_KEY_FILE", s.jwt_private_key_file),
+    ):
+        if key and s.jwt_algorithm == "HS256":
+            yield f"{name} signs nothing while JWT_ALGORITHM is HS256; name its algorithm, or drop the key"
     if s.db_url.get_backend_name() == "sqlite" and s.db_url.database in (None, "", ":memory:"):
         yield "DATABASE_URL names SQLite in memory, which forgets every account; name a file"
     if s.templates_dir and not _is_folder(s.templates_dir):

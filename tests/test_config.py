@@ -393,6 +393,14 @@ def test_a_text_that_begins_or_ends_with_what_nobody_sees_stops_the_start(name: 
         assert value not in str(no.value)
 
 
+@pytest.mark.parametrize("name", ["public_url", "support_email", "brand_logo_url"])
+def test_a_text_of_messages_that_is_not_utf_8_stops_the_start(name: str) -> None:
+    """As a unit's file in Latin-1 hands it over. No message with it could be sent."""
+    given = "help@caf\udce9.example.com" if name == "support_email" else "https://caf\udce9.example.com"
+    with pytest.raises(SettingsError, match=rf"^{name.upper()}: holds bytes that are no UTF-8$"):
+        start.load(None, **(STRONG | {name: given}))
+
+
 @pytest.mark.parametrize("quote", ["'", '"'])
 @pytest.mark.parametrize("name", [n for n in TEXTS if Settings.model_fields[n].annotation not in (str, Path | None)])
 def test_a_secret_in_quotes_stops_the_start(name: str, quote: str) -> None:
@@ -512,6 +520,13 @@ def test_secrets_come_from_files_of_a_folder(tmp_path: Path, credentials: Path) 
     assert settings.secret_key.get_secret_value() == STRONG["secret_key"]
     assert settings.jwt_secret_key.get_secret_value() == STRONG["jwt_secret_key"]
     assert settings.db_url.host == "db", "the environment wins"
+
+
+@pytest.mark.parametrize("name", ["otp_ttl", "roles", "brand_name", "templates_dir", "jwt_algorithm", "sms_prices"])
+def test_an_empty_file_is_no_value(tmp_path: Path, credentials: Path, name: str) -> None:
+    """As Kubernetes mounts `NAME=`, which is none in the environment."""
+    (credentials / name.upper()).write_text("\n")
+    assert getattr(load(tmp_path, **STRONG), name) == getattr(Settings(_env_file=None, _secrets_dir=None), name)
 
 
 def test_development_makes_no_secret_that_a_file_has(tmp_path: Path, credentials: Path) -> None:
@@ -754,7 +769,7 @@ def test_a_default_password_in_a_query_stops_the_start_with_one_line(tmp_path: P
     ("change", "line"),
     [
         ({"jwt_private_key": "anything"}, "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256"),
-        ({"jwt_private_key_file": "/nonexistent"}, "JWT_PRIVATE_KEY signs nothing while JWT_ALGORITHM is HS256"),
+        ({"jwt_private_key_file": "/nonexistent"}, "JWT_PRIVATE_KEY_FILE signs nothing while JWT_ALGORITHM is HS256"),
         ({"templates_dir": "/nonexistent"}, "TEMPLATES_DIR is no folder"),
         ({"templates_dir": "x" * 300}, "TEMPLATES_DIR is no folder"),
         (
