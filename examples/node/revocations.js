@@ -6,6 +6,7 @@ const RESTART = [400, 404, 410, 422] // answers to a `since` that the service do
 
 export function feed({url, apiKey, every, maxStale, leeway}) {
   const endedAt = new Map()
+  const heardAt = new Map() // when each was told last
   let since, etag, goodAt, triedAt, polling
   let life = 0
 
@@ -26,6 +27,7 @@ export function feed({url, apiKey, every, maxStale, leeway}) {
       const at = Date.parse(revoked_at) / 1000
       if (Number.isNaN(at)) throw new Error("the feed answered something else")
       endedAt.set(session_id, Math.max(at, endedAt.get(session_id) ?? 0))
+      heardAt.set(session_id, performance.now())
     }
     life = Math.max(life, token_life)
     if (more && next === since) throw new Error("the feed does not go on")
@@ -46,8 +48,13 @@ export function feed({url, apiKey, every, maxStale, leeway}) {
       console.warn(`the revocations cannot be had: ${error.message}`)
     }
     triedAt = performance.now()
-    const oldest = Date.now() / 1000 - life - leeway
-    for (const [id, at] of endedAt) if (at < oldest) endedAt.delete(id)
+    // By the clock that tokens are judged by and, as that may be put forward and back, by the time that has passed.
+    const [byClock, passed] = [Date.now(), performance.now()].map((now) => now / 1000 - life - leeway)
+    for (const [id, at] of endedAt) {
+      if (at >= byClock || heardAt.get(id) / 1000 >= passed) continue
+      endedAt.delete(id)
+      heardAt.delete(id)
+    }
   }
 
   const once = () => (polling ??= poll().finally(() => (polling = undefined)))

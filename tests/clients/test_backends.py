@@ -21,7 +21,7 @@ from app.crypto import signing
 from tests import backends, lanes, node
 from tests.backends import EXPRESS, FASTAPI, ROOT, Example
 from tests.clients import hostile
-from tests.clients.mint import AUDIENCE, Mint, private, shared
+from tests.clients.mint import AUDIENCE, NOW, Mint, private, shared
 from tests.clients.stub import Stub
 from tests.clients.test_guide import SERVICE, blocks
 from tests.conftest import World
@@ -245,6 +245,39 @@ def test_the_express_example_asks_the_feed_in_a_request_where_timers_do_not_run(
     said = shell(f"cd {tmp_path} && node frozen.js", FEED=f"{stub.base}/revocations", KEY=stub.api_key)
     assert said.split() == ["undefined"] * 6
     assert stub.statuses[3:] == [500] * 3, "once a turn, and not by each request"
+
+
+PUT_FORWARD = """
+import {feed} from "./revocations.js"
+const {FEED: url, KEY: apiKey, NOW} = process.env
+let now = 1000 * NOW, at = 0
+Date.now = () => now
+performance.now = () => at
+globalThis.setInterval = () => ({unref() {}})
+const sessions = feed({url, apiKey, every: 3, maxStale: 60, leeway: 10})
+for (const step of [3600, -3600, 0]) {
+  console.log(await sessions.ended("s", 0))
+  now += 1000 * step
+  at += 10_000
+}
+for (const seconds of [890, 21]) {
+  now += 1000 * seconds
+  at += 1000 * seconds
+  console.log(await sessions.ended("s", 0))
+}
+"""
+
+
+@pytest.mark.skipif(node.missing(), reason="Node.js is missing")
+def test_the_express_example_lets_no_ended_session_in_when_its_clock_was_put_forward(
+    tmp_path: Path, stub: Stub
+) -> None:
+    shutil.copy(EXPRESS.folder / "revocations.js", tmp_path)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "put.js").write_text(PUT_FORWARD)
+    stub.revoke("s", NOW)
+    said = shell(f"cd {tmp_path} && node put.js", FEED=f"{stub.base}/revocations", KEY=stub.api_key, NOW=str(NOW))
+    assert said.split() == ["true"] * 4 + ["false"], "until its last token has expired"
 
 
 @pytest.mark.covers("asvs 8.3.2")

@@ -109,8 +109,9 @@ def test_it_begins_again_when_the_service_does_not_know_its_place(stub: Stub) ->
     assert 422 in stub.statuses
 
 
-def test_a_session_is_forgotten_when_its_last_token_has_expired(stub: Stub) -> None:
+def test_a_session_is_forgotten_when_its_last_token_has_expired(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [NOW]
+    monkeypatch.setattr("latchkey_client.revocations.time", SimpleNamespace(monotonic=lambda: float(now[0])))
     verifier = judge(stub, clock=lambda: now[0])
     stub.revoke("old", NOW)
     stub.revoke("young", NOW + 500)
@@ -121,6 +122,21 @@ def test_a_session_is_forgotten_when_its_last_token_has_expired(stub: Stub) -> N
     now[0] += 1
     feed_of(verifier).poll()
     assert feed_of(verifier)._ended.keys() == {"young"}
+
+
+@pytest.mark.covers("asvs 8.3.2")
+def test_a_clock_that_was_put_forward_and_back_lets_no_ended_session_in(stub: Stub) -> None:
+    now, session = [NOW], str(uuid4())
+    verifier = judge(stub, clock=lambda: now[0])
+    token = MINT.token(sid=session)
+    stub.revoke(session, NOW)
+    with pytest.raises(TokenRevoked):
+        verifier.verify(token)
+    now[0] += 3600
+    feed_of(verifier).poll()
+    now[0] = NOW + 3
+    with pytest.raises(TokenRevoked):
+        verifier.verify(token)
 
 
 def test_while_the_feed_is_away_it_serves_until_max_stale_and_then_refuses(

@@ -48,6 +48,7 @@ class Revocations:
         self._every, self._max_stale, self._background = every, max_stale, background
         self._leeway, self._clock = leeway, clock
         self._ended: dict[str, float] = {}
+        self._heard: dict[str, float] = {}  # when each was told last
         self._since: str | None = None
         self._etag: str | None = None
         self._life = 0.0
@@ -150,6 +151,7 @@ class Revocations:
             raise fetch.Failed(f"{self._url} answered something else") from error
         for session_id, revoked_at in items:
             ended[session_id] = max(revoked_at, ended[session_id])
+        self._heard |= dict.fromkeys(ended, time.monotonic())
         self._ended |= ended
         self._life = max(self._life, life)
         self._etag = reply.etag
@@ -160,10 +162,15 @@ class Revocations:
         return bool(more)
 
     def _forget(self) -> None:
-        """Drop the sessions whose last token has expired."""
-        oldest = self._clock() - self._life - self._leeway
-        if any(at < oldest for at in self._ended.values()):
-            self._ended = {session_id: at for session_id, at in self._ended.items() if at >= oldest}
+        """Drop the sessions whose last token has expired: by the clock that tokens are judged by and, as that may be
+        put forward and back, also by the time that has passed since they were told.
+        """
+        span = self._life + self._leeway
+        by_clock, passed = self._clock() - span, time.monotonic() - span
+        gone = {each for each, at in self._ended.items() if at < by_clock and self._heard[each] < passed}
+        if gone:
+            self._ended = {each: at for each, at in self._ended.items() if each not in gone}
+            self._heard = {each: at for each, at in self._heard.items() if each not in gone}
 
 
 def _seconds(text: Any) -> float:
