@@ -19,9 +19,7 @@ TALLYING = timedelta(seconds=5)
 MOST_HOURS = 100  # counted in one go
 MOST_SEALS = 50  # in one go: 200,000 rows, so that a backlog does not keep the rest waiting
 PURGING = timedelta(hours=1)
-FIRST = timedelta(
-    minutes=5
-)  # after the start, for what is due less often: a host may put the service to sleep meanwhile
+FIRST = timedelta(minutes=5)  # after the start, of what is due less often: a host may put the service to sleep soon
 MOST_BATCHES = 400  # of each kind in one go: 200,000 rows
 CLIENT = Client(user_agent="upkeep")
 
