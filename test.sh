@@ -11,5 +11,5 @@ ensure_venv requirements.txt requirements-dev.txt
 .venv/bin/ruff format --check --quiet .
 .venv/bin/ruff check --quiet .
 .venv/bin/mypy
-# Three, on two cores: a part of the tests wait. Stolen work keeps the tests of one database together.
+# Three, on two cores: a part of the tests wait, and four are no faster. Stolen work keeps the tests of one database together.
 exec .venv/bin/python -m pytest -n "${TEST_WORKERS:-3}" --dist worksteal -m "not long" "$@"

@@ -10,6 +10,9 @@ import re
 import time
 
 from flask import Flask, Response, g, request
+from flask.globals import request_ctx
+from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.routing import Rule
 
 from app import logs
 from app.answers import API_POLICY, SECURITY
@@ -66,15 +69,25 @@ def install(app: Flask, settings: Settings) -> None:
 
 def _is_spelt_as_declared() -> bool:
     """True if each fixed step of the path was sent as its route has it, or if it leads nowhere anyway."""
-    if request.url_rule is None:
+    rule = request.url_rule or _rule_of_another_method()
+    if rule is None:
         return True
     environ = request.environ
     sent = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
     path = HOST.sub("", sent).partition("?")[0].removeprefix(environ.get("SCRIPT_NAME", ""))
-    steps, declared = path.split("/"), request.url_rule.rule.split("/")
+    steps, declared = path.split("/"), rule.rule.split("/")
     return len(steps) == len(declared) and all(
         own.startswith("<") or own == step for own, step in zip(declared, steps, strict=True)
     )
+
+
+def _rule_of_another_method() -> Rule | None:
+    """The route that has the path of a request whose method it does not take."""
+    wrong, routes = request.routing_exception, request_ctx.url_adapter
+    if routes is None or not isinstance(wrong, MethodNotAllowed) or not wrong.valid_methods:
+        return None
+    rule, _ = routes.match(method=next(iter(wrong.valid_methods)), return_rule=True)
+    return rule
 
 
 def _reported(settings: Settings, policy: str) -> str:
