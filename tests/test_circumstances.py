@@ -30,7 +30,7 @@ KNOWN = {
 # What Flask makes of a request, beside its headers: of these only the first four are a circumstance.
 READ = {"remote_addr": "the connection", "environ": "the wait for a thread", "host": "the name that the service is called by",
         "mimetype": "what is no JSON", "accept_languages": "the language of messages", "cookies": "cookies"}  # fmt: skip
-OF_THE_REQUEST = {"headers", "path", "method", "url_rule", "content_length", "stream", "args",
+OF_THE_REQUEST = {"headers", "path", "method", "url_rule", "routing_exception", "content_length", "stream", "args",
                   "endpoint", "form", "query_string", "max_content_length", "accept_mimetypes",
                   "get_data"}  # fmt: skip
 

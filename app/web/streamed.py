@@ -36,10 +36,12 @@ def respond(answer: Streamed, status: int) -> Response:
 
 def _whole_or_reset(chunks: Iterator[bytes], reset: Callable[[], None]) -> Iterator[bytes]:
     """HTTP/1.0, which many a proxy speaks to the service, has no other end of such a body than that of the connection:
-    one that breaks off would look whole.
+    one that breaks off, here or because its reader takes nothing any more, would look whole.
     """
+    whole = False
     try:
         yield from chunks
-    except Exception:
-        reset()
-        raise
+        whole = True
+    finally:
+        if not whole:
+            reset()

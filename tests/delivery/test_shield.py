@@ -585,6 +585,31 @@ def test_an_sms_that_the_shield_stopped_meets_it_again_when_it_is_sent_once_more
     assert len(sent(world)) == 2, "the one that was sent once more is counted"
 
 
+def test_what_an_admin_sends_once_more_is_counted_also_if_it_was_given_up_because_nobody_knew(shielded: Any) -> None:
+    world = shielded(sms_cap_per_day=9, otp_ttl_sms=600, **EVEN)
+    admin = admins.of_role(world, "admin")
+    world.sends_at_once = False
+    world.api().post("/api/auth/signup", {"phone": "+919876543210", "password": "correct horse 7"}).ok()
+    sender = Unsure("sms")
+    busy = Courier(world.kit, {"email": MemorySender("email"), "sms": sender}, new_bells())
+    at = shield.keys(identifiers.phone("+919876543210", "IN"))["day"]
+
+    def counted() -> int:
+        for _ in range(240):
+            busy.round("sms")
+            if world.rows(OutboxMessage, state="failed", channel="sms"):
+                break
+            world.clock.advance(seconds=1)
+        [row] = world.rows(Throttle, key=at)
+        return row.day_count
+
+    assert counted() == len(sender.messages) > 1
+    [lost] = world.rows(OutboxMessage, state="failed", channel="sms")
+    admin.api.post(f"/api/admin/deliveries/{lost.id}/retry", None, admin.token).ok()
+    before = len(sender.messages)
+    assert counted() == len(sender.messages) > before
+
+
 def test_a_stranger_cannot_stop_the_codes_of_those_who_have_an_account(shielded: Any) -> None:
     world = shielded(sms_cap_per_prefix=5)
     owner = "+919811122233"

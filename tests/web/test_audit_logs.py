@@ -17,7 +17,7 @@ from app.core import audit
 from app.core.trail import Filters
 from app.errors import TokenRevoked
 from app.models import AuditLog
-from app.web import audit_export
+from app.web import audit_export, streamed
 from app.work import run
 from tests.conftest import World
 from tests.people import Answer, Person, wrong
@@ -167,6 +167,20 @@ def test_a_slow_reader_holds_nothing_open(world: World, admin: Person, monkeypat
     world.clock.advance(seconds=1)
     world.person().sign_up()  # others write meanwhile
     assert sum(len(chunk.splitlines()) for chunk in chunks) + 6 == there
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_by_http_1_0_a_body_that_its_reader_does_not_take_to_the_end_ends_with_an_error(
+    world: World, whole: bool
+) -> None:
+    """Else it would look whole: its end is that of the connection."""
+    broken: list[bool] = []
+    asked = {"SERVER_PROTOCOL": "HTTP/1.0", streamed.RESET: partial(broken.append, True)}
+    with world.app.test_request_context(environ_overrides=asked):
+        answer = streamed.respond(streamed.Streamed(streamed.NDJSON, "rows.ndjson", iter([b"1\n", b"2\n"])), 200)
+    taken = list(answer.response) if whole else next(iter(answer.response))
+    answer.close()  # as the server does, whatever came of it
+    assert (taken, broken) == (([b"1\n", b"2\n"], []) if whole else (b"1\n", [True]))
 
 
 @pytest.mark.covers("attack A45", "asvs 7.4.2", "asvs 8.3.2")
