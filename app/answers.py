@@ -13,6 +13,9 @@ SECURITY = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 API_POLICY = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"
+# What the server puts into the WSGI environment: how long a request waited for its thread, in seconds; and what breaks
+# its answer off with an error at the other end.
+WAITED, RESET = "latchkey.waited_s", "latchkey.reset"
 # By status: title, code, detail.
 UNREAD = {
     400: ("Bad Request", "malformed_request", "The request cannot be read."),

@@ -30,6 +30,11 @@ ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")  # as long as its column
 USERINFO = re.compile(r"//\S*@")
 
 
+def text_of(value: Any) -> Any:
+    """A setting, out of its cover if it is a secret."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
 class Settings(TokenSettings):
     """Field descriptions are the table of `docs/settings.md` and the comments of `.env.example`."""
 
@@ -191,7 +196,7 @@ class Settings(TokenSettings):
         """Of what makes keys, and of what stands in messages. A provider's password goes out as it stands."""
         try:
             for each in value if isinstance(value, tuple) else (value,):
-                (each.get_secret_value() if isinstance(each, SecretStr) else each).encode()
+                text_of(each).encode()
         except UnicodeEncodeError:
             raise ValueError("holds bytes that are no UTF-8") from None
         return value

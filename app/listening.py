@@ -36,7 +36,7 @@ from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.answers import unread
+from app.answers import RESET, WAITED, unread
 from app.crypto.keys import new_token
 from app.framing import LONGEST_HEAD, Framing
 
@@ -59,7 +59,6 @@ STATUS = {  # of what the parser raises, if it is not 400
 }
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 M_ARENA_MAX = -8  # of glibc's mallopt
-WAITED, RESET = "latchkey.waited_s", "latchkey.reset"  # in the WSGI environment
 ABRUPT = struct.pack("ii", 1, 0)  # SO_LINGER: what is closed is reset
 
 

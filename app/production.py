@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import SecretStr
 
 from app import sqlite_file
-from app.config import Settings
+from app.config import Settings, text_of
 from app.delivery_config import ANYWHERE
 
 SECRET_NAMES = ("secret_key", "jwt_secret_key")
@@ -85,9 +85,7 @@ def unsafe(s: Settings) -> Iterator[str]:
     yield from lines
     told = {line.split()[0] for line in lines}
     for name in TEXTS:
-        value = getattr(s, name)
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if is_placeholder(text) and name.upper() not in told:
+        if is_placeholder(text_of(getattr(s, name))) and name.upper() not in told:
             yield f"{name.upper()} is a placeholder, without a letter or digit; give it a value, or drop it"
 
 
@@ -239,8 +237,7 @@ def _is_folder(path: Path) -> bool:
 def incomplete(s: Settings) -> Iterator[str]:
     """What the named providers and extras still need, in every environment."""
     for name, module in EXTRAS.items():
-        value = getattr(s, name)
-        if (value.get_secret_value() if isinstance(value, SecretStr) else value) and not _is_installed(module):
+        if text_of(getattr(s, name)) and not _is_installed(module):
             yield f"{name.upper()} is set, but its package is not installed; {INSTALL}"
     yield from _incomplete_delivery(s)
     for name, key in (
@@ -262,8 +259,7 @@ def incomplete(s: Settings) -> Iterator[str]:
 def _incomplete_delivery(s: Settings) -> Iterator[str]:
     for provider in (*s.email_provider, *s.sms_provider):
         for name in NEEDED.get(provider, ()):
-            value = getattr(s, name)
-            if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+            if not text_of(getattr(s, name)):
                 yield f"{name.upper()} is missing; the provider {provider} needs it"
     if "msg91" in s.sms_provider and not (s.msg91_template_id or s.dlt_file):
         yield "MSG91_TEMPLATE_ID is missing, and so is DLT_FILE; the provider msg91 needs one of them"

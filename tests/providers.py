@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -222,6 +223,19 @@ def full_house() -> Iterator[str]:
             guest.setblocking(False)
             guest.connect_ex(listener.getsockname())
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def dead_addresses() -> Iterator[int]:
+    """The port of `dead.example`, which has eight addresses, none of which lets anybody in."""
+    with full_house() as address:
+        port = int(address.rpartition(":")[2])
+        dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 8
+        found = socket.getaddrinfo
+        with patch.object(
+            socket, "getaddrinfo", lambda host, *a, **k: dead if "dead" in host else found(host, *a, **k)
+        ):
+            yield port
 
 
 def nobody() -> str:

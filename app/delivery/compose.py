@@ -133,12 +133,8 @@ def _lapsed(row: OutboxMessage) -> int:
 
 
 def _is_counted(row: OutboxMessage) -> bool:
-    """SMS that cost money, or stand in for one that does. A second try is counted only if the first was stopped, or may
-    have cost something: a provider had it or may have, or nobody said what came of it.
-    """
-    failed = row.last_error is not None and not row.last_error.startswith((outbox.SHIELD, NOTICED))
-    fresh = not failed or outbox.UNPAID in row.facts or _lapsed(row) > 0 or bool(row.provider or row.avoid)
-    return row.channel == "sms" and fresh and outbox.COUNTED not in row.facts
+    """SMS that cost money, or stand in for one that does; not again what is counted and sent nothing for sure."""
+    return row.channel == "sms" and outbox.COUNTED not in row.facts
 
 
 def _is_shielded(work: Work, row: OutboxMessage) -> bool:

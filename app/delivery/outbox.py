@@ -157,7 +157,7 @@ def again(work: Work, row: OutboxMessage) -> bool:
     """Queue a message that failed or was dropped once more. False if it was not, or is on its way again by now."""
     given_up = (OutboxMessage.id == row.id, OutboxMessage.state.in_((State.FAILED, State.DROPPED)))
     fresh = {"state": State.QUEUED, "next_attempt_at": work.now, "settled_at": None, "lease": None, "avoid": None}
-    fresh |= {"last_error": None, "facts": row.facts | {ENDED: row.attempts}}  # it is counted as a new one
+    fresh["facts"] = row.facts | {ENDED: row.attempts}
     if work.changes(update(OutboxMessage).where(*given_up).values(fresh)) != 1:
         return False
     work.wakes.add(row.channel)

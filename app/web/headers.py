@@ -15,12 +15,11 @@ from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import Rule
 
 from app import logs
-from app.answers import API_POLICY, SECURITY
+from app.answers import API_POLICY, SECURITY, WAITED
 from app.config import Settings
 from app.errors import NotFound, Overloaded
 from app.web import metrics, problems, transport
 
-WAITED = "latchkey.waited_s"  # what app/listening.py puts into the WSGI environment
 HOST = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")  # of a request that was sent with its whole address
 RETRY_AFTER_S = (2, 8)  # spread: a crowd that comes again at one moment would be too many again
 

@@ -8,8 +8,9 @@ from itertools import chain
 
 from flask import Response, request
 
+from app.answers import RESET
+
 NDJSON, CSV = "application/x-ndjson", "text/csv"
-RESET = "latchkey.reset"  # what app/listening.py puts into the WSGI environment: breaks the connection off
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import smtplib
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,18 @@ from app.delivery.senders import Outgoing, Reason, SendFailed, http
 from app.delivery.senders.smtp import SmtpSender
 from tests import providers
 from tests.mail import make_certificate, terse_server
-from tests.providers import CHANNELS, SECRETS, Provider, Step, answers, full_house, message, nobody, provider
+from tests.providers import (
+    CHANNELS,
+    SECRETS,
+    Provider,
+    Step,
+    answers,
+    dead_addresses,
+    full_house,
+    message,
+    nobody,
+    provider,
+)
 
 P, C, T, TH, U = Reason.PERMANENT, Reason.CONFIGURATION, Reason.TRANSIENT, Reason.THROTTLED, Reason.UNKNOWN
 every_provider = pytest.mark.parametrize("name", CHANNELS)
@@ -170,14 +180,8 @@ def test_a_connection_that_is_not_taken_in_time_is_transient(taking: Provider, h
     assert time.monotonic() - started < 2
 
 
-def test_a_host_of_many_dead_addresses_is_given_up_in_time(taking: Provider, hurried: None, monkeypatch) -> None:
-    with full_house() as address:
-        port = int(address.rpartition(":")[2])
-        dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 8
-        found = socket.getaddrinfo
-        monkeypatch.setattr(
-            socket, "getaddrinfo", lambda host, *a, **k: dead if "dead" in host else found(host, *a, **k)
-        )
+def test_a_host_of_many_dead_addresses_is_given_up_in_time(taking: Provider, hurried: None) -> None:
+    with dead_addresses() as port:
         started = time.monotonic()
         assert refusal(taking, "resend", resend_base_url=f"http://dead.example:{port}").reason is T
     assert time.monotonic() - started < 2

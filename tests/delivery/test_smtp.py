@@ -22,7 +22,7 @@ from app.delivery.senders.smtp import SmtpSender
 from app.errors import ValidationFailed
 from tests.conftest import World
 from tests.mail import make_certificate, pouring_server, smtp_server, terse_server
-from tests.providers import full_house, provider
+from tests.providers import dead_addresses, provider
 
 
 def message(**changes: Any) -> Outgoing:
@@ -353,13 +353,7 @@ def test_a_host_of_many_dead_addresses_is_given_up_in_time(sender: Opener, monke
     """As the mail servers of the large providers have, where the host lets no SMTP out."""
     for name, seconds in {"TIMEOUT_S": 0.4, "WHOLE_S": 0.5}.items():
         monkeypatch.setattr(smtp_module, name, seconds)
-    with full_house() as address:
-        port = int(address.rpartition(":")[2])
-        dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 8
-        found = socket.getaddrinfo
-        monkeypatch.setattr(
-            socket, "getaddrinfo", lambda host, *a, **k: dead if "dead" in host else found(host, *a, **k)
-        )
+    with dead_addresses() as port:
         started = time.monotonic()
         with pytest.raises(SendFailed) as failed:
             sender({"smtp_server": "dead.example", "smtp_port": port, "smtp_tls": "none", "sender_email": "a@b.example"}).send(message())  # fmt: skip
